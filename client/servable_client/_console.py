@@ -1,0 +1,85 @@
+"""What a command prints: results to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from servable_client._errors import ServableError
+
+
+def console(*, stderr: bool = True) -> Console:
+    """A rich console on one of the two standard streams."""
+    from rich.console import Console
+
+    # Without a terminal rich assumes 80 columns and would fold long lines in a log.
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line of what is going on, for the person who waits."""
+    console().print(text, markup=False)
+
+
+def headline(text: str) -> None:
+    """One line that opens a stage."""
+    console().print(f"\n[bold]{text}[/bold]")
+
+
+def print_json(value: Any) -> None:
+    """A result, for machines."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
+) -> None:
+    """A result, for people; a column is set to the right where its cells are numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
+        table.add_column(column, justify="right" if numbers else "left")
+    for row in cells:
+        # As text, since `[...]` in a string is markup to rich.
+        table.add_row(*(Text(f"{c:.4f}" if isinstance(c, float) else str(c)) for c in row))
+    console(stderr=False).print(table)
+
+
+def progress_bar() -> Progress:
+    """A progress bar on standard error that only a terminal sees."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    err = console()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
+
+
+def print_error(error: ServableError) -> None:
+    """One sentence and, where there is one, what to do about it."""
+    sys.stderr.write(f"servable: {error}\n")
+    if error.hint:
+        sys.stderr.write(f"  hint: {error.hint}\n")

@@ -1,0 +1,149 @@
+"""Arrays as TensorProto and back.
+
+The layout is tensorflow/core/framework/tensor.proto's: `tensor_content` holds the elements in
+row-major order and the machine's (little-endian) byte order; otherwise a typed field does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from servable_client._errors import InvalidInput
+from servable_client._wire import wire_pb2 as wire
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# Each fixed-size dtype with the typed field that may carry it.
+_FIELDS: dict[int, tuple[type[np.generic], str]] = {
+    wire.DT_FLOAT: (np.float32, "float_val"),
+    wire.DT_DOUBLE: (np.float64, "double_val"),
+    wire.DT_HALF: (np.float16, "half_val"),
+    wire.DT_INT8: (np.int8, "int_val"),
+    wire.DT_INT16: (np.int16, "int_val"),
+    wire.DT_INT32: (np.int32, "int_val"),
+    wire.DT_INT64: (np.int64, "int64_val"),
+    wire.DT_UINT8: (np.uint8, "int_val"),
+    wire.DT_UINT16: (np.uint16, "int_val"),
+    wire.DT_UINT32: (np.uint32, "uint32_val"),
+    wire.DT_UINT64: (np.uint64, "uint64_val"),
+    wire.DT_BOOL: (np.bool_, "bool_val"),
+    wire.DT_COMPLEX64: (np.complex64, "scomplex_val"),
+    wire.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
+}
+_DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.items()}
+
+# A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
+MAX_BYTES = 1 << 31
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """NumPy's dtype for a DataType; object stands for strings, as bytes.
+
+    Raises:
+        InvalidInput: NumPy has none.
+    """
+    if data_type == wire.DT_STRING:
+        return np.dtype(object)
+    try:
+        return np.dtype(_FIELDS[data_type][0])
+    except KeyError:
+        raise InvalidInput(f"tensors of type {data_type} are not supported") from None
+
+
+def data_type_of(array: NDArray[Any]) -> int:
+    """The DataType of an array; text, bytes and objects are strings.
+
+    Raises:
+        InvalidInput: There is none.
+    """
+    if array.dtype.kind in "OSU":
+        return wire.DT_STRING
+    try:
+        return _DATA_TYPES[array.dtype.newbyteorder("=")]
+    except KeyError:
+        raise InvalidInput(
+            f"arrays of dtype {array.dtype} cannot be sent",
+            hint="use a float, integer, bool, complex or string dtype",
+        ) from None
+
+
+def to_proto(value: ArrayLike) -> wire.TensorProto:
+    """A tensor with the dtype and shape of `value`.
+
+    Raises:
+        InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
+    """
+    array = np.asarray(value)
+    proto = wire.TensorProto(dtype=data_type_of(array))
+    proto.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if proto.dtype == wire.DT_STRING:
+        proto.string_val.extend(_as_bytes(item) for item in array.ravel())
+    else:
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        proto.tensor_content = little.tobytes()
+    return proto
+
+
+def _as_bytes(item: object) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode()
+    raise InvalidInput(f"an array of strings holds a {type(item).__name__}")
+
+
+def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
+    """The array that a tensor stands for; read-only where it shares the message's memory.
+
+    As in TensorFlow, a typed field may hold fewer values than the shape has elements: the last
+    one fills the rest, zeros where there is none; and what is too much is dropped.
+
+    Raises:
+        InvalidInput: The dtype is not supported, the shape is not known or too large, or
+            `tensor_content` has another size than shape and dtype ask for.
+    """
+    dtype = numpy_dtype(proto.dtype)
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise InvalidInput(f"a tensor's shape must be known, and is {list(shape)}")
+    count = math.prod(shape)
+    if count * dtype.itemsize > MAX_BYTES:
+        raise InvalidInput(f"a tensor of shape {list(shape)} is too large")
+    if dtype == object:
+        strings = np.empty(count, object)
+        strings[:] = _filled(list(proto.string_val), count, b"")
+        return strings.reshape(shape)
+    if proto.tensor_content:
+        if len(proto.tensor_content) != count * dtype.itemsize:
+            raise InvalidInput(
+                f"a tensor of shape {list(shape)} and dtype {dtype} takes "
+                f"{count * dtype.itemsize} bytes, and has {len(proto.tensor_content)}"
+            )
+        return np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")).reshape(shape)
+    field = getattr(proto, _FIELDS[proto.dtype][1])
+    if proto.dtype == wire.DT_HALF:
+        values = np.asarray(field, np.uint16).view(np.float16)
+    elif dtype.kind == "c":
+        parts = np.asarray(field, np.float64)
+        values = (parts[0::2] + 1j * parts[1 : len(parts) : 2]).astype(dtype)
+    else:
+        # Through the field's own type: an int_val may not fit the dtype, and wraps.
+        values = np.asarray(field).astype(dtype) if len(field) else np.zeros(0, dtype)
+    if len(values) == count:
+        return values.reshape(shape)
+    out = np.zeros(count, dtype)
+    out[: len(values)] = values[:count]
+    if 0 < len(values) < count:
+        out[len(values) :] = values[-1]
+    return out.reshape(shape)
+
+
+def _filled(values: list[bytes], count: int, nothing: bytes) -> list[bytes]:
+    last = values[-1] if values else nothing
+    return values[:count] + [last] * (count - len(values))

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's messages on the wire, without TensorFlow; private to Servable."""

@@ -1,0 +1,213 @@
+"""Export: a Keras classifier becomes a candidate for the model repository.
+
+With `tf.Module` and `tf.saved_model.save`, since `keras.Model.export` writes one signature and
+`keras.export.ExportArchive` writes the variables twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from PIL import Image
+from servable_client import ServableError
+from servable_client._tensors import to_proto
+from servable_client._wire import wire_pb2 as wire
+
+from servable_serving._folder import new_folder
+from servable_serving._graph import IMAGE_FEATURE, Classifier
+from servable_serving._manifest import MANIFEST, checksums
+from servable_serving._saved_model import read_signatures
+from servable_serving._warmup import WARMUP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import keras
+    import numpy as np
+    from numpy.typing import NDArray
+
+WARMUP_BATCHES = (1, 8, 32)
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+
+_GOLDEN = 4
+_TAG = "serve"
+
+
+class ExportError(ServableError):
+    """A network cannot be exported by the model contract."""
+
+
+def export(
+    model: keras.Model,
+    target: Path,
+    *,
+    name: str,
+    labels: Sequence[str],
+    examples: NDArray[np.uint8],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a candidate: a SavedModel with the contract's signatures, warm-up and manifest.
+
+    Args:
+        model: uint8 [N, height, width] to probabilities float32 [N, C].
+        target: A new folder, outside the model repository.
+        name: The name that it will be served under.
+        labels: The name of each of the C classes.
+        examples: At least 32 pictures, uint8 [N, height, width], for warm-up records and golden
+            requests; not from the test set.
+        about: What else the manifest should hold: seed, hyperparameters, metrics.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ExportError: The network is not of that form, or there are too few examples.
+        FolderError: `target` exists or cannot be written.
+    """
+    size = _checked_size(model, labels)
+    if examples.shape[1:] != size or len(examples) < max(WARMUP_BATCHES):
+        raise ExportError(
+            f"export takes {max(WARMUP_BATCHES)} examples of {size[0]} x {size[1]} pixels, and "
+            f"was given an array of shape {list(examples.shape)}"
+        )
+    classifier = Classifier(
+        lambda image: model(image, training=False),
+        variables=[variable.value for variable in model.variables],
+        labels=labels,
+        size=size,
+    )
+    with new_folder(target) as incoming:
+        signatures = classifier.signatures()
+        tf.saved_model.save(classifier, str(incoming), signatures=signatures)
+        _mark_classify(incoming)
+        (incoming / WARMUP.parent).mkdir()
+        with tf.io.TFRecordWriter(str(incoming / WARMUP)) as writer:
+            for record in _warmup_records(name, examples):
+                writer.write(record.SerializeToString(deterministic=True))
+        manifest = {
+            "name": name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git_revision": _git_revision(),
+            "labels": list(labels),
+            "signatures": _contract(incoming),
+            **about,
+            "golden": _golden_requests(signatures["serving_default"], examples[:_GOLDEN]),
+            "versions": {
+                "python": platform.python_version(),
+                **{p: version(p) for p in ("servable", "tensorflow", "keras", "numpy")},
+            },
+            "sha256": checksums(incoming),
+        }
+        (incoming / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return manifest
+
+
+def _checked_size(model: keras.Model, labels: Sequence[str]) -> tuple[int, int]:
+    shape, outputs = tuple(model.input_shape), tuple(model.output_shape)
+    if len(shape) != 3 or None in shape[1:]:
+        raise ExportError(
+            f"the network takes {list(shape)}, and the contract asks for [N, height, width]",
+            hint="begin it with a Reshape to [height, width, 1] and a Rescaling",
+        )
+    if outputs != (None, len(labels)):
+        raise ExportError(
+            f"the network answers {list(outputs)}, and there are {len(labels)} labels"
+        )
+    return shape[1], shape[2]
+
+
+def _mark_classify(folder: Path) -> None:
+    """Let the Classify API find its signature; TensorFlow 2 writes `predict` into each."""
+    from tensorflow.python.saved_model.method_name_updater import MethodNameUpdater
+
+    updater = MethodNameUpdater(str(folder))
+    updater.replace_method_name(signature_key="classify", method_name=CLASSIFY_METHOD, tags=_TAG)
+    updater.save()
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 [height, width], as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _warmup_records(name: str, examples: NDArray[np.uint8]) -> Iterator[wire.PredictionLog]:
+    for batch in WARMUP_BATCHES:
+        pictures = examples[:batch]
+        encoded = [encode_png(picture) for picture in pictures]
+
+        plain = wire.PredictionLog()
+        plain.predict_log.request.model_spec.name = name
+        plain.predict_log.request.model_spec.signature_name = "serving_default"
+        plain.predict_log.request.inputs["image"].CopyFrom(to_proto(pictures))
+        yield plain
+
+        files = wire.PredictionLog()
+        files.predict_log.request.model_spec.name = name
+        files.predict_log.request.model_spec.signature_name = "serving_bytes"
+        files.predict_log.request.inputs["image_bytes"].CopyFrom(to_proto(encoded))
+        yield files
+
+        classify = wire.PredictionLog()
+        request = classify.classify_log.request
+        request.model_spec.name = name
+        request.model_spec.signature_name = "classify"
+        for data in encoded:
+            example = request.input.example_list.examples.add()
+            example.features.feature[IMAGE_FEATURE].bytes_list.value.append(data)
+        yield classify
+
+
+def _golden_requests(
+    signature: tf.types.experimental.ConcreteFunction, pictures: NDArray[np.uint8]
+) -> list[dict[str, Any]]:
+    answers = {k: v.numpy() for k, v in signature(image=tf.constant(pictures)).items()}
+    return [
+        {
+            "png": base64.b64encode(encode_png(picture)).decode(),
+            "probabilities": [round(float(p), 6) for p in answers["probabilities"][index]],
+            "class_id": int(answers["class_id"][index]),
+            "label": answers["label"][index].decode(),
+        }
+        for index, picture in enumerate(pictures)
+    ]
+
+
+def _contract(folder: Path) -> dict[str, Any]:
+    """What the SavedModel's signatures take and give, as written."""
+
+    def tensors(infos: Mapping[str, wire.TensorInfo]) -> dict[str, Any]:
+        return {
+            key: {
+                "dtype": wire.DataType.Name(info.dtype),
+                "shape": [dim.size for dim in info.tensor_shape.dim],
+            }
+            for key, info in sorted(infos.items())
+        }
+
+    return {
+        key: {
+            "method": signature.method_name,
+            "inputs": tensors(signature.inputs),
+            "outputs": tensors(signature.outputs),
+        }
+        for key, signature in sorted(read_signatures(folder).items())
+    }
+
+
+def _git_revision() -> str | None:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or None

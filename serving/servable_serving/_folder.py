@@ -1,0 +1,57 @@
+"""Folders that are whole or not there at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from servable_client import ServableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FolderError(ServableError):
+    """A folder exists already, or cannot be read or written."""
+
+
+@contextmanager
+def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[Path]:
+    """A folder to fill that becomes `target` when the block ends well, and vanishes otherwise.
+
+    Args:
+        target: The folder to be; its parent is made where it is missing.
+        incoming_prefix: How the folder is called until then; it stands beside `target`.
+
+    Raises:
+        FolderError: `target` exists, or it cannot be written.
+    """
+    check_absent(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming = Path(
+            tempfile.mkdtemp(dir=target.parent, prefix=incoming_prefix or f".{target.name}-")
+        )
+    except OSError as error:
+        raise FolderError(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
+        incoming.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
+        yield incoming
+        incoming.rename(target)
+    except OSError as error:
+        raise FolderError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def check_absent(target: Path) -> None:
+    """Refuse a folder that exists, before any work is done for it.
+
+    Raises:
+        FolderError: It does.
+    """
+    if target.exists():
+        raise FolderError(f"{target} exists already", hint="name a new folder, or remove this one")

@@ -1,0 +1,55 @@
+"""The manifest of a candidate: where it comes from, and what every file in it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from servable_client import ServableError
+
+MANIFEST = Path("assets.extra/manifest.json")
+
+
+class CandidateError(ServableError):
+    """A candidate is no SavedModel by the contract, or not as it was exported."""
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a candidate, the manifest apart, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder) != MANIFEST
+    }
+
+
+def check_candidate(candidate: Path) -> dict[str, Any]:
+    """Hold a candidate against its manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CandidateError: A file is missing, changed or not in the manifest.
+    """
+    hint = "`servable export` writes a candidate"
+    if not (candidate / "saved_model.pb").is_file():
+        raise CandidateError(f"{candidate} holds no SavedModel", hint=hint)
+    try:
+        manifest = json.loads((candidate / MANIFEST).read_text())
+        expected = dict(manifest["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CandidateError(f"{candidate} has no readable manifest: {error}", hint=hint) from error
+    found = checksums(candidate)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) == found.get(name):
+            continue
+        what = (
+            "is missing" if name not in found
+            else "is not in the manifest" if name not in expected
+            else "is not as it was exported"
+        )  # fmt: skip
+        raise CandidateError(f"{candidate / name} {what}", hint="export the candidate again")
+    return manifest  # type: ignore[no-any-return]

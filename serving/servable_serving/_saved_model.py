@@ -1,0 +1,165 @@
+"""A SavedModel as TensorFlow Serving sees it: a graph, a session and signatures.
+
+Through TensorFlow 1's session and not `tf.saved_model.load`, since that is the way TensorFlow
+Serving goes: tensors are fed and fetched by the names in the signature, no shape is enforced
+that the graph does not enforce itself, and errors have the same words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from servable_client import ServableError
+from servable_client._answers import STATUS_CODES
+from servable_client._tensors import numpy_dtype
+from servable_client._wire import wire_pb2 as wire
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DEFAULT_SIGNATURE = "serving_default"
+_INIT_SIGNATURE = "__saved_model_init_op"
+_TAG = "serve"
+
+
+class ModelError(ServableError):
+    """A SavedModel cannot be loaded or run; `code` says why, as TensorFlow Serving would."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+
+
+def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
+    """The signatures in a SavedModel, by name, without loading it.
+
+    Raises:
+        ModelError: There is no SavedModel, or it is damaged.
+    """
+    path = folder / "saved_model.pb"
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise ModelError(
+            "NOT_FOUND",
+            "Specified file path does not appear to contain a SavedModel bundle (should have a "
+            f"file called `saved_model.pb`)\nSpecified file path: {folder}",
+        ) from None
+    try:
+        saved = saved_model_pb2.SavedModel.FromString(data)
+    except Exception as error:  # the class depends on protobuf's implementation
+        raise ModelError("DATA_LOSS", f"Can't parse {path} as binary proto") from error
+    for meta_graph in saved.meta_graphs:
+        if _TAG in meta_graph.meta_info_def.tags:
+            return {
+                name: wire.SignatureDef.FromString(signature.SerializeToString())
+                for name, signature in meta_graph.signature_def.items()
+                if name != _INIT_SIGNATURE
+            }
+    raise ModelError(
+        "NOT_FOUND", f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}"
+    )
+
+
+class SavedModel:
+    """A loaded SavedModel; safe to run from several threads.
+
+    Args:
+        folder: The version's folder.
+        intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
+        inter_op_threads: Ops side by side; 0 lets TensorFlow choose.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+
+    def __init__(
+        self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
+    ) -> None:
+        self.signatures = read_signatures(folder)
+        self._graph = tf.Graph()
+        self._session = tf.compat.v1.Session(
+            graph=self._graph,
+            config=config_pb2.ConfigProto(
+                intra_op_parallelism_threads=intra_op_threads,
+                inter_op_parallelism_threads=inter_op_threads,
+            ),
+        )
+        try:
+            with self._graph.as_default():
+                SavedModelLoader(str(folder)).load(self._session, [_TAG])
+        except tf.errors.OpError as error:
+            self.close()
+            raise _as_model_error(error) from error
+        except Exception as error:
+            # A damaged graph ends in many kinds of error, none of them ours to list.
+            self.close()
+            raise ModelError("INVALID_ARGUMENT", f"cannot load {folder}: {error}") from error
+        self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run a signature.
+
+        Args:
+            signature: Its name; it exists.
+            inputs: Arrays by name; exactly those of the signature.
+            outputs: The outputs to give; all unless given.
+
+        Raises:
+            ModelError: The inputs do not fit, or the graph refused them.
+        """
+        definition = self.signatures[signature]
+        names = tuple(outputs or sorted(definition.outputs))
+        for index, (name, info) in enumerate(sorted(definition.inputs.items())):
+            expected = numpy_dtype(info.dtype)
+            if inputs[name].dtype != expected:
+                raise ModelError(
+                    "INVALID_ARGUMENT",
+                    f"Expects arg[{index}] to be {_type_name(expected)} "
+                    f"but {_type_name(inputs[name].dtype)} is provided",
+                )
+        call = self._callable(signature, names)
+        try:
+            values = call(*(inputs[name] for name in sorted(definition.inputs)))
+        except tf.errors.OpError as error:
+            raise _as_model_error(error) from error
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        """Give the memory back; the model cannot be run any more."""
+        self._callables = {}
+        self._session.close()
+
+    def _callable(self, signature: str, outputs: tuple[str, ...]) -> Any:
+        key = (signature, outputs)
+        if key not in self._callables:
+            definition = self.signatures[signature]
+            options = config_pb2.CallableOptions(
+                feed=[info.name for _, info in sorted(definition.inputs.items())],
+                fetch=[definition.outputs[name].name for name in outputs],
+            )
+            # Session.run would hold inputs against the placeholders' shapes, which TensorFlow
+            # Serving does not, and convert dtypes in silence. This is its own RunCallable.
+            self._callables[key] = self._session._make_callable_from_options(options)  # noqa: SLF001
+        return self._callables[key]
+
+
+def _type_name(dtype: Any) -> str:
+    return "string" if dtype == object else tf.as_dtype(dtype).name.replace("float32", "float")
+
+
+def _as_model_error(error: tf.errors.OpError) -> ModelError:
+    # Python adds the place in the code that made the op, which the server has not got.
+    message = error.message.partition("\n\nOriginal stack trace")[0]
+    message = message.partition("\n\nErrors may have originated")[0]
+    return ModelError(STATUS_CODES[error.error_code], message.strip("\n"))

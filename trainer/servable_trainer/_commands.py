@@ -1,0 +1,203 @@
+"""The sub-commands that get data, tune, train, evaluate and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from servable_client._commands import Json  # noqa: TC002 - typer reads it
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the dataset; else SERVABLE_DATA, or wherever it is found."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result on one machine.")]
+Directory = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands to `app`."""
+    data = typer.Typer(help="The dataset.", no_args_is_help=True)
+    data.command()(fetch)
+    app.add_typer(data, name="data")
+    app.command()(tune)
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(export)
+    app.command()(demo)
+
+
+def fetch(data: Data = None, json: Json = False) -> None:
+    """Find the dataset or get it, and check every file."""
+    from servable_client._console import print_json, say
+
+    from servable_trainer._fashion_mnist import find
+
+    folder, dataset = find(data)
+    if json:
+        print_json(
+            {
+                "folder": str(folder),
+                "train": len(dataset.train),
+                "test": len(dataset.test),
+                "sha256": dataset.checksums,
+            }
+        )
+    else:
+        say(
+            f"{dataset.name} is in {folder}: {len(dataset.train)} pictures to train with, "
+            f"{len(dataset.test)} to test with, all four files checked"
+        )
+
+
+def tune(
+    output: Annotated[Path, typer.Option(help="Folder for the trials; replaced.")] = Path(
+        "build/tuning"
+    ),
+    trials: Annotated[int, typer.Option(min=1, help="How many points of the space to try.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="How long to train each.")] = 2,
+    subset: Annotated[int, typer.Option(min=100, help="How many pictures each sees.")] = 12_000,
+    seed: Seed = 0,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Search for hyperparameters on part of the training pictures."""
+    from servable_client._console import print_json, say
+
+    _quiet()
+    from servable_trainer._fashion_mnist import find
+    from servable_trainer._tune import print_trials, save_trials
+    from servable_trainer._tune import tune as search
+
+    _, dataset = find(data)
+    found = search(
+        dataset, directory=output, trials=trials, epochs=epochs, subset=subset, seed=seed
+    )
+    path = save_trials(output, found)
+    if json:
+        print_json({"trials": [vars(trial) for trial in found], "file": str(path)})
+    else:
+        print_trials(found)
+        say(f"train the best with: servable train --hyperparameters {path}")
+
+
+def train(
+    output: Annotated[Path, typer.Option(help="A new folder for the run.")] = Path("build/run"),
+    hyperparameters: Annotated[
+        Path | None, typer.Option(help="What tune wrote, or a JSON object of your own.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 10,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A run to go on with, in place of a new network.")
+    ] = None,
+    all_data: Annotated[
+        bool, typer.Option("--all-data", help="Learn from the validation pictures too.")
+    ] = False,
+    seed: Seed = 0,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Train a network."""
+    from dataclasses import asdict
+
+    from servable_client._console import print_json, say
+
+    _quiet()
+    from servable_trainer._fashion_mnist import find
+    from servable_trainer._train import train as fit
+    from servable_trainer._tune import load_hyperparameters
+
+    values = load_hyperparameters(hyperparameters) if hyperparameters else None
+    _, dataset = find(data)
+    run = fit(
+        dataset,
+        directory=output,
+        hyperparameters=values,
+        epochs=epochs,
+        seed=seed,
+        start_from=start_from,
+        all_data=all_data,
+    )
+    if json:
+        print_json(asdict(run))
+    else:
+        say(f"the run is in {output}; next: servable evaluate {output}")
+
+
+def evaluate(
+    what: Annotated[Path, typer.Argument(metavar="RUN|CANDIDATE", help="What to evaluate.")],
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Show how good a run or an exported model is on the test pictures."""
+    from dataclasses import asdict
+
+    from servable_client._console import print_json
+
+    _quiet()
+    from servable_trainer._candidate import evaluate as measure
+    from servable_trainer._evaluate import print_evaluation
+    from servable_trainer._fashion_mnist import find
+
+    evaluation = measure(what, find(data)[1])
+    if json:
+        print_json(asdict(evaluation))
+    else:
+        print_evaluation(evaluation, title=str(what))
+
+
+def export(
+    run: Directory,
+    output: Annotated[Path, typer.Option(help="A new folder for the candidate.")] = Path(
+        "build/candidate"
+    ),
+    name: Annotated[str, typer.Option(help="The name to serve it under.")] = "",
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Write a run's network as a SavedModel that servers can load."""
+    from servable_client._console import print_json, say
+
+    _quiet()
+    from servable_trainer._candidate import export_run
+    from servable_trainer._fashion_mnist import find
+
+    _, dataset = find(data)
+    manifest = export_run(run, output, dataset, name=name or dataset.name)
+    if json:
+        print_json(manifest)
+    else:
+        say(f"the candidate is in {output}; next: servable push {output}")
+
+
+def demo(
+    directory: Annotated[Path, typer.Option(help="Where to work; replaced.")] = Path("build/demo"),
+    trials: Annotated[int, typer.Option(min=1, help="Points of the search.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training.")] = 4,
+    subset: Annotated[int, typer.Option(min=100, help="Pictures of the search.")] = 12_000,
+    port: Annotated[int, typer.Option(help="gRPC's port.")] = 8500,
+    rest_api_port: Annotated[int, typer.Option(help="REST's port.")] = 8501,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server up.")] = False,
+    data: Data = None,
+) -> None:
+    """Go the whole way on this machine: data, tune, train, export, serve, classify, new version."""
+    _quiet()
+    from servable_trainer._demo import Demo
+
+    Demo(
+        directory=directory,
+        trials=trials,
+        epochs=epochs,
+        subset=subset,
+        port=port,
+        rest_port=rest_api_port,
+        keep=keep,
+        data=data,
+    ).run()
+
+
+def _quiet() -> None:
+    from servable_serving._commands import quiet_tensorflow
+
+    quiet_tensorflow()

@@ -1,0 +1,81 @@
+"""A set of labelled pictures, and how it is divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from servable_client import ServableError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+VALIDATION_SIZE = 10_000
+
+
+class DatasetError(ServableError):
+    """The dataset is missing, damaged or cannot be had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures with their classes.
+
+    Attributes:
+        images: uint8 [N, height, width].
+        targets: Class numbers, int64 [N].
+    """
+
+    images: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def first(self, count: int) -> Pictures:
+        """The first `count` of them."""
+        return Pictures(images=self.images[:count], targets=self.targets[:count])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset as it came: a training and a test part.
+
+    Attributes:
+        name: A name that can be a model's name.
+        labels: The name of each class, by its number.
+        train: What may be learnt from and chosen by.
+        test: What only an evaluation may look at.
+        checksums: SHA-256 of each file's content, by file name.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    train: Pictures
+    test: Pictures
+    checksums: dict[str, str] = field(repr=False)
+
+    def split(self, *, seed: int, validation: int = VALIDATION_SIZE) -> tuple[Pictures, Pictures]:
+        """Divide the training part, each class in its proportion, shuffled by `seed`.
+
+        Args:
+            seed: The same seed gives the same division.
+            validation: How many pictures to keep for choosing.
+
+        Returns:
+            What to fit, and what to validate with.
+        """
+        import numpy as np
+        from sklearn.model_selection import train_test_split
+
+        fit, keep = train_test_split(
+            np.arange(len(self.train)),
+            test_size=validation,
+            stratify=self.train.targets,
+            random_state=seed,
+        )
+        return (
+            Pictures(images=self.train.images[fit], targets=self.train.targets[fit]),
+            Pictures(images=self.train.images[keep], targets=self.train.targets[keep]),
+        )

@@ -1,0 +1,330 @@
+"""The whole story on one machine: from pictures to a second version under load."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from servable_client import Client, ServableError
+from servable_client._console import headline, print_table, say
+from servable_serving._repository import Repository
+
+from servable_trainer import _fashion_mnist as fashion_mnist
+from servable_trainer._candidate import evaluate, export_run
+from servable_trainer._evaluate import print_evaluation
+from servable_trainer._train import train
+from servable_trainer._tune import print_trials, tune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from servable_trainer._dataset import Dataset
+
+_PICTURES = 16
+_START_SECONDS = 120.0
+_SWITCH_SECONDS = 60.0
+_PAUSE_SECONDS = 0.02
+# How many requests to make once the old version is gone.
+_AFTERWARDS = 50
+
+
+class DemoError(ServableError):
+    """The demo did not come to its end."""
+
+
+@dataclass(kw_only=True)
+class Demo:
+    """The stages, in their order; everything is written under `directory`."""
+
+    directory: Path
+    trials: int
+    epochs: int
+    subset: int
+    port: int
+    rest_port: int
+    keep: bool
+    data: Path | None
+
+    def run(self) -> None:
+        """Go through them.
+
+        Raises:
+            ServableError: Any stage failed; nothing that it started is left running.
+        """
+        began = time.monotonic()
+        # What would fail at the end is better known before ten minutes' work.
+        for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
+            _check_free(port, flag)
+        _empty(self.directory)
+
+        headline("1. The data")
+        folder, dataset = fashion_mnist.find(self.data)
+        say(
+            f"{dataset.name} in {folder}: {len(dataset.train)} pictures to learn from, "
+            f"{len(dataset.test)} to test with, SHA-256 of all four files checked"
+        )
+
+        headline(f"2. Tune: {self.trials} trials on {self.subset} pictures")
+        trials = tune(
+            dataset,
+            directory=self.directory / "tuning",
+            trials=self.trials,
+            epochs=1,
+            subset=self.subset,
+        )
+        print_trials(trials)
+
+        headline("3. Train the best of them, 50,000 pictures to learn from and 10,000 to validate")
+        train(
+            dataset,
+            directory=self._run(1),
+            hyperparameters=trials[0].hyperparameters,
+            epochs=self.epochs,
+        )
+        self._export(1, dataset)
+
+        headline("4. Serve it")
+        repository = Repository(self.directory / "models" / dataset.name)
+        say(f"pushed as version {repository.push(self._candidate(1))}")
+        server = self._start_server(dataset.name, repository.path)
+        try:
+            say(f"gRPC at {self._grpc}, REST at {self._rest}, process {server.pid}")
+            self._classify(dataset)
+
+            headline("5. A month later: train on with all 60,000, and switch under load")
+            train(
+                dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True
+            )
+            self._export(2, dataset)
+            self._switch(dataset, repository)
+
+            headline("6. What you would type next")
+            self._print_next_lines(dataset, server.pid)
+        except BaseException:
+            _stop(server)
+            raise
+        if not self.keep:
+            _stop(server)
+        say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
+
+    @property
+    def _grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.port}"
+
+    @property
+    def _rest(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def _boot(self) -> Path:
+        return self.directory / "picture.png"
+
+    def _run(self, number: int) -> Path:
+        return self.directory / f"run-{number}"
+
+    def _candidate(self, number: int) -> Path:
+        return self.directory / f"candidate-{number}"
+
+    def _export(self, number: int, dataset: Dataset) -> None:
+        run, candidate = self._run(number), self._candidate(number)
+        print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test pictures")
+        export_run(run, candidate, dataset, name=dataset.name)
+        say(f"exported to {candidate}")
+
+    def _start_server(self, name: str, base_path: Path) -> subprocess.Popen[bytes]:
+        log = self.directory / "server.log"
+        command = [
+            sys.executable, "-m", "servable_client", "serve",
+            f"--model_name={name}", f"--model_base_path={base_path}",
+            f"--port={self.port}", f"--rest_api_port={self.rest_port}",
+            "--file_system_poll_wait_seconds=1",
+        ]  # fmt: skip
+        say(shlex.join(["servable", *command[3:]]))
+        with log.open("wb") as output:
+            # A session of its own: a server that is kept outlives this terminal's Ctrl-C.
+            server = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            with Client(self._grpc, model=name) as client:
+                end = time.monotonic() + _START_SECONDS
+                while True:
+                    try:
+                        client.wait_until_available(timeout=0.5)
+                        return server
+                    except ServableError as error:
+                        if server.poll() is None and time.monotonic() < end:
+                            continue
+                        raise DemoError(
+                            f"the server did not come up: {_last_line(log)}", hint=f"see {log}"
+                        ) from error
+        except BaseException:
+            _stop(server)
+            raise
+
+    def _classify(self, dataset: Dataset) -> None:
+        images, targets = dataset.test.images[:_PICTURES], dataset.test.targets[:_PICTURES]
+        rows = []
+        with (
+            Client(self._grpc, model=dataset.name) as grpc,
+            Client(self._rest, model=dataset.name) as rest,
+        ):
+            for image, target in zip(images, targets, strict=True):
+                one, other = grpc.classify(image), rest.classify(image)
+                truth = dataset.labels[target]
+                right = "yes" if truth == one.label == other.label else "no"
+                rows.append(
+                    (truth, one.label, one.probability, other.label, other.probability, right)
+                )
+            print_table(
+                ("truth", "by gRPC", "probability", "by REST", "probability", "right"),
+                rows,
+                title=f"{_PICTURES} test pictures",
+            )
+            # Larger than the model's own size, as a picture from anywhere would be.
+            Image.fromarray(images[0]).resize((280, 280)).save(self._boot)
+            answer = grpc.classify(self._boot)
+        say(
+            f"{self._boot}, 280 x 280: {answer}, from version {answer.version} "
+            f"in {answer.elapsed * 1000:.0f} ms; it is {dataset.labels[targets[0]]}"
+        )
+
+    def _switch(self, dataset: Dataset, repository: Repository) -> None:
+        trickles = [_Trickle(server, dataset) for server in (self._grpc, self._rest)]
+        with Client(self._grpc, model=dataset.name) as client:
+            try:
+                for trickle in trickles:
+                    trickle.start()
+                version = repository.push(self._candidate(2))
+                say(f"pushed as version {version}, while both protocols are asked without a break")
+                client.wait_until_available(version, timeout=_SWITCH_SECONDS)
+                _wait_for(
+                    lambda: client.status()[-1].state == "END", "the old version was not dropped"
+                )
+                for trickle in trickles:
+                    trickle.wait_for_more(_AFTERWARDS)
+            finally:
+                for trickle in trickles:
+                    trickle.stop()
+        print_table(
+            ("by", "requests", "failed", "answered by version"),
+            [
+                (
+                    t.server.partition(":")[0],
+                    t.asked,
+                    len(t.failures),
+                    ", ".join(f"{v}: {n}" for v, n in sorted(t.versions.items())) or "not told",
+                )
+                for t in trickles
+            ],
+        )
+        failures = [failure for t in trickles for failure in t.failures]
+        if failures:
+            raise DemoError(f"{len(failures)} requests failed; the first: {failures[0]}")
+        say("no request failed")
+
+    def _print_next_lines(self, dataset: Dataset, pid: int) -> None:
+        url = f"{self._rest}/v1/models/{dataset.name}"
+        say(
+            f"curl {url}\n"
+            f'curl {url}:predict -d "{{\\"signature_name\\": \\"serving_bytes\\", \\"instances\\": '
+            f'[{{\\"b64\\": \\"$(base64 -w0 {self._boot})\\"}}]}}"\n'
+            f"servable classify {self._boot} --server {self._grpc}\n"
+            f"python -c 'from servable_client import Client; "
+            f'print(Client("{self._grpc}", model="{dataset.name}").classify("{self._boot}"))\''
+        )
+        if self.keep:
+            say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
+        else:
+            say("\nthe server ends with the demo; with --keep it stays up, and these lines work")
+
+
+@dataclass
+class _Trickle:
+    """Asks a server without a break, from a thread."""
+
+    server: str
+    dataset: Dataset
+    asked: int = 0
+    failures: list[ServableError] = field(default_factory=list)
+    versions: Counter[int] = field(default_factory=Counter)
+
+    def start(self) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        until = self.asked + count
+        _wait_for(lambda: self.asked >= until, f"{self.server} stopped answering")
+
+    def _ask(self) -> None:
+        with Client(self.server, model=self.dataset.name) as client:
+            while not self._stopping.wait(_PAUSE_SECONDS):
+                image = self.dataset.test.images[self.asked % len(self.dataset.test)]
+                try:
+                    answer = client.classify(image)
+                except ServableError as error:
+                    self.failures.append(error)
+                else:
+                    if answer.version is not None:
+                        self.versions[answer.version] += 1
+                self.asked += 1
+
+
+def _wait_for(condition: Callable[[], bool], otherwise: str) -> None:
+    end = time.monotonic() + _SWITCH_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise DemoError(f"{otherwise} within {_SWITCH_SECONDS:g} s")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _check_free(port: int, flag: str) -> None:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise DemoError(
+                f"cannot listen at port {port}: {getattr(error, 'strerror', None) or error}",
+                hint=f"stop what listens there, or choose another port with {flag}",
+            ) from None
+
+
+def _empty(directory: Path) -> None:
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise DemoError(
+            f"cannot write to {directory}: {error.strerror}", hint="name another with --directory"
+        ) from error
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(15)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it wrote nothing"
