@@ -141,9 +141,7 @@ class Client:
             ModelNotFound: It knows none.
             ServableError: Any other leaf of its tree; see there.
         """
-        return self._transport.status(
-            self._target, self._timeout if timeout is None else timeout
-        )
+        return self._transport.status(self._target, self._timeout if timeout is None else timeout)
 
     def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """The model's signatures, by name.
@@ -151,9 +149,7 @@ class Client:
         Raises:
             ServableError: Any leaf of its tree; see there.
         """
-        return self._transport.metadata(
-            self._target, self._timeout if timeout is None else timeout
-        )
+        return self._transport.metadata(self._target, self._timeout if timeout is None else timeout)
 
     def wait_until_available(self, version: int | None = None, *, timeout: float = 60) -> int:
         """Wait until the server serves a version of the model.

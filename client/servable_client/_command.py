@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from servable_client._console import print_error
+from servable_client._console import console, print_error
 from servable_client._errors import ServableError
 
 # Which extra brings a module that a command may find missing.
@@ -71,3 +71,7 @@ def main() -> None:
             )
         )
         sys.exit(1)
+    finally:
+        # A progress bar that Ctrl-C broke off has left the cursor hidden.
+        if "rich" in sys.modules and sys.stderr.isatty():
+            console().show_cursor()

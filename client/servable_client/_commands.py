@@ -92,10 +92,7 @@ def status(
         return
     print_table(
         ("version", "state", "error"),
-        [
-            (v.version, v.state, v.error_message if v.error_code != "OK" else "")
-            for v in versions
-        ],
+        [(v.version, v.state, v.error_message if v.error_code != "OK" else "") for v in versions],
         title=model,
     )
     print_table(

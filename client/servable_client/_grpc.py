@@ -83,7 +83,11 @@ class GrpcTransport:
             model_spec=_spec(target), metadata_field=["signature_def"]
         )
         response = self._call(
-            _PREDICTION + "GetModelMetadata", request, wire.GetModelMetadataResponse, target, timeout
+            _PREDICTION + "GetModelMetadata",
+            request,
+            wire.GetModelMetadataResponse,
+            target,
+            timeout,
         )
         # Not Unpack: it compares the type's name, which is upstream's in the Any and ours here.
         signatures = wire.SignatureDefMap.FromString(response.metadata["signature_def"].value)

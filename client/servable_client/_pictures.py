@@ -75,11 +75,14 @@ def _encoded(picture: str | Path | bytes | IO[bytes] | Image.Image) -> bytes:
         raise InvalidInput(
             f"{name} is no picture", hint="give a PNG, JPEG, GIF, BMP or WebP file"
         ) from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidInput(
             f"{name} is larger than {MAX_SIDE} x {MAX_SIDE} pixels", hint="shrink it first"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except InvalidInput:
+        raise
+    except Exception as error:
+        # Pillow's decoders fail in as many ways as files are damaged.
         raise InvalidInput(f"{name} is damaged: {error}") from error
     return data
 

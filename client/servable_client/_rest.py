@@ -147,8 +147,8 @@ def _to_json(array: NDArray[Any]) -> Any:
 
 
 def _from_json(value: Any, spec: TensorSpec) -> NDArray[Any]:
-    dtype = numpy_dtype(wire.DataType.Value(spec.dtype))
-    if dtype != object:
+    dtype = numpy_dtype(getattr(wire, spec.dtype))
+    if dtype.kind != "O":
         return np.asarray(value, dtype)
     return _strings(value)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 # Each fixed-size dtype with the typed field that may carry it.
-_FIELDS: dict[int, tuple[type[np.generic], str]] = {
+_FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
     wire.DT_FLOAT: (np.float32, "float_val"),
     wire.DT_DOUBLE: (np.float64, "double_val"),
     wire.DT_HALF: (np.float16, "half_val"),
@@ -40,7 +40,7 @@ _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.ite
 MAX_BYTES = 1 << 31
 
 
-def numpy_dtype(data_type: int) -> np.dtype[Any]:
+def numpy_dtype(data_type: wire.DataType) -> np.dtype[Any]:
     """NumPy's dtype for a DataType; object stands for strings, as bytes.
 
     Raises:
@@ -54,7 +54,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
         raise InvalidInput(f"tensors of type {data_type} are not supported") from None
 
 
-def data_type_of(array: NDArray[Any]) -> int:
+def data_type_of(array: NDArray[Any]) -> wire.DataType:
     """The DataType of an array; text, bytes and objects are strings.
 
     Raises:
@@ -115,7 +115,7 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"a tensor of shape {list(shape)} is too large")
-    if dtype == object:
+    if dtype.kind == "O":
         strings = np.empty(count, object)
         strings[:] = _filled(list(proto.string_val), count, b"")
         return strings.reshape(shape)
@@ -130,8 +130,9 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     if proto.dtype == wire.DT_HALF:
         values = np.asarray(field, np.uint16).view(np.float16)
     elif dtype.kind == "c":
-        parts = np.asarray(field, np.float64)
-        values = (parts[0::2] + 1j * parts[1 : len(parts) : 2]).astype(dtype)
+        # Real and imaginary parts in turn, which is how NumPy has them in memory.
+        parts = np.asarray(field, np.float32 if dtype.itemsize == 8 else np.float64)
+        values = parts[: len(parts) // 2 * 2].view(dtype)
     else:
         # Through the field's own type: an int_val may not fit the dtype, and wraps.
         values = np.asarray(field).astype(dtype) if len(field) else np.zeros(0, dtype)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from servable_client._commands import Json  # noqa: TC002 - typer reads it
+
+from servable_client._commands import Json
 
 
 def quiet_tensorflow() -> None:
@@ -50,6 +51,7 @@ def serve(
         raise typer.BadParameter("is required", param_hint="--model_base_path")
     quiet_tensorflow()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     from servable_serving._server import Server
 
     server = Server(
@@ -79,7 +81,6 @@ def push(
 ) -> None:
     """Bring a candidate into the model repository as its next version."""
     from servable_client._console import print_json, say
-
     from servable_serving._manifest import check_candidate
     from servable_serving._repository import Repository
 

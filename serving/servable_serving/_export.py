@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from PIL import Image
+
 from servable_client import ServableError
 from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
-
 from servable_serving._folder import new_folder
 from servable_serving._graph import IMAGE_FEATURE, Classifier
 from servable_serving._manifest import MANIFEST, checksums

@@ -147,7 +147,9 @@ def _centre(grey: tf.Tensor, ground: tf.Tensor, size: tuple[int, int]) -> tf.Ten
     shape = tf.shape(grey)
     height, width = shape[0], shape[1]
     ratio = size[1] / size[0]
-    full_height = tf.maximum(height, tf.cast(tf.round(tf.cast(width, tf.float32) / ratio), tf.int32))
+    full_height = tf.maximum(
+        height, tf.cast(tf.round(tf.cast(width, tf.float32) / ratio), tf.int32)
+    )
     full_width = tf.maximum(width, tf.cast(tf.round(tf.cast(height, tf.float32) * ratio), tf.int32))
     above, left = (full_height - height) // 2, (full_width - width) // 2
     padding = [

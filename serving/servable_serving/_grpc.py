@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+
 from servable_client import InvalidInput
 from servable_client._answers import STATUS_CODES
 from servable_client._tensors import from_proto, to_proto
 from servable_client._wire import wire_pb2 as wire
-
 from servable_serving._models import Models, Spec
 from servable_serving._predict import run, signature_of
 from servable_serving._saved_model import ModelError
@@ -53,7 +53,8 @@ class GrpcService:
         """The signatures of a model."""
         if not request.metadata_field:
             raise ModelError(
-                "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"
+                "INVALID_ARGUMENT",
+                "GetModelMetadataRequest must specify at least one metadata_field",
             )
         for field in request.metadata_field:
             if field != _SIGNATURES:
@@ -62,9 +63,9 @@ class GrpcService:
             signatures = wire.SignatureDefMap(signature_def=model.signatures)
         response = wire.GetModelMetadataResponse()
         _fill(response.model_spec, request.model_spec.name, version)
-        field = response.metadata[_SIGNATURES]
         # Not Pack: it would write our private type's name.
-        field.type_url, field.value = _SIGNATURES_TYPE, signatures.SerializeToString()
+        response.metadata[_SIGNATURES].type_url = _SIGNATURES_TYPE
+        response.metadata[_SIGNATURES].value = signatures.SerializeToString()
         return response
 
     def get_model_status(self, request: wire.GetModelStatusRequest) -> wire.GetModelStatusResponse:
@@ -82,7 +83,7 @@ class GrpcService:
         return response
 
 
-def _array(name: str, tensor: wire.TensorProto) -> NDArray:
+def _array(name: str, tensor: wire.TensorProto) -> NDArray[Any]:
     try:
         return from_proto(tensor)
     except InvalidInput:
@@ -142,13 +143,13 @@ def grpc_server(models: Models, *, address: str, threads: int) -> grpc.Server:
 
 def _handler(
     answer: Callable[[_Request], Message], request_type: type[_Request]
-) -> grpc.RpcMethodHandler:
+) -> grpc.RpcMethodHandler[Any, Any]:
     def handle(request: _Request, context: grpc.ServicerContext) -> Message:
         try:
             return answer(request)
         except ModelError as error:
             code, message = error.code or "UNKNOWN", error.message
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a gRPC request failed")
             code, message = "INTERNAL", "the server failed; its log says why"

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from servable_client._tensors import numpy_dtype
 
+from servable_client._tensors import numpy_dtype
 from servable_serving._saved_model import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
+
     from servable_client._wire import wire_pb2 as wire
 
 # What numbers a dtype takes: NumPy's kinds, smallest and largest.
 _WRAPS = (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.uint16), np.dtype(np.int16))
 
 
-class _Rejected(ValueError):
+class _RejectedError(ValueError):
     """A value that a tensor cannot take; the caller knows where it stood."""
 
 
@@ -95,9 +96,7 @@ def _read_rows(
     request: Mapping[str, Any], instances: Any, inputs: Mapping[str, wire.TensorInfo]
 ) -> dict[str, NDArray[Any]]:
     if not isinstance(instances, list):
-        raise _invalid(
-            f"JSON Value: {_show(request)} Expecting 'instances' to be an list/array"
-        )
+        raise _invalid(f"JSON Value: {_show(request)} Expecting 'instances' to be an list/array")
     if not instances:
         raise _invalid(f"JSON Value: {_show(request)} No values in 'instances' array")
     if not _is_named(instances[0]):
@@ -112,7 +111,9 @@ def _read_rows(
     for index, instance in enumerate(instances):
         where = f"Failed to process element: {index}"
         if not _is_named(instance):
-            raise _invalid(f"{where} of 'instances' list. JSON Value: {_show(instance)} Is not object")
+            raise _invalid(
+                f"{where} of 'instances' list. JSON Value: {_show(instance)} Is not object"
+            )
         for key, value in instance.items():
             if key not in inputs:
                 raise _invalid(
@@ -143,7 +144,7 @@ def _read_columns(given: Any, inputs: Mapping[str, wire.TensorInfo]) -> dict[str
         columns = dict.fromkeys(inputs, given)
     try:
         return {name: _array(value, inputs[name]) for name, value in columns.items()}
-    except _Rejected as error:
+    except _RejectedError as error:
         raise _invalid(str(error)) from None
 
 
@@ -151,7 +152,7 @@ def _stack(rows: list[Any], info: wire.TensorInfo, *, key: str = "") -> NDArray[
     """Rows as one tensor; an error names the row."""
     try:
         return _array(rows, info)
-    except _Rejected:
+    except _RejectedError:
         pass
     # Once more, row by row, to find the one that was to blame.
     shape = None
@@ -159,11 +160,11 @@ def _stack(rows: list[Any], info: wire.TensorInfo, *, key: str = "") -> NDArray[
         try:
             array = _array(row, info)
             if shape not in (None, array.shape):
-                raise _Rejected(
+                raise _RejectedError(
                     f"Expecting tensor size: {np.prod(shape, dtype=int)} but got: {array.size}"
                 )
             shape = array.shape
-        except _Rejected as error:
+        except _RejectedError as error:
             named = f" key: {key}" if key else ""
             raise _invalid(
                 f"Failed to process element: {index}{named} of 'instances' list. "
@@ -181,23 +182,25 @@ def _array(value: Any, info: wire.TensorInfo) -> NDArray[Any]:
         inner = inner[0] if inner else None
     flat: list[Any] = []
     _flatten(value, tuple(shape), flat, dtype)
-    if dtype == object:
+    if dtype.kind == "O":
         strings = np.empty(len(flat), object)
         strings[:] = flat
         return strings.reshape(shape)
     if dtype in _WRAPS:
         return np.array(flat, np.int64).astype(dtype).reshape(shape)
     with np.errstate(over="ignore"):  # 1e39 is Infinity in float32
-        return np.array(flat, np.float64 if dtype.kind == "f" else dtype).astype(dtype).reshape(shape)
+        return (
+            np.array(flat, np.float64 if dtype.kind == "f" else dtype).astype(dtype).reshape(shape)
+        )
 
 
 def _flatten(value: Any, shape: tuple[int, ...], out: list[Any], dtype: np.dtype[Any]) -> None:
     if not shape:
         out.append(_scalar(value, dtype))
     elif not isinstance(value, list):
-        raise _Rejected(f"Expecting tensor size: {shape[0]} but got: 1")
+        raise _RejectedError(f"Expecting tensor size: {shape[0]} but got: 1")
     elif len(value) != shape[0]:
-        raise _Rejected(f"Expecting tensor size: {shape[0]} but got: {len(value)}")
+        raise _RejectedError(f"Expecting tensor size: {shape[0]} but got: {len(value)}")
     elif len(shape) == 1 and dtype.kind in "fiu" and _all_numbers(value, dtype):
         out.extend(value)
     else:
@@ -210,11 +213,13 @@ def _all_numbers(values: list[Any], dtype: np.dtype[Any]) -> bool:
     kinds = set(map(type, values))
     if dtype.kind == "f":
         return kinds <= {int, float}
-    return kinds <= {int} and (not values or _fits(min(values), dtype) and _fits(max(values), dtype))
+    return kinds <= {int} and (
+        not values or (_fits(min(values), dtype) and _fits(max(values), dtype))
+    )
 
 
 def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
-    if dtype == object:
+    if dtype.kind == "O":
         if isinstance(value, str):
             return value.encode("utf-8", "surrogatepass")
         if isinstance(value, dict) and isinstance(value.get("b64"), str) and len(value) == 1:
@@ -230,9 +235,9 @@ def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
     elif isinstance(value, int) and _fits(value, dtype):
         return value
     name = dtype.name.replace("float32", "float").replace("float64", "double")
-    raise _Rejected(
+    raise _RejectedError(
         f"JSON Value: {_show(value)} Type: {_kind(value)} is not of expected type: "
-        f"{'string' if dtype == object else name}"
+        f"{'string' if dtype.kind == 'O' else name}"
     )
 
 
@@ -246,14 +251,12 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise _Rejected("Unable to base64 decode") from None
+        raise _RejectedError("Unable to base64 decode") from None
 
 
 def _is_named(value: Any) -> bool:
     """Whether a value is an object of named inputs, and not a base64 string."""
-    return isinstance(value, dict) and not (
-        len(value) == 1 and isinstance(value.get("b64"), str)
-    )
+    return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
 
 
 def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
@@ -287,7 +290,7 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
 
 
 def _plain(name: str, array: NDArray[Any]) -> Any:
-    if array.dtype != object:
+    if array.dtype.kind != "O":
         # A float32 with as many digits as tell it apart, and not as the float64 it widens to.
         return (
             array.astype(str).astype(np.float64).tolist()

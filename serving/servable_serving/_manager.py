@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from servable_client import ServableError, VersionStatus
-
 from servable_serving._saved_model import ModelError, SavedModel
 from servable_serving._warmup import warm_up
 
@@ -140,7 +139,7 @@ class ModelManager:
                     _log.warning("%s: no versions under %s yet", self.name, self.base_path)
                     told = True
                 self._reach(aspired)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The thread must live on: without it no version would come or go any more.
                 _log.exception("%s: looking for versions failed", self.name)
             if self._poll_seconds <= 0 or self._stopping.wait(self._poll_seconds):
@@ -193,7 +192,10 @@ class ModelManager:
             version.model = model
             self._set(version, "AVAILABLE")
             _log.info(
-                "%s: version %d is available, %d warm-up records", self.name, version.number, records
+                "%s: version %d is available, %d warm-up records",
+                self.name,
+                version.number,
+                records,
             )
         self._settled.set()
 

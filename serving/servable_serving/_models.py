@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from servable_client import VersionStatus
-
     from servable_serving._saved_model import SavedModel
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from servable_client._wire import wire_pb2 as wire
 
+    from servable_client._wire import wire_pb2 as wire
     from servable_serving._saved_model import SavedModel
 
 

@@ -36,8 +36,9 @@ class Repository:
         return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit() and p.is_dir())
 
     def push(self, candidate: Path) -> int:
-        """Bring a candidate in as the next version, under a name that servers pass over until
-        it is whole and on the disk.
+        """Bring a candidate in as the next version.
+
+        It has a name that servers pass over until it is whole and on the disk.
 
         Args:
             candidate: A folder that `export` wrote; it stays where it is.

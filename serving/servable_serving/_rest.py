@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from google.protobuf import json_format
-from servable_client._wire import wire_pb2 as wire
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -22,6 +21,8 @@ from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+    from servable_client._wire import wire_pb2 as wire
 
 _log = logging.getLogger("servable.serving")
 
@@ -50,7 +51,8 @@ _HTTP_STATUS = {
 _MAX_VERSION = (1 << 63) - 1
 
 _NOT_FOUND = (
-    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n"
+    "<H1>Not Found</H1>\n</BODY></HTML>\n"
 )
 
 
@@ -71,7 +73,7 @@ class RestService:
         except ModelError as error:
             status = _HTTP_STATUS.get(error.code or "", 500)
             return _json(json.dumps({"error": error.message}, ensure_ascii=False).encode(), status)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a REST request failed")
             return _json(b'{"error": "the server failed; its log says why"}', 500)
@@ -127,9 +129,7 @@ class RestService:
 
     def _metadata(self, spec: Spec) -> bytes:
         with self._models.find(spec) as (version, model):
-            signatures = {
-                name: _message(signature) for name, signature in model.signatures.items()
-            }
+            signatures = {name: _message(signature) for name, signature in model.signatures.items()}
         return _dump(
             {
                 "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},

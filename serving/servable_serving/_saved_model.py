@@ -7,19 +7,23 @@ that the graph does not enforce itself, and errors have the same words.
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
 from servable_client import ServableError
 from servable_client._answers import STATUS_CODES
 from servable_client._tensors import numpy_dtype
 from servable_client._wire import wire_pb2 as wire
-from tensorflow.core.protobuf import config_pb2, saved_model_pb2
-from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,6 +86,7 @@ class SavedModel:
         self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
     ) -> None:
         self.signatures = read_signatures(folder)
+        _quiet_first_session()
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(
             graph=self._graph,
@@ -155,7 +160,7 @@ class SavedModel:
 
 
 def _type_name(dtype: Any) -> str:
-    return "string" if dtype == object else tf.as_dtype(dtype).name.replace("float32", "float")
+    return "string" if dtype.kind == "O" else tf.as_dtype(dtype).name.replace("float32", "float")
 
 
 def _as_model_error(error: tf.errors.OpError) -> ModelError:
@@ -163,3 +168,26 @@ def _as_model_error(error: tf.errors.OpError) -> ModelError:
     message = error.message.partition("\n\nOriginal stack trace")[0]
     message = message.partition("\n\nErrors may have originated")[0]
     return ModelError(STATUS_CODES[error.error_code], message.strip("\n"))
+
+
+@cache
+def _quiet_first_session() -> None:
+    """Open a session while standard error is away.
+
+    The first one of a process has TensorFlow write that an optimization pass is not enabled,
+    past the log level that it was given.
+    """
+    with _stderr_away(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        session.run(tf.constant(0))
+
+
+@contextmanager
+def _stderr_away() -> Iterator[None]:
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-import tensorflow as tf
 import uvicorn
-from servable_client import ServableError
 
+from servable_client import ServableError
 from servable_serving._grpc import grpc_server
 from servable_serving._manager import ModelManager
 from servable_serving._models import Models
 from servable_serving._rest import rest_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -85,7 +81,6 @@ class Server:
                 self._rest = _RestThread(
                     self._models, self._bind(self._rest_port, "--rest_api_port")
                 )
-            _quiet_first_session()
             for manager in self._models:
                 manager.start()
             for manager in self._models:
@@ -204,25 +199,3 @@ class _RestThread:
 
     def _run(self) -> None:
         asyncio.run(self._server.serve([self._sock]))
-
-
-def _quiet_first_session() -> None:
-    """Open a session while standard error is away.
-
-    The first one of a process has TensorFlow write that an optimization pass is not enabled,
-    past the log level that it was given.
-    """
-    with _stderr_away(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        session.run(tf.constant(0))
-
-
-@contextmanager
-def _stderr_away() -> Iterator[None]:
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

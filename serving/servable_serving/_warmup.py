@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+
 from servable_client._tensors import from_proto
 from servable_client._wire import wire_pb2 as wire
-
 from servable_serving._predict import run, signature_of
 from servable_serving._saved_model import ModelError, SavedModel
 

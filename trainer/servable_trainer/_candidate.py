@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from servable_serving._export import WARMUP_BATCHES, export
 from servable_serving._manifest import check_candidate
 from servable_serving._saved_model import SavedModel
-
 from servable_trainer._evaluate import Evaluation, score
 from servable_trainer._run import RunError, load_evaluation, load_run, save_evaluation
 
@@ -42,9 +42,9 @@ def _evaluate_saved_model(folder: Path, dataset: Dataset) -> Evaluation:
     model = SavedModel(folder)
     try:
         answers = [
-            model.run(
-                "serving_default", {"image": dataset.test.images[start : start + _BATCH]}
-            )["probabilities"]
+            model.run("serving_default", {"image": dataset.test.images[start : start + _BATCH]})[
+                "probabilities"
+            ]
             for start in range(0, len(dataset.test), _BATCH)
         ]
     finally:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from servable_client._commands import Json  # noqa: TC002 - typer reads it
+
+from servable_client._commands import Json
 
 Data = Annotated[
     Path | None,
@@ -31,7 +32,6 @@ def register(app: typer.Typer) -> None:
 def fetch(data: Data = None, json: Json = False) -> None:
     """Find the dataset or get it, and check every file."""
     from servable_client._console import print_json, say
-
     from servable_trainer._fashion_mnist import find
 
     folder, dataset = find(data)

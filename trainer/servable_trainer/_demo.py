@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import socket
@@ -11,13 +12,14 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
+
 from servable_client import Client, ServableError
 from servable_client._console import headline, print_table, say
 from servable_serving._repository import Repository
-
 from servable_trainer import _fashion_mnist as fashion_mnist
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import print_evaluation
@@ -26,7 +28,6 @@ from servable_trainer._tune import print_trials, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from servable_trainer._dataset import Dataset
 
@@ -74,7 +75,7 @@ class Demo:
             f"{len(dataset.test)} to test with, SHA-256 of all four files checked"
         )
 
-        headline(f"2. Tune: {self.trials} trials on {self.subset} pictures")
+        headline(f"2. Tune: search {self.trials} points of the space, {self.subset} pictures each")
         trials = tune(
             dataset,
             directory=self.directory / "tuning",
@@ -102,9 +103,7 @@ class Demo:
             self._classify(dataset)
 
             headline("5. A month later: train on with all 60,000, and switch under load")
-            train(
-                dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True
-            )
+            train(dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True)
             self._export(2, dataset)
             self._switch(dataset, repository)
 
@@ -161,13 +160,13 @@ class Demo:
                 while True:
                     try:
                         client.wait_until_available(timeout=0.5)
-                        return server
                     except ServableError as error:
                         if server.poll() is None and time.monotonic() < end:
                             continue
                         raise DemoError(
                             f"the server did not come up: {_last_line(log)}", hint=f"see {log}"
                         ) from error
+                    return server
         except BaseException:
             _stop(server)
             raise
@@ -235,12 +234,16 @@ class Demo:
 
     def _print_next_lines(self, dataset: Dataset, pid: int) -> None:
         url = f"{self._rest}/v1/models/{dataset.name}"
+        python, command = Path(sys.executable), Path(sys.executable).with_name("servable")
+        # Short where it is: a virtual environment in this folder, as make demo has it.
+        with contextlib.suppress(ValueError):
+            python, command = (Path(p).relative_to(Path.cwd()) for p in (python, command))
         say(
             f"curl {url}\n"
             f'curl {url}:predict -d "{{\\"signature_name\\": \\"serving_bytes\\", \\"instances\\": '
             f'[{{\\"b64\\": \\"$(base64 -w0 {self._boot})\\"}}]}}"\n'
-            f"servable classify {self._boot} --server {self._grpc}\n"
-            f"python -c 'from servable_client import Client; "
+            f"{command} classify {self._boot} --server {self._grpc}\n"
+            f"{python} -c 'from servable_client import Client; "
             f'print(Client("{self._grpc}", model="{dataset.name}").classify("{self._boot}"))\''
         )
         if self.keep:

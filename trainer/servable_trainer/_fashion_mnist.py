@@ -16,9 +16,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+
 from servable_client import ServableError
 from servable_client._console import progress_bar, say
-
 from servable_trainer._dataset import Dataset, DatasetError, Pictures
 
 NAME = "fashion_mnist"
@@ -31,8 +31,8 @@ LABELS = (
 # SHA-256 of what is inside each file: Debian strips the name from the gzip headers, so the
 # packed bytes differ from upstream's while the pictures are the same.
 CHECKSUMS = {
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",  # noqa: E501
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",  # noqa: E501
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
@@ -182,7 +182,7 @@ def _download(source: str, folder: Path) -> None:
 
     host = source.split("/")[2]
     with progress_bar() as progress:
-        for name in CHECKSUMS:
+        for name, checksum in CHECKSUMS.items():
             if (folder / name).exists():
                 continue
             task = progress.add_task(name, total=None)
@@ -202,7 +202,7 @@ def _download(source: str, folder: Path) -> None:
             except requests.RequestException as error:
                 raise DatasetError(f"{host}: {error}") from error
             try:
-                _read(folder / name, CHECKSUMS[name])
+                _read(folder / name, checksum)
             except DatasetError:
                 (folder / name).unlink()
                 raise

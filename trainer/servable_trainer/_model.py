@@ -48,9 +48,7 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
 
         model = keras.Model(image, probabilities, name=self.name)
         model.compile(
-            optimizer=keras.optimizers.Adam(
-                hp.Float("learning_rate", 5e-4, 4e-3, sampling="log")
-            ),
+            optimizer=keras.optimizers.Adam(hp.Float("learning_rate", 5e-4, 4e-3, sampling="log")),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
             jit_compile=False,  # XLA doubles the time on a CPU

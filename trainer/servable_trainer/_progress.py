@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+
 from servable_client._console import progress_bar, say
 
 

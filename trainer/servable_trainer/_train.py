@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import keras
-from servable_serving._folder import check_absent
 
+from servable_serving._folder import check_absent
 from servable_trainer._model import ImageClassifier, hyperparameters_from, plain
 from servable_trainer._progress import EpochLines
 from servable_trainer._run import Run, RunError, load_run
@@ -92,8 +92,9 @@ def train(
         fitted=len(fit),
         validated=len(validation) if validation else 0,
         seconds=round(time.monotonic() - began, 1),
-        started_from=before
-        and {"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed},
+        started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
+        if before
+        else None,
     )
     run.save(directory, model)
     return run

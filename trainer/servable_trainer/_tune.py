@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
+
 from servable_client import ServableError
 from servable_client._console import print_table, say
-
 from servable_trainer._model import ImageClassifier, plain
 from servable_trainer._progress import EpochLines
 

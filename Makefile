@@ -1,0 +1,56 @@
+# make demo    the whole story on this machine: data, tune, train, export, serve, a new version
+# make test    style, types and tests, on real data and real servers
+#
+# Each makes .venv and installs what is missing; a second run installs nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint proto constraints clean
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: $(INSTALLED)
+	$(BIN)/servable demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Debian keeps ensurepip, which venv needs, in a package of its own.
+$(BIN)/python:
+	@[[ -n "$(PYTHON)" ]] || { echo 'Python 3.11, 3.12 or 3.13 is needed; name it with make PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo 'installing python3-venv, which this Python lacks'; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv; } \
+		|| { echo 'as root, install the package python3-venv; then try again'; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The mark comes last, so that an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into .venv; a minute or two, TensorFlow is large'
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check \
+		--editable '.[trainer,serving,dev]' --constraint constraints.txt
+	@touch $@
+
+proto: $(INSTALLED)
+	cd client/servable_client/_wire && ../../../$(BIN)/python -m grpc_tools.protoc -I. \
+		--include_imports --descriptor_set_out=wire.binpb --pyi_out=. wire.proto
+
+constraints: $(INSTALLED)
+	sed -i '/^[^#]/d' constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable >>constraints.txt
+
+clean:
+	rm -rf .venv build dist

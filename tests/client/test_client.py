@@ -1,0 +1,214 @@
+"""The client against a real server of the shipped model, over gRPC and REST."""
+
+from __future__ import annotations
+
+import io
+import socket
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.conftest import NAME, free_port
+
+import servable_client as sdk
+from servable_client import Client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import RunningServer
+
+    from servable_trainer._dataset import Dataset
+
+
+def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_it_names_test_pictures(client: Client, dataset: Dataset) -> None:
+    images, targets = dataset.test.images[:200], dataset.test.targets[:200]
+    right = 0
+    for image, target in zip(images, targets, strict=True):
+        answer = client.classify(image)
+        assert answer.label == dataset.labels[answer.class_id]
+        assert answer.probability == answer.probabilities.max()
+        assert answer.probabilities.shape == (10,)
+        assert answer.probabilities.dtype == np.float32
+        assert answer.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        right += answer.class_id == target
+    assert right >= 170
+
+
+def test_every_form_of_a_picture_gets_the_same_answer(
+    client: Client, dataset: Dataset, tmp_path: Path
+) -> None:
+    picture = dataset.test.images[0]
+    data = as_file(picture)
+    path = tmp_path / "boot.png"
+    path.write_bytes(data)
+    expected = client.classify(picture)
+    assert expected.label == "Ankle boot"
+    with path.open("rb") as file:
+        forms = [
+            picture[..., np.newaxis], path, str(path), data, file, Image.fromarray(picture),
+            Image.fromarray(picture).convert("RGB"), Image.fromarray(picture).convert("P"),
+            as_file(picture, "BMP"), as_file(picture, "TIFF"),
+        ]  # fmt: skip
+        for form in forms:
+            answer = client.classify(form)
+            assert answer.label == expected.label
+            np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-4)
+
+
+def test_both_transports_give_the_same_answer(server: RunningServer, dataset: Dataset) -> None:
+    with Client(server.grpc, model=NAME) as one, Client(server.http, model=NAME) as other:
+        for image in dataset.test.images[:20]:
+            a, b = one.classify(image), other.classify(image)
+            assert (a.label, a.class_id) == (b.label, b.class_id)
+            np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-6)
+        assert one.status() == other.status()
+        assert one.metadata() == other.metadata()
+
+
+def test_the_answer_names_its_version(server: RunningServer, dataset: Dataset) -> None:
+    image = dataset.test.images[0]
+    with Client(server.grpc, model=NAME) as client:
+        assert client.classify(image).version == 1
+    with Client(server.http, model=NAME, version=1) as client:
+        assert client.classify(image).version == 1
+    with Client(server.http, model=NAME) as client:
+        assert client.classify(image).version is None
+
+
+def test_status_and_metadata(client: Client) -> None:
+    assert client.status() == [sdk.VersionStatus(version=1, state="AVAILABLE")]
+    signatures = client.metadata()
+    assert set(signatures) == {"serving_default", "serving_bytes", "classify"}
+    assert signatures["serving_default"].inputs == {
+        "image": sdk.TensorSpec(dtype="DT_UINT8", shape=(-1, 28, 28))
+    }
+    assert signatures["serving_default"].outputs == {
+        "probabilities": sdk.TensorSpec(dtype="DT_FLOAT", shape=(-1, 10)),
+        "class_id": sdk.TensorSpec(dtype="DT_INT64", shape=(-1,)),
+        "label": sdk.TensorSpec(dtype="DT_STRING", shape=(-1,)),
+    }
+    assert signatures["classify"].method == "tensorflow/serving/classify"
+    assert client.wait_until_available(1) == 1
+
+
+def test_predict_takes_a_batch(client: Client, dataset: Dataset) -> None:
+    answer = client.predict({"image": dataset.test.images[:7]})
+    assert answer.outputs["probabilities"].shape == (7, 10)
+    assert answer.outputs["class_id"].dtype == np.int64
+    assert answer.outputs["label"].dtype == object
+    assert answer.outputs["label"][0] == b"Ankle boot"
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (np.zeros([28, 28], np.float32), "float32"),
+        (np.zeros([2, 28, 28], np.uint8), "[2, 28, 28]"),
+        (b"this is text", "no picture"),
+        (b"", "no picture"),
+        ("/nowhere/boot.png", "cannot read /nowhere/boot.png"),
+        (Image.new("F", (28, 28)), "mode F"),
+        (Image.new("L", (5000, 10)), "5000 x 10"),
+        (object(), "object is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused_before_it_is_sent(picture: object, words: str) -> None:
+    # Nobody listens there: what reached the wire would be ConnectionFailed.
+    with (
+        Client(f"grpc://127.0.0.1:{free_port()}", model=NAME) as client,
+        pytest.raises(sdk.InvalidInput) as caught,
+    ):
+        client.classify(picture)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_half_a_picture_is_damaged(client: Client, dataset: Dataset) -> None:
+    data = as_file(np.tile(dataset.test.images[0], (4, 4)))
+    with pytest.raises(sdk.InvalidInput, match="damaged"):
+        client.classify(data[: len(data) // 2])
+
+
+def test_a_wrong_size_is_the_servers_to_refuse_and_it_lives_on(
+    client: Client, dataset: Dataset
+) -> None:
+    for size in (27, 29):
+        with pytest.raises(sdk.InvalidInput) as caught:
+            client.classify(np.zeros([size, 28], np.uint8))
+        assert caught.value.code == "INVALID_ARGUMENT"
+        assert caught.value.model == NAME
+        assert caught.value.endpoint == client.endpoint
+    assert client.classify(dataset.test.images[0]).label == "Ankle boot"
+
+
+def test_what_is_not_there_is_not_found(client: Client, dataset: Dataset) -> None:
+    image = dataset.test.images[0]
+    with pytest.raises(sdk.ModelNotFound, match="nosuch") as caught:
+        client.predict({"image": image[np.newaxis]}, signature="nosuch")
+    assert isinstance(caught.value, LookupError)
+    for target in ({"model": "nosuch"}, {"version": 9}, {"label": "nosuch"}):
+        options = {"model": NAME, **target}
+        with (
+            Client(client.endpoint, **options) as other,  # type: ignore[arg-type]
+            pytest.raises(sdk.ModelNotFound) as caught,
+        ):
+            other.classify(image)
+        assert caught.value.hint
+        assert caught.value.model == options["model"]
+
+
+def test_a_model_that_is_no_classifier_is_for_predict(server: RunningServer) -> None:
+    with pytest.raises(sdk.InvalidInput), Client(server.grpc, model=NAME) as client:
+        client.predict({"image": np.zeros([1, 28, 28], np.float32)})
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_server_that_is_away(scheme: str) -> None:
+    server = f"{scheme}://127.0.0.1:{free_port()}"
+    with Client(server, model=NAME) as client, pytest.raises(sdk.ConnectionFailed) as caught:
+        client.classify(np.zeros([28, 28], np.uint8))
+    assert isinstance(caught.value, ConnectionError)
+    assert caught.value.endpoint == server
+    assert server in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_server_that_never_answers(scheme: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        server = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Client(server, model=NAME, timeout=0.3) as client,
+            pytest.raises(sdk.DeadlineExceeded) as caught,
+        ):
+            client.classify(np.zeros([28, 28], np.uint8))
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_waiting_for_what_does_not_come(client: Client) -> None:
+    with pytest.raises(sdk.DeadlineExceeded, match="was not available"):
+        client.wait_until_available(7, timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["localhost:8500", "ftp://localhost", "grpc://", "http://localhost:port", "http://h/x"],
+)
+def test_what_is_no_address(server: str) -> None:
+    with pytest.raises(sdk.InvalidInput) as caught:
+        Client(server, model=NAME)
+    assert caught.value.hint
+
+
+def test_a_version_and_a_label_are_too_much() -> None:
+    with pytest.raises(sdk.InvalidInput):
+        Client(model=NAME, version=1, label="stable")

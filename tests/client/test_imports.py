@@ -1,0 +1,65 @@
+"""What the SDK brings with it, and what it shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import servable_client
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_the_sdk_brings_no_tensorflow() -> None:
+    modules = modules_after(
+        "from servable_client import *\n"
+        "Client('grpc://localhost:1', model='m'); Client('http://localhost:1', model='m')"
+    )
+    assert {"grpc", "requests", "numpy"} <= modules
+    assert not modules & {"tensorflow", "keras", "servable_serving", "servable_trainer"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    modules = modules_after("from servable_client._command import build; build()")
+    assert "servable_trainer" in modules  # its commands are there
+    assert not modules & {"tensorflow", "keras", "numpy", "PIL", "grpc", "requests", "sklearn"}
+
+
+def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
+    for order in (("servable_client._grpc", "tensorflow"), ("tensorflow", "servable_client._grpc")):
+        code = "\n".join(f"import {name}" for name in order)
+        assert "tensorflow" in modules_after(
+            f"{code}\nfrom tensorflow_serving.apis import predict_pb2"
+        )
+
+
+def test_the_public_names() -> None:
+    assert servable_client.__all__ == [
+        "AccessDenied",
+        "Classification",
+        "Client",
+        "ConnectionFailed",
+        "DeadlineExceeded",
+        "InvalidInput",
+        "ModelNotFound",
+        "NotReady",
+        "Picture",
+        "Prediction",
+        "ServableError",
+        "ServerBusy",
+        "ServerFailed",
+        "Signature",
+        "TensorSpec",
+        "VersionStatus",
+    ]
+    for name in servable_client.__all__:
+        assert getattr(servable_client, name) is not None
+    assert set(servable_client.__all__) <= set(dir(servable_client))

@@ -1,0 +1,157 @@
+"""Our messages against upstream's, field by field and byte by byte."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import servable_client
+from servable_client._tensors import from_proto, to_proto
+from servable_client._wire import wire_pb2 as wire
+
+WIRE = Path(servable_client.__file__).parent / "_wire"
+
+
+def upstream_messages() -> dict[str, Descriptor]:
+    """Every message that TensorFlow Serving's services speak of, by its short name."""
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        predict_pb2,
+        prediction_log_pb2,
+    )
+
+    found: dict[str, Descriptor] = {}
+
+    def collect(message: Descriptor) -> None:
+        if message.name not in found:
+            found[message.name] = message
+            for field in message.fields:
+                if field.message_type:
+                    collect(field.message_type)
+
+    for module in (
+        get_model_metadata_pb2, get_model_status_pb2, predict_pb2, prediction_log_pb2,
+    ):  # fmt: skip
+        for message in module.DESCRIPTOR.message_types_by_name.values():
+            collect(message)
+    return found
+
+
+OURS = list(wire.DESCRIPTOR.message_types_by_name)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_field_is_upstreams(name: str) -> None:
+    ours, theirs = wire.DESCRIPTOR.message_types_by_name[name], upstream_messages()[name]
+    for field in ours.fields:
+        other = theirs.fields_by_name[field.name]
+        assert field.number == other.number
+        assert field.is_repeated == other.is_repeated
+        kinds = {field.type, other.type}
+        # An enum is an integer on the wire, and error codes are one here.
+        assert len(kinds) == 1 or kinds == {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM}
+        assert field.json_name == other.json_name
+
+
+def test_data_types_are_upstreams() -> None:
+    from tensorflow.core.framework import types_pb2
+
+    ours = wire.DESCRIPTOR.enum_types_by_name["DataType"]
+    assert all(types_pb2.DataType.Value(v.name) == v.number for v in ours.values)
+
+
+def test_the_generated_files_are_current(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{WIRE}", "--include_imports",
+            f"--descriptor_set_out={tmp_path / 'wire.binpb'}", f"--pyi_out={tmp_path}",
+            "wire.proto",
+        ],
+        check=True,
+    )  # fmt: skip
+    for name in ("wire.binpb", "wire_pb2.pyi"):
+        assert (WIRE / name).read_bytes() == (tmp_path / name).read_bytes(), "run `make proto`"
+
+
+DTYPES = st.sampled_from(
+    [
+        "float16",
+        "float32",
+        "float64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+        "complex64",
+        "complex128",
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min_side=0, max_dims=4)))
+)
+def test_numbers_mean_the_same_upstream(array: np.ndarray) -> None:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_pb2
+
+    there = tf.make_ndarray(tensor_pb2.TensorProto.FromString(to_proto(array).SerializeToString()))
+    assert there.dtype == array.dtype
+    np.testing.assert_array_equal(there, array)
+    # Back, from the typed fields that upstream writes for small tensors.
+    theirs = tf.make_tensor_proto(array).SerializeToString()
+    np.testing.assert_array_equal(from_proto(wire.TensorProto.FromString(theirs)), array)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(max_size=20), max_size=5))
+def test_strings_mean_the_same_upstream(items: list[bytes]) -> None:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_pb2
+
+    array = np.array(items, object)
+    there = tf.make_ndarray(tensor_pb2.TensorProto.FromString(to_proto(array).SerializeToString()))
+    assert there.tolist() == items
+    assert from_proto(to_proto(array)).tolist() == items
+
+
+def test_big_endian_arrays_are_sent_little_endian() -> None:
+    array = np.arange(5, dtype=">i4")
+    np.testing.assert_array_equal(from_proto(to_proto(array)), array)
+
+
+def test_a_few_values_fill_a_shape_as_in_tensorflow() -> None:
+    proto = to_proto(np.zeros([2, 3], np.float32))
+    proto.tensor_content = b""
+    proto.float_val.extend([1, 2])
+    assert from_proto(proto).tolist() == [[1, 2, 2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("sizes", [[-1], [1 << 40], [1 << 20, 1 << 20]])
+def test_a_shape_that_cannot_be_is_refused(sizes: list[int]) -> None:
+    proto = wire.TensorProto(dtype=wire.DT_FLOAT, float_val=[1])
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(servable_client.InvalidInput):
+        from_proto(proto)
+
+
+@pytest.mark.parametrize("array", [np.array([1, "a"], object), np.zeros(1, "datetime64[s]")])
+def test_what_has_no_dtype_is_refused(array: np.ndarray) -> None:
+    with pytest.raises(servable_client.InvalidInput):
+        to_proto(array)

@@ -1,0 +1,150 @@
+"""What the tests share: the real data, the shipped model, servers in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from servable_client import Client
+from servable_trainer import _fashion_mnist as fashion_mnist
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servable_trainer._dataset import Dataset
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "models" / "fashion_mnist" / "1"
+NAME = "fashion_mnist"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def servable(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "servable_client", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **kwargs,  # type: ignore[call-overload]
+    )
+
+
+def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that failed said: no stack trace, one sentence, perhaps a hint."""
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("servable: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@dataclass
+class RunningServer:
+    """`servable serve` in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    rest_port: int
+    base_path: Path
+    log: Path
+
+    @property
+    def grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    def address(self, scheme: str) -> str:
+        return self.grpc if scheme == "grpc" else self.http
+
+
+@contextmanager
+def serving(base_path: Path, log: Path, *, wait: bool = True) -> Iterator[RunningServer]:
+    port, rest_port = free_port(), free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "servable_client", "serve", f"--model_name={NAME}",
+                f"--model_base_path={base_path}", f"--port={port}", f"--rest_api_port={rest_port}",
+                "--file_system_poll_wait_seconds=1",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        if wait:
+            with Client(f"http://127.0.0.1:{rest_port}", model=NAME) as client:
+                client.wait_until_available(timeout=120)
+        yield RunningServer(process, port, rest_port, base_path, log)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    """Fashion-MNIST itself, from wherever it is found on this machine."""
+    return fashion_mnist.find()[1]
+
+
+@pytest.fixture(scope="session")
+def small_dataset(dataset: Dataset) -> Dataset:
+    """Its first 3,000 pictures to train with and 1,000 to test with."""
+    return replace(dataset, train=dataset.train.first(3000), test=dataset.test.first(1000))
+
+
+@pytest.fixture(scope="session")
+def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run, of a network that has seen little."""
+    from servable_trainer._train import train
+
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    train(small_dataset, directory=directory, hyperparameters={"filters": 16}, epochs=2, seed=7)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run, evaluated and exported."""
+    from servable_trainer._candidate import evaluate, export_run
+
+    evaluate(run, small_dataset)
+    target = tmp_path_factory.mktemp("exported") / "candidate"
+    export_run(run, target, small_dataset, name=NAME)
+    return target
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of the shipped model, as its only version 1."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(SHIPPED, folder / NAME / "1")
+    with serving(folder / NAME, folder / "log") as running:
+        yield running
+
+
+@pytest.fixture(params=["grpc", "http"])
+def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Client]:
+    """A client of that server, over each transport."""
+    with Client(server.address(request.param), model=NAME) as client:
+        yield client

@@ -1,0 +1,118 @@
+"""`servable demo`: the whole line, short, and broken off."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.conftest import free_port, only_sentence, servable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servable_trainer._dataset import Dataset
+
+pytestmark = pytest.mark.usefixtures("dataset")
+
+SHORT = ("--trials", "1", "--epochs", "1", "--subset", "1000")
+
+
+def runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a short demo printed, and where it worked."""
+    directory = tmp_path_factory.mktemp("demo") / "work"
+    done = servable(
+        "demo", *SHORT, "--directory", directory,
+        "--port", free_port(), "--rest-api-port", free_port(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr, directory
+
+
+def test_the_line_is_whole(output: tuple[str, Path], dataset: Dataset) -> None:
+    text, directory = output
+    assert "trial 1/1" in text
+    accuracies = [float(x) for x in re.findall(r"10000 test pictures: accuracy (0\.\d+)", text)]
+    assert len(accuracies) == 2
+    assert accuracies[1] > 0.8
+    for label in dataset.labels:
+        assert label in text
+    assert "by gRPC" in text
+    assert re.search(r"picture\.png, 280 x 280: \w[\w ]+ \(\d+\.\d%\), from version 1", text)
+    assert "curl http://127.0.0.1:" in text
+    assert "Traceback" not in text
+    versions = directory / "models" / "fashion_mnist"
+    assert sorted(p.name for p in versions.iterdir() if p.name[0] != ".") == ["1", "2"]
+
+
+def test_no_request_failed_over_the_switch(output: tuple[str, Path]) -> None:
+    text, _ = output
+    for by in ("grpc", "http"):
+        (row,) = re.findall(rf"│ {by} +│ +(\d+) +│ +(\d+) +│", text)
+        assert int(row[0]) > 50
+        assert int(row[1]) == 0
+    assert re.search(r"1: \d+, 2: \d+", text)
+    assert "no request failed" in text
+
+
+def test_it_leaves_the_repositorys_own_models_alone(output: tuple[str, Path]) -> None:
+    text, directory = output
+    for line in re.findall(r"exported to (\S+)", text):
+        assert line.startswith(str(directory))
+
+
+def test_a_port_in_use_is_known_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = servable("demo", "--directory", tmp_path / "work", "--rest-api-port", port)
+    assert str(port) in only_sentence(done)
+    assert "--rest-api-port" in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_ctrl_c_ends_every_process_that_it_started(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "servable_client", "demo", *SHORT,
+            "--directory", str(tmp_path / "work"),
+            "--port", str(free_port()), "--rest-api-port", str(free_port()),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stderr
+    lines = []
+    server = None
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"gRPC at .*, process (\d+)", line):
+            server = int(found[1])
+            break
+    assert server is not None, "".join(lines)
+    assert runs(server)
+    process.send_signal(signal.SIGINT)
+    rest: list[str] = []
+    reader = threading.Thread(target=lambda: rest.extend(process.stderr or ()))
+    reader.start()
+    assert process.wait(60) != 0
+    reader.join()
+    assert not runs(server)
+    assert "Traceback" not in "".join(rest)

@@ -1,0 +1,179 @@
+"""A candidate keeps the model contract."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+from tests.conftest import SHIPPED
+
+from servable_serving._export import ExportError, encode_png, export
+from servable_serving._folder import FolderError
+from servable_serving._graph import IMAGE_FEATURE
+from servable_serving._manifest import check_candidate
+from servable_serving._saved_model import ModelError, SavedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from servable_trainer._dataset import Dataset
+
+
+@pytest.fixture(scope="module")
+def model(candidate: Path) -> Iterator[SavedModel]:
+    loaded = SavedModel(candidate)
+    yield loaded
+    loaded.close()
+
+
+def examples(pictures: np.ndarray) -> np.ndarray:
+    out = []
+    for picture in pictures:
+        feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encode_png(picture)]))
+        features = tf.train.Features(feature={IMAGE_FEATURE: feature})
+        out.append(tf.train.Example(features=features).SerializeToString())
+    return np.array(out, object)
+
+
+def test_the_three_signatures_agree_with_the_network(
+    model: SavedModel, run: Path, dataset: Dataset
+) -> None:
+    from servable_trainer._run import load_run
+
+    pictures = dataset.test.images[:64]
+    expected = load_run(run)[1].predict(pictures, verbose=0)
+
+    plain = model.run("serving_default", {"image": pictures})
+    np.testing.assert_allclose(plain["probabilities"], expected, atol=1e-5)
+    assert plain["class_id"].tolist() == expected.argmax(axis=1).tolist()
+    assert [dataset.labels[i].encode() for i in plain["class_id"]] == plain["label"].tolist()
+
+    files = np.array([encode_png(picture) for picture in pictures], object)
+    encoded = model.run("serving_bytes", {"image_bytes": files})
+    np.testing.assert_allclose(encoded["probabilities"], expected, atol=1e-5)
+
+    ranked = model.run("classify", {"inputs": examples(pictures)})
+    assert (np.diff(ranked["scores"], axis=1) <= 0).all()  # best first
+    assert ranked["classes"].shape == (64, 10)
+    assert ranked["classes"][:, 0].tolist() == plain["label"].tolist()
+    assert {frozenset(row) for row in ranked["classes"]} == {
+        frozenset(label.encode() for label in dataset.labels)
+    }
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(), (2,), (28,), (28, 28), (1, 28), (1, 784), (1, 27, 28), (1, 28, 28, 1), (1, 1, 28, 28)],
+)
+def test_another_shape_is_refused_and_the_process_lives(
+    model: SavedModel, shape: tuple[int, ...]
+) -> None:
+    # Without a check in the graph a wrong rank ends the process in a oneDNN kernel.
+    with pytest.raises(ModelError) as caught:
+        model.run("serving_default", {"image": np.zeros(shape, np.uint8)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("signature", "name"), [("serving_bytes", "image_bytes"), ("classify", "inputs")]
+)
+@pytest.mark.parametrize("shape", [(), (1, 1), (2, 1)])
+def test_strings_of_another_shape_are_refused(
+    model: SavedModel, signature: str, name: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        model.run(signature, {name: np.full(shape, b"x", object)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_no_pictures_give_no_answers(model: SavedModel) -> None:
+    answer = model.run("serving_default", {"image": np.zeros([0, 28, 28], np.uint8)})
+    assert answer["probabilities"].shape == (0, 10)
+    answer = model.run("serving_bytes", {"image_bytes": np.zeros(0, object)})
+    assert answer["class_id"].shape == (0,)
+
+
+def test_warm_up_records_are_upstreams_for_each_signature_at_each_batch(candidate: Path) -> None:
+    path = candidate / "assets.extra" / "tf_serving_warmup_requests"
+    seen = set()
+    for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(data)
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        if kind == "predict_log":
+            (tensor,) = request.inputs.values()
+            batch = tensor.tensor_shape.dim[0].size
+        else:
+            batch = len(request.input.example_list.examples)
+        assert request.model_spec.name == "fashion_mnist"
+        seen.add((kind, request.model_spec.signature_name, batch))
+    assert seen == {
+        (kind, signature, batch)
+        for kind, signature in (
+            ("predict_log", "serving_default"),
+            ("predict_log", "serving_bytes"),
+            ("classify_log", "classify"),
+        )
+        for batch in (1, 8, 32)
+    }
+
+
+@pytest.mark.parametrize("which", ["candidate", "shipped"])
+def test_the_manifest_tells_where_it_comes_from(which: str, candidate: Path) -> None:
+    manifest = check_candidate(candidate if which == "candidate" else SHIPPED)
+    assert manifest["name"] == "fashion_mnist"
+    assert manifest["versions"]["tensorflow"].startswith("2.20.")
+    assert len(manifest["dataset"]["sha256"]) == 4
+    assert 0 < manifest["metrics"]["validation"]["accuracy"] < 1
+    assert 0 < manifest["metrics"]["test"]["accuracy"] < 1
+    assert manifest["hyperparameters"]["filters"] >= 16
+    assert manifest["signatures"]["classify"]["method"] == "tensorflow/serving/classify"
+    assert manifest["created"].endswith("+00:00")
+    assert {"seed", "git_revision", "training", "labels"} <= manifest.keys()
+
+
+def test_the_golden_requests_get_their_answers(candidate: Path, model: SavedModel) -> None:
+    golden = json.loads((candidate / "assets.extra" / "manifest.json").read_text())["golden"]
+    files = np.array([base64.b64decode(one["png"]) for one in golden], object)
+    answer = model.run("serving_bytes", {"image_bytes": files})
+    np.testing.assert_allclose(
+        answer["probabilities"], [one["probabilities"] for one in golden], atol=1e-5
+    )
+    assert answer["label"].tolist() == [one["label"].encode() for one in golden]
+
+
+def test_no_machines_paths_are_in_it(candidate: Path) -> None:
+    for folder in (candidate, SHIPPED):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                data = path.read_bytes()
+                assert str(candidate.parent).encode() not in data
+                assert b"/site-packages/" not in data
+
+
+def test_what_is_there_is_not_replaced(run: Path, candidate: Path, dataset: Dataset) -> None:
+    from servable_trainer._candidate import export_run
+
+    before = sorted(path.name for path in candidate.parent.iterdir())
+    with pytest.raises(FolderError, match="exists already"):
+        export_run(run, candidate, dataset, name="fashion_mnist")
+    assert sorted(path.name for path in candidate.parent.iterdir()) == before
+
+
+def test_a_network_of_another_form_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    import keras
+
+    pictures = dataset.train.images[:32]
+    flat = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10)])
+    with pytest.raises(ExportError, match="height, width"):
+        export(flat, tmp_path / "c", name="n", labels=dataset.labels, examples=pictures, about={})
+    three = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(ExportError, match="10 labels"):
+        export(three, tmp_path / "c", name="n", labels=dataset.labels, examples=pictures, about={})
+    assert not list(tmp_path.iterdir())

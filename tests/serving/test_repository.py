@@ -1,0 +1,144 @@
+"""The repository: whole versions, in order, none twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.conftest import only_sentence, servable
+
+from servable_serving._folder import FolderError
+from servable_serving._manifest import CandidateError
+from servable_serving._repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "models" / "fashion_mnist")
+
+
+@pytest.fixture
+def broken(candidate: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(candidate, tmp_path / "broken"))
+
+
+def visible(repository: Repository) -> list[str]:
+    return sorted(p.name for p in repository.path.iterdir() if not p.name.startswith(".lock"))
+
+
+def test_versions_count_up(repository: Repository, candidate: Path) -> None:
+    assert repository.versions() == []
+    assert [repository.push(candidate) for _ in range(3)] == [1, 2, 3]
+    assert repository.versions() == [1, 2, 3]
+    assert visible(repository) == ["1", "2", "3"]
+    assert candidate.is_dir()
+    for path in candidate.rglob("*"):
+        if path.is_file():
+            copy = repository.path / "2" / path.relative_to(candidate)
+            assert copy.read_bytes() == path.read_bytes()
+    assert (repository.path / "1").stat().st_mode & 0o777 == 0o755  # a server of another user
+
+
+def test_the_number_of_a_version_that_is_gone_does_not_come_back(
+    repository: Repository, candidate: Path
+) -> None:
+    repository.push(candidate)
+    repository.push(candidate)
+    shutil.rmtree(repository.path / "2")
+    assert repository.push(candidate) == 3
+    (repository.path / ".rejected" / "9").mkdir(parents=True)
+    assert repository.push(candidate) == 10
+
+
+def test_what_a_killed_push_left_is_cleared(repository: Repository, candidate: Path) -> None:
+    left = repository.path / ".incoming-killed"
+    shutil.copytree(candidate, left)
+    assert repository.versions() == []
+    assert repository.push(candidate) == 1
+    assert not left.exists()
+
+
+def test_pushes_side_by_side_get_numbers_of_their_own(
+    repository: Repository, candidate: Path
+) -> None:
+    versions: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: versions.append(repository.push(candidate)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(versions) == [1, 2, 3, 4]
+
+
+def remove_weights(folder: Path) -> str:
+    path = next((folder / "variables").glob("variables.data*"))
+    path.unlink()
+    return f"{path} is missing"
+
+
+def change_weights(folder: Path) -> str:
+    path = next((folder / "variables").glob("variables.data*"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    return f"{path} is not as it was exported"
+
+
+def add_a_file(folder: Path) -> str:
+    (folder / "assets" / "extra.txt").write_text("x")
+    return f"{folder / 'assets' / 'extra.txt'} is not in the manifest"
+
+
+def remove_the_graph(folder: Path) -> str:
+    (folder / "saved_model.pb").unlink()
+    return f"{folder} holds no SavedModel"
+
+
+def remove_the_manifest(folder: Path) -> str:
+    (folder / "assets.extra" / "manifest.json").unlink()
+    return f"{folder} has no readable manifest"
+
+
+def empty_the_manifest(folder: Path) -> str:
+    (folder / "assets.extra" / "manifest.json").write_text(json.dumps({"sha256": 3}))
+    return f"{folder} has no readable manifest"
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        remove_weights, change_weights, add_a_file, remove_the_graph, remove_the_manifest,
+        empty_the_manifest,
+    ],
+)  # fmt: skip
+def test_a_broken_candidate_is_refused_and_nothing_is_written(
+    breaking: Callable[[Path], str], broken: Path, repository: Repository
+) -> None:
+    reason = breaking(broken)
+    with pytest.raises(CandidateError) as caught:
+        repository.push(broken)
+    assert reason in str(caught.value)
+    assert not repository.path.exists()
+    done = servable("push", broken, "--repository", repository.path)
+    assert reason in only_sentence(done)
+
+
+def test_a_repository_that_cannot_be_written(tmp_path: Path, candidate: Path) -> None:
+    (tmp_path / "models").write_text("a file stands where the folder should be")
+    with pytest.raises(FolderError, match="cannot write"):
+        Repository(tmp_path / "models").push(candidate)
+
+
+def test_the_command_pushes(candidate: Path, repository: Repository) -> None:
+    done = servable("push", candidate, "--repository", repository.path, "--json")
+    assert json.loads(done.stdout) == {"repository": str(repository.path), "version": 1}

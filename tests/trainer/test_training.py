@@ -1,0 +1,165 @@
+"""Tuning, training, evaluating and exporting, on real pictures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.conftest import SHIPPED, only_sentence, servable
+
+from servable_serving._folder import FolderError
+from servable_trainer._candidate import evaluate, export_run
+from servable_trainer._evaluate import score
+from servable_trainer._run import RunError, load_run
+from servable_trainer._train import train
+from servable_trainer._tune import TuneError, load_hyperparameters, save_trials, tune
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servable_trainer._dataset import Dataset
+
+SMALL = {"filters": 16, "blocks": 2, "dense_units": 64, "batch_size": 128}
+
+
+@pytest.fixture(scope="module")
+def trials_folder(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuning")
+    found = tune(small_dataset, directory=folder, trials=2, epochs=1, subset=1000, seed=5)
+    assert [t.validation_accuracy for t in found] == sorted(
+        (t.validation_accuracy for t in found), reverse=True
+    )
+    save_trials(folder, found)
+    return folder
+
+
+def test_tune_finds_points_of_the_space(trials_folder: Path) -> None:
+    trials = json.loads((trials_folder / "trials.json").read_text())
+    assert len(trials) == 2
+    for trial in trials:
+        assert 0 <= trial["validation_accuracy"] <= 1
+        values = trial["hyperparameters"]
+        assert values["blocks"] in (2, 3)
+        assert values["filters"] in (16, 24, 32)
+        assert values["batch_size"] in (64, 128)
+        assert 5e-4 <= values["learning_rate"] <= 4e-3
+    assert trials[0]["hyperparameters"] != trials[1]["hyperparameters"]
+
+
+def test_the_best_trial_is_what_train_takes(trials_folder: Path) -> None:
+    trials = json.loads((trials_folder / "trials.json").read_text())
+    values = load_hyperparameters(trials_folder / "trials.json")
+    assert values == trials[0]["hyperparameters"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", '[{"a": 1}]'])
+def test_a_file_that_holds_no_hyperparameters(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "trials.json"
+    path.write_text(content)
+    with pytest.raises(TuneError, match="holds no hyperparameters"):
+        load_hyperparameters(path)
+
+
+def test_one_seed_gives_one_curve(small_dataset: Dataset, tmp_path: Path) -> None:
+    curves = [
+        train(
+            small_dataset,
+            directory=tmp_path / str(index),
+            hyperparameters=SMALL,
+            epochs=2,
+            seed=seed,
+        ).epochs
+        for index, seed in enumerate((1, 1, 2))
+    ]
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+
+
+def test_a_run_tells_how_it_came_to_be(run: Path, small_dataset: Dataset) -> None:
+    record, model = load_run(run)
+    assert (record.fitted, record.validated) == (2500, 500)
+    assert record.seed == 7
+    assert len(record.epochs) == 2
+    assert record.validation == {
+        "loss": record.epochs[-1]["val_loss"],
+        "accuracy": record.epochs[-1]["val_accuracy"],
+    }
+    assert record.checksums == small_dataset.checksums
+    # What was not named is written down with the value that it had.
+    assert record.hyperparameters["kernel_size"] == 3
+    assert model.input_shape == (None, 28, 28)
+
+
+def test_a_run_goes_on_from_another_with_all_the_data(
+    run: Path, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    before, _ = load_run(run)
+    record = train(
+        small_dataset, directory=tmp_path / "run", epochs=1, start_from=run, all_data=True
+    )
+    assert (record.fitted, record.validated, record.validation) == (3000, 0, None)
+    assert record.hyperparameters == before.hyperparameters
+    assert record.started_from is not None
+    assert record.started_from["epochs"] == before.epochs
+    assert record.epochs[0]["loss"] < before.epochs[0]["loss"] / 1.5  # it did not begin anew
+
+
+def test_a_folder_that_exists_is_refused_before_any_training(
+    run: Path, small_dataset: Dataset
+) -> None:
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(FolderError, match="exists already"):
+        train(small_dataset, directory=run)
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_what_is_no_run(tmp_path: Path, dataset: Dataset) -> None:
+    with pytest.raises(RunError, match="holds no training run"):
+        evaluate(tmp_path, dataset)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="holds no training run"):
+        export_run(tmp_path, tmp_path / "candidate", dataset, name="n")
+    assert "holds no training run" in only_sentence(servable("export", tmp_path))
+
+
+def test_the_evaluation_is_right_by_hand() -> None:
+    targets = np.array([0, 0, 0, 1, 1, 2])
+    answers = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
+    found = score(targets, answers, ("a", "b", "c"))
+    assert found.accuracy == pytest.approx(4 / 6)
+    a, b, c = found.classes
+    assert (a.precision, a.recall, a.support) == (1, pytest.approx(2 / 3), 3)
+    assert (b.precision, b.recall) == (0.5, 0.5)
+    assert (c.precision, c.recall, c.f1) == (0.5, 1, pytest.approx(2 / 3))
+    assert found.macro_f1 == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+
+
+def test_a_run_and_its_export_fare_the_same(
+    run: Path, candidate: Path, small_dataset: Dataset
+) -> None:
+    one, other = evaluate(run, small_dataset), evaluate(candidate, small_dataset)
+    assert one == other
+    assert one.count == 1000
+    assert one.accuracy > 0.5
+    manifest = json.loads((candidate / "assets.extra" / "manifest.json").read_text())
+    assert manifest["metrics"]["test"]["accuracy"] == one.accuracy
+    assert manifest["metrics"]["validation"]["count"] == 500
+
+
+def test_the_shipped_model_is_as_good_as_its_manifest_says(dataset: Dataset) -> None:
+    found = evaluate(SHIPPED, dataset)
+    manifest = json.loads((SHIPPED / "assets.extra" / "manifest.json").read_text())
+    assert found.count == 10_000
+    assert found.accuracy >= 0.91
+    assert found.accuracy == pytest.approx(manifest["metrics"]["test"]["accuracy"], abs=5e-4)
+
+
+def test_the_command_evaluates(small_dataset: Dataset) -> None:
+    assert small_dataset.labels  # the data are on this machine by now
+    done = servable("evaluate", SHIPPED)
+    assert done.returncode == 0, done.stderr
+    for label in small_dataset.labels:
+        assert label in done.stdout
+    assert "precision" in done.stdout
