@@ -87,8 +87,11 @@ def test_a_port_in_use_is_known_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
-def test_ctrl_c_ends_every_process_that_it_started(tmp_path: Path) -> None:
-    process = subprocess.Popen(
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_process_that_it_started(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
         [
             sys.executable, "-m", "servable_client", "demo", *SHORT,
             "--directory", str(tmp_path / "work"),
@@ -97,22 +100,24 @@ def test_ctrl_c_ends_every_process_that_it_started(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
-    assert process.stderr
-    lines = []
-    server = None
-    for line in process.stderr:
-        lines.append(line)
-        if found := re.search(r"gRPC at .*, process (\d+)", line):
-            server = int(found[1])
-            break
-    assert server is not None, "".join(lines)
-    assert runs(server)
-    process.send_signal(signal.SIGINT)
-    rest: list[str] = []
-    reader = threading.Thread(target=lambda: rest.extend(process.stderr or ()))
-    reader.start()
-    assert process.wait(60) != 0
-    reader.join()
-    assert not runs(server)
-    assert "Traceback" not in "".join(rest)
+        # Where the tests run in the background their shell has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:  # fmt: skip
+        assert process.stderr
+        lines = []
+        server = None
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"gRPC at .*, process (\d+)", line):
+                server = int(found[1])
+                break
+        assert server is not None, "".join(lines)
+        assert runs(server)
+        process.send_signal(number)
+        rest: list[str] = []
+        reader = threading.Thread(target=lambda: rest.extend(process.stderr or ()))
+        reader.start()
+        assert process.wait(60) != 0
+        reader.join()
+        assert not runs(server)
+        assert "Traceback" not in "".join(rest)

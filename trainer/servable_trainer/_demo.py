@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -63,6 +64,8 @@ class Demo:
             ServableError: Any stage failed; nothing that it started is left running.
         """
         began = time.monotonic()
+        # As an exception, so that the server is ended too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("servable: terminated"))
         # What would fail at the end is better known before ten minutes' work.
         for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
             _check_free(port, flag)
