@@ -5,8 +5,9 @@ Example:
         print(client.classify("boot.png"))
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
     from servable_client._answers import (
@@ -30,27 +31,6 @@ if TYPE_CHECKING:
     )
     from servable_client._pictures import Picture
 
-# Where each name is, imported when it is first asked for (PEP 562): `servable --help` comes
-# through here, and would else wait for NumPy and Pillow.
-_PLACES = {
-    "AccessDenied": "_errors",
-    "Classification": "_answers",
-    "Client": "_client",
-    "ConnectionFailed": "_errors",
-    "DeadlineExceeded": "_errors",
-    "InvalidInput": "_errors",
-    "ModelNotFound": "_errors",
-    "NotReady": "_errors",
-    "Picture": "_pictures",
-    "Prediction": "_answers",
-    "ServableError": "_errors",
-    "ServerBusy": "_errors",
-    "ServerFailed": "_errors",
-    "Signature": "_answers",
-    "TensorSpec": "_answers",
-    "VersionStatus": "_answers",
-}
-
 __all__ = [
     "AccessDenied",
     "Classification",
@@ -70,14 +50,24 @@ __all__ = [
     "VersionStatus",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AccessDenied": "_errors",
+        "Classification": "_answers",
+        "Client": "_client",
+        "ConnectionFailed": "_errors",
+        "DeadlineExceeded": "_errors",
+        "InvalidInput": "_errors",
+        "ModelNotFound": "_errors",
+        "NotReady": "_errors",
+        "Picture": "_pictures",
+        "Prediction": "_answers",
+        "ServableError": "_errors",
+        "ServerBusy": "_errors",
+        "ServerFailed": "_errors",
+        "Signature": "_answers",
+        "TensorSpec": "_answers",
+        "VersionStatus": "_answers",
+    },
+)

@@ -93,6 +93,9 @@ class Signature:
     method: str
 
 
+# What TensorFlow 2 writes beside a model's own signatures; servers show it, and none can call it.
+INIT_SIGNATURE = "__saved_model_init_op"
+
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 STATUS_CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",

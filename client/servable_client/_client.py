@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from servable_client._answers import Classification, Prediction, Signature, VersionStatus
+from servable_client._answers import (
+    INIT_SIGNATURE,
+    Classification,
+    Prediction,
+    Signature,
+    VersionStatus,
+)
 from servable_client._errors import (
     ConnectionFailed,
     DeadlineExceeded,
@@ -149,7 +155,10 @@ class Client:
         Raises:
             ServableError: Any leaf of its tree; see there.
         """
-        return self._transport.metadata(self._target, self._timeout if timeout is None else timeout)
+        signatures = self._transport.metadata(
+            self._target, self._timeout if timeout is None else timeout
+        )
+        return {name: value for name, value in signatures.items() if name != INIT_SIGNATURE}
 
     def wait_until_available(self, version: int | None = None, *, timeout: float = 60) -> int:
         """Wait until the server serves a version of the model.

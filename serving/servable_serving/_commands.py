@@ -31,9 +31,11 @@ def serve(
     model_base_path: Annotated[
         Path | None, typer.Option("--model_base_path", help="The folder with the version folders.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="gRPC's port; 0 for none.")] = 8500,
+    port: Annotated[
+        int, typer.Option("--port", help="gRPC's port; 0 for none.", min=0, max=65535)
+    ] = 8500,
     rest_api_port: Annotated[
-        int, typer.Option("--rest_api_port", help="REST's port; 0 for none.")
+        int, typer.Option("--rest_api_port", help="REST's port; 0 for none.", min=0, max=65535)
     ] = 0,
     file_system_poll_wait_seconds: Annotated[
         int,

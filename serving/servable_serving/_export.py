@@ -19,6 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 from servable_client import ServableError
+from servable_client._answers import INIT_SIGNATURE
 from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._folder import new_folder
@@ -202,6 +203,7 @@ def _contract(folder: Path) -> dict[str, Any]:
             "outputs": tensors(signature.outputs),
         }
         for key, signature in sorted(read_signatures(folder).items())
+        if key != INIT_SIGNATURE
     }
 
 

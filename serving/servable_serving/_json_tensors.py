@@ -64,7 +64,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _invalid("JSON Parse error: nested too deeply") from None
     if not isinstance(value, dict):
-        raise _invalid(f"JSON Value: {_show(value)} Is not object")
+        raise _invalid(f"JSON Value: {show(value)} Is not object")
     return value
 
 
@@ -82,7 +82,7 @@ def read_inputs(
     rows, columns = "instances" in request, "inputs" in request
     if rows and columns:
         raise _invalid(
-            f"JSON Value: {_show(request)} Not formatted correctly expecting only one of "
+            f"JSON Value: {show(request)} Not formatted correctly expecting only one of "
             "'inputs' or 'instances' keys to exist "
         )
     if rows:
@@ -96,9 +96,9 @@ def _read_rows(
     request: Mapping[str, Any], instances: Any, inputs: Mapping[str, wire.TensorInfo]
 ) -> dict[str, NDArray[Any]]:
     if not isinstance(instances, list):
-        raise _invalid(f"JSON Value: {_show(request)} Expecting 'instances' to be an list/array")
+        raise _invalid(f"JSON Value: {show(request)} Expecting 'instances' to be an list/array")
     if not instances:
-        raise _invalid(f"JSON Value: {_show(request)} No values in 'instances' array")
+        raise _invalid(f"JSON Value: {show(request)} No values in 'instances' array")
     if not _is_named(instances[0]):
         if len(inputs) > 1:
             raise _invalid(
@@ -112,7 +112,7 @@ def _read_rows(
         where = f"Failed to process element: {index}"
         if not _is_named(instance):
             raise _invalid(
-                f"{where} of 'instances' list. JSON Value: {_show(instance)} Is not object"
+                f"{where} of 'instances' list. JSON Value: {show(instance)} Is not object"
             )
         for key, value in instance.items():
             if key not in inputs:
@@ -123,7 +123,7 @@ def _read_rows(
             columns[key].append(value)
         if len(instance) != len(inputs):
             raise _invalid(
-                f"{where} of 'instances' list. JSON object: {_show(instance)} keys must be equal "
+                f"{where} of 'instances' list. JSON object: {show(instance)} keys must be equal "
                 f"to: {','.join(sorted(inputs))}"
             )
     return {name: _stack(values, inputs[name], key=name) for name, values in columns.items()}
@@ -236,7 +236,7 @@ def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
         return value
     name = dtype.name.replace("float32", "float").replace("float64", "double")
     raise _RejectedError(
-        f"JSON Value: {_show(value)} Type: {_kind(value)} is not of expected type: "
+        f"JSON Value: {show(value)} Type: {_kind(value)} is not of expected type: "
         f"{'string' if dtype.kind == 'O' else name}"
     )
 
@@ -330,7 +330,7 @@ def _kind(value: Any) -> str:
     return "Number"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """A value as RapidJSON's PrettyWriter writes it: arrays of plain values on one line."""
     return _pretty(value, 0)
 

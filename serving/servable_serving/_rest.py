@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
-from servable_serving._json_tensors import parse_body, read_inputs, write_outputs
+from servable_serving._json_tensors import parse_body, read_inputs, show, write_outputs
 from servable_serving._models import Models, Spec
 from servable_serving._predict import run
 from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
@@ -96,8 +96,8 @@ class RestService:
             if not isinstance(name, str):
                 raise ModelError(
                     "INVALID_ARGUMENT",
-                    "the request is not formatted correctly. 'signature_name' key must be a "
-                    "string value.",
+                    f"JSON Value: {show(request)} not formatted correctly. 'signature_name' key "
+                    "must be a string value.",
                 )
             name = name or DEFAULT_SIGNATURE
             if name not in model.signatures:

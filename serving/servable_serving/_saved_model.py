@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_SIGNATURE = "serving_default"
-_INIT_SIGNATURE = "__saved_model_init_op"
 _TAG = "serve"
 
 
@@ -63,7 +62,6 @@ def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
             return {
                 name: wire.SignatureDef.FromString(signature.SerializeToString())
                 for name, signature in meta_graph.signature_def.items()
-                if name != _INIT_SIGNATURE
             }
     raise ModelError(
         "NOT_FOUND", f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}"
@@ -133,9 +131,10 @@ class SavedModel:
                     f"Expects arg[{index}] to be {_type_name(expected)} "
                     f"but {_type_name(inputs[name].dtype)} is provided",
                 )
-        call = self._callable(signature, names)
         try:
-            values = call(*(inputs[name] for name in sorted(definition.inputs)))
+            values = self._callable(signature, names)(
+                *(inputs[name] for name in sorted(definition.inputs))
+            )
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         return dict(zip(names, values, strict=True))

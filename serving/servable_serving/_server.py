@@ -160,7 +160,7 @@ class Server:
         return sock
 
     def _in_use(self, port: int, flag: str, error: Exception | None = None) -> ServerError:
-        reason = getattr(error, "strerror", None) or "Address already in use"
+        reason = getattr(error, "strerror", None) or str(error or "Address already in use")
         return ServerError(
             f"cannot listen at {self._host}:{port}: {reason}",
             hint=f"stop what listens there, or choose another port with {flag}",

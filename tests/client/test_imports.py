@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
-import servable_client
+import pytest
 
 
 def modules_after(code: str) -> set[str]:
@@ -41,25 +42,29 @@ def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
         )
 
 
-def test_the_public_names() -> None:
-    assert servable_client.__all__ == [
-        "AccessDenied",
-        "Classification",
-        "Client",
-        "ConnectionFailed",
-        "DeadlineExceeded",
-        "InvalidInput",
-        "ModelNotFound",
-        "NotReady",
-        "Picture",
-        "Prediction",
-        "ServableError",
-        "ServerBusy",
-        "ServerFailed",
-        "Signature",
-        "TensorSpec",
-        "VersionStatus",
-    ]
-    for name in servable_client.__all__:
-        assert getattr(servable_client, name) is not None
-    assert set(servable_client.__all__) <= set(dir(servable_client))
+PUBLIC = {
+    "servable_client": """
+        AccessDenied Classification Client ConnectionFailed DeadlineExceeded InvalidInput
+        ModelNotFound NotReady Picture Prediction ServableError ServerBusy ServerFailed Signature
+        TensorSpec VersionStatus
+    """,
+    "servable_serving": """
+        CandidateError ExportError FolderError ModelError Repository SavedModel Server ServerError
+        check_candidate export
+    """,
+    "servable_trainer": """
+        ClassScore Dataset DatasetError Evaluation ImageClassifier Pictures Run RunError Trial
+        TuneError evaluate export_run find train tune
+    """,
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_public_names(package: str) -> None:
+    module = import_module(package)
+    assert module.__all__ == PUBLIC[package].split()
+    assert dir(module) == module.__all__
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = module.nosuch

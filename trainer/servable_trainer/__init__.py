@@ -1,0 +1,62 @@
+"""Data, tuning, training and evaluation.
+
+Example:
+    folder, dataset = find()
+    trials = tune(dataset, directory=Path("build/tuning"))
+    train(dataset, directory=Path("build/run"), hyperparameters=trials[0].hyperparameters)
+    evaluation = evaluate(Path("build/run"), dataset)
+    export_run(Path("build/run"), Path("build/candidate"), dataset, name=dataset.name)
+"""
+
+from typing import TYPE_CHECKING
+
+from servable_client._lazy import lazily
+
+if TYPE_CHECKING:
+    from servable_trainer._candidate import evaluate, export_run
+    from servable_trainer._dataset import Dataset, DatasetError, Pictures
+    from servable_trainer._evaluate import ClassScore, Evaluation
+    from servable_trainer._fashion_mnist import find
+    from servable_trainer._model import ImageClassifier
+    from servable_trainer._run import Run, RunError
+    from servable_trainer._train import train
+    from servable_trainer._tune import Trial, TuneError, tune
+
+__all__ = [
+    "ClassScore",
+    "Dataset",
+    "DatasetError",
+    "Evaluation",
+    "ImageClassifier",
+    "Pictures",
+    "Run",
+    "RunError",
+    "Trial",
+    "TuneError",
+    "evaluate",
+    "export_run",
+    "find",
+    "train",
+    "tune",
+]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "ClassScore": "_evaluate",
+        "Dataset": "_dataset",
+        "DatasetError": "_dataset",
+        "Evaluation": "_evaluate",
+        "ImageClassifier": "_model",
+        "Pictures": "_dataset",
+        "Run": "_run",
+        "RunError": "_run",
+        "Trial": "_tune",
+        "TuneError": "_tune",
+        "evaluate": "_candidate",
+        "export_run": "_candidate",
+        "find": "_fashion_mnist",
+        "train": "_train",
+        "tune": "_tune",
+    },
+)

@@ -9,10 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +23,16 @@ from servable_trainer import _fashion_mnist as fashion_mnist
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import print_evaluation
 from servable_trainer._train import train
+from servable_trainer._trickle import SWITCH_SECONDS, DemoError, Trickle, wait_for
 from servable_trainer._tune import print_trials, tune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from servable_trainer._dataset import Dataset
 
 _PICTURES = 16
 _START_SECONDS = 120.0
-_SWITCH_SECONDS = 60.0
-_PAUSE_SECONDS = 0.02
 # How many requests to make once the old version is gone.
 _AFTERWARDS = 50
-
-
-class DemoError(ServableError):
-    """The demo did not come to its end."""
 
 
 @dataclass(kw_only=True)
@@ -202,15 +193,15 @@ class Demo:
         )
 
     def _switch(self, dataset: Dataset, repository: Repository) -> None:
-        trickles = [_Trickle(server, dataset) for server in (self._grpc, self._rest)]
+        trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
         with Client(self._grpc, model=dataset.name) as client:
             try:
                 for trickle in trickles:
                     trickle.start()
                 version = repository.push(self._candidate(2))
                 say(f"pushed as version {version}, while both protocols are asked without a break")
-                client.wait_until_available(version, timeout=_SWITCH_SECONDS)
-                _wait_for(
+                client.wait_until_available(version, timeout=SWITCH_SECONDS)
+                wait_for(
                     lambda: client.status()[-1].state == "END", "the old version was not dropped"
                 )
                 for trickle in trickles:
@@ -253,51 +244,6 @@ class Demo:
             say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
         else:
             say("\nthe server ends with the demo; with --keep it stays up, and these lines work")
-
-
-@dataclass
-class _Trickle:
-    """Asks a server without a break, from a thread."""
-
-    server: str
-    dataset: Dataset
-    asked: int = 0
-    failures: list[ServableError] = field(default_factory=list)
-    versions: Counter[int] = field(default_factory=Counter)
-
-    def start(self) -> None:
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def wait_for_more(self, count: int) -> None:
-        until = self.asked + count
-        _wait_for(lambda: self.asked >= until, f"{self.server} stopped answering")
-
-    def _ask(self) -> None:
-        with Client(self.server, model=self.dataset.name) as client:
-            while not self._stopping.wait(_PAUSE_SECONDS):
-                image = self.dataset.test.images[self.asked % len(self.dataset.test)]
-                try:
-                    answer = client.classify(image)
-                except ServableError as error:
-                    self.failures.append(error)
-                else:
-                    if answer.version is not None:
-                        self.versions[answer.version] += 1
-                self.asked += 1
-
-
-def _wait_for(condition: Callable[[], bool], otherwise: str) -> None:
-    end = time.monotonic() + _SWITCH_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            raise DemoError(f"{otherwise} within {_SWITCH_SECONDS:g} s")
-        time.sleep(_PAUSE_SECONDS)
 
 
 def _check_free(port: int, flag: str) -> None:

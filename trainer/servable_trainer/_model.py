@@ -38,7 +38,9 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         for block in range(hp.Int("blocks", 2, 3)):
             x = layers.Conv2D(filters << block, kernel, padding="same", use_bias=False)(x)
             x = layers.MaxPooling2D()(x)
-            x = layers.BatchNormalization()(x)
+            # Keras' 0.99 takes some 500 batches to forget where it began: after a trial's hundred
+            # the validation would show that and not the network.
+            x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
             x = layers.Dropout(dropout)(x)
         x = layers.Flatten()(x)

@@ -64,7 +64,7 @@ def train(
             raise RunError(f"{start_from} is a run for other classes or another size of picture")
         hp = hyperparameters_from(before.hyperparameters)
         # The weights are nearly where they belong: a full step would throw them out again.
-        peak = float(hp.get("learning_rate")) / 5
+        peak = float(hp.get("learning_rate")) / 10
     began = time.monotonic()
     history = classifier.fit(
         hp,
