@@ -107,7 +107,7 @@ class RestTransport:
             raise error(
                 "DEADLINE_EXCEEDED", f"no answer from {self.endpoint} within {timeout:g} s"
             ) from cause
-        except requests.ConnectionError as cause:
+        except requests.RequestException as cause:
             raise error("UNAVAILABLE", f"cannot reach {self.endpoint}") from cause
         try:
             answer = reply.json()

@@ -25,7 +25,8 @@ class Target:
 class Transport(Protocol):
     """Carries questions to one server and raises `ServableError` where it cannot.
 
-    `timeout` is in seconds throughout, and bounds the whole call.
+    `timeout` is in seconds throughout. Over gRPC it bounds the whole call, over REST the
+    connecting and each wait for the next bytes.
     """
 
     endpoint: str
