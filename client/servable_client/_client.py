@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 _POLL_SECONDS = 0.1
+_MAX_TIMEOUT = 86400.0
+_MAX_NAME = 1000
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 
 
@@ -68,8 +70,12 @@ class Client:
     ) -> None:
         if version is not None and label is not None:
             raise InvalidInput("give a version or a label, not both")
-        if not model:
-            raise InvalidInput("the model has no name")
+        if version is not None and not 0 < version < 1 << 63:
+            raise InvalidInput(f"{version} is no version", hint="versions count from 1")
+        for name, what in ((model, "model"), (label, "label")):
+            if name is not None and not (name and name.isprintable() and len(name) <= _MAX_NAME):
+                raise InvalidInput(f"{name!r:.40} is no {what}'s name")
+        _checked_timeout(timeout)
         self._target = Target(model=model, version=version, label=label)
         self._timeout = timeout
         self._transport = transport_for(server)
@@ -133,8 +139,11 @@ class Client:
         Raises:
             ServableError: Any leaf of its tree; see there.
         """
-        arrays = {name: np.asarray(value) for name, value in inputs.items()}
-        timeout = self._timeout if timeout is None else timeout
+        try:
+            arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        except ValueError as error:
+            raise InvalidInput(f"an input is no array: {error}") from error
+        timeout = self._timeout if timeout is None else _checked_timeout(timeout)
         try:
             return self._transport.predict(self._target, signature, arrays, timeout)
         except ModelNotFound as error:
@@ -147,7 +156,9 @@ class Client:
             ModelNotFound: It knows none.
             ServableError: Any other leaf of its tree; see there.
         """
-        return self._transport.status(self._target, self._timeout if timeout is None else timeout)
+        return self._transport.status(
+            self._target, self._timeout if timeout is None else _checked_timeout(timeout)
+        )
 
     def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """The model's signatures, by name.
@@ -156,7 +167,7 @@ class Client:
             ServableError: Any leaf of its tree; see there.
         """
         signatures = self._transport.metadata(
-            self._target, self._timeout if timeout is None else timeout
+            self._target, self._timeout if timeout is None else _checked_timeout(timeout)
         )
         return {name: value for name, value in signatures.items() if name != INIT_SIGNATURE}
 
@@ -164,7 +175,8 @@ class Client:
         """Wait until the server serves a version of the model.
 
         Args:
-            version: The version; any will do unless given.
+            version: The version; the client's own unless given, any where it has none. Labels
+                are not looked at.
             timeout: Seconds to wait in all.
 
         Returns:
@@ -175,26 +187,30 @@ class Client:
             DeadlineExceeded: It is not available yet.
         """
         end = time.monotonic() + timeout
+        # Of all versions: the one to wait for need not be the one that this client asks.
+        target = Target(model=self._target.model)
         wanted = self._target.version if version is None else version
         seen = "the server did not answer"
         while True:
             try:
-                versions = self.status(timeout=min(self._timeout, max(end - time.monotonic(), 1)))
+                versions = self._transport.status(
+                    target, min(self._timeout, max(end - time.monotonic(), 1))
+                )
             except (ConnectionFailed, DeadlineExceeded, ModelNotFound) as error:
                 seen = str(error)
             else:
+                versions = [v for v in versions if wanted in (None, v.version)]
                 for status in versions:
-                    if wanted not in (None, status.version):
-                        continue
                     if status.state == "AVAILABLE":
                         return status.version
-                    if status.state == "END" and status.error_code != "OK" and wanted is not None:
-                        raise ServerFailed(
-                            f"version {wanted} failed to load: {status.error_message}",
-                            endpoint=self.endpoint,
-                            model=self._target.model,
-                            code=status.error_code,
-                        )
+                failed = [v for v in versions if v.state == "END" and v.error_code != "OK"]
+                if failed and len(failed) == len(versions):
+                    raise ServerFailed(
+                        f"version {failed[0].version} failed to load: {failed[0].error_message}",
+                        endpoint=self.endpoint,
+                        model=self._target.model,
+                        code=failed[0].error_code,
+                    )
                 seen = ", ".join(f"{v.version} {v.state}" for v in versions)
             if time.monotonic() >= end:
                 raise DeadlineExceeded(
@@ -223,11 +239,13 @@ class Client:
 
     def _if_loading(self, error: ModelNotFound, timeout: float) -> ServableError:
         """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
+        if error.code != "NOT_FOUND":
+            return error  # the model is there, and has no such signature or label
         try:
-            versions = self._transport.status(self._target, timeout)
+            states = {v.state for v in self._transport.status(self._target, timeout)}
         except ServableError:
             return error
-        if not any(v.state in ("START", "LOADING") for v in versions):
+        if "AVAILABLE" in states or not states & {"START", "LOADING"}:
             return error
         return NotReady(
             f"{self._target.model} is loading",
@@ -236,6 +254,14 @@ class Client:
             model=self._target.model,
             code=error.code,
         )
+
+
+def _checked_timeout(timeout: float) -> float:
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        raise InvalidInput(
+            f"{timeout:g} s is no timeout", hint=f"give a number above 0 and up to {_MAX_TIMEOUT:g}"
+        )
+    return timeout
 
 
 def transport_for(server: str) -> Transport:
@@ -250,10 +276,17 @@ def transport_for(server: str) -> Transport:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise InvalidInput(f"{server!r} is no server's address: {error}", hint=hint) from None
-    if parts.scheme not in _PORTS or not host or parts.path.strip("/") or parts.query:
+    if (
+        parts.scheme not in _PORTS
+        or not host
+        or port == 0
+        or parts.username is not None
+        or parts.path.strip("/")
+        or parts.query
+    ):
         raise InvalidInput(f"{server!r} is no server's address", hint=hint)
     host = f"[{host}]" if ":" in host else host
-    address = f"{host}:{port or _PORTS[parts.scheme]}"
+    address = f"{host}:{_PORTS[parts.scheme] if port is None else port}"
     secure = parts.scheme in ("grpcs", "https")
     # Either transport alone is enough for a program: the other's library is not imported.
     if parts.scheme.startswith("grpc"):

@@ -18,6 +18,7 @@ _EXTRAS = {
     "platformdirs": "trainer",
     "keras": "serving",
     "tensorflow": "serving",
+    "httptools": "serving",
     "starlette": "serving",
     "uvicorn": "serving",
     "orjson": "serving",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from servable_client import Client
     from servable_client._answers import Classification
 
 Server = Annotated[
@@ -37,10 +38,9 @@ def classify(
     json: Json = False,
 ) -> None:
     """Ask a server what pictures show."""
-    from servable_client import Client
     from servable_client._console import print_json, print_table
 
-    with Client(server, model=model, version=version, label=label, timeout=timeout) as client:
+    with _client(server, model=model, version=version, label=label, timeout=timeout) as client:
         answers = [(picture, client.classify(picture)) for picture in pictures]
     if json:
         print_json([{"picture": picture, **_plain(answer)} for picture, answer in answers])
@@ -72,10 +72,10 @@ def status(
     json: Json = False,
 ) -> None:
     """Show the versions of a model, their states, and its signatures."""
-    from servable_client import Client, ModelNotFound
+    from servable_client import ModelNotFound
     from servable_client._console import print_json, print_table
 
-    with Client(server, model=model, timeout=timeout) as client:
+    with _client(server, model=model, timeout=timeout) as client:
         versions = client.status()
         try:
             signatures = client.metadata()
@@ -119,11 +119,24 @@ def wait(
     model: Model = _MODEL,
     version: Annotated[int | None, typer.Option(help="The version to wait for.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait in all.", min=0)] = 60.0,
+    json: Json = False,
 ) -> None:
     """Wait until a server serves a model, or a version of it."""
-    from servable_client import Client
-    from servable_client._console import say
+    from servable_client._console import print_json
 
-    with Client(server, model=model) as client:
+    with _client(server, model=model) as client:
         found = client.wait_until_available(version, timeout=timeout)
-    say(f"{model} version {found} is available at {server}")
+    if json:
+        print_json({"model": model, "version": found})
+    else:
+        typer.echo(f"{model} version {found} is available at {server}")
+
+
+def _client(server: str, **options: Any) -> Client:
+    """A client; what it refuses was asked wrongly, which is exit status 2."""
+    from servable_client import Client, InvalidInput
+
+    try:
+        return Client(server, **options)
+    except InvalidInput as error:
+        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None

@@ -20,7 +20,7 @@ def console(*, stderr: bool = True) -> Console:
     from rich.console import Console
 
     # Without a terminal rich assumes 80 columns and would fold long lines in a log.
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 def headline(text: str) -> None:
     """One line that opens a stage."""
-    console().print(f"\n[bold]{text}[/bold]")
+    console().print(f"\n{text}", style="bold", markup=False)
 
 
 def print_json(value: Any) -> None:
@@ -46,7 +46,7 @@ def print_table(
     from rich.text import Text
 
     cells = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
         table.add_column(column, justify="right" if numbers else "left")

@@ -129,7 +129,9 @@ def error_for(
     # What follows reads the wording of TensorFlow Serving 2.20, since its codes differ between
     # gRPC and REST: a missing signature is FAILED_PRECONDITION here and 400 there, an unknown
     # label INVALID_ARGUMENT.
-    if "ignature" in message and "not found" in message:
+    # The place in the graph is for those who made it.
+    message = message.partition("\n\t [[")[0]
+    if message.startswith(("Serving signature key ", "Serving signature name: ")):
         kind, hint = ModelNotFound, f"the model has no signature {signature!r}; see `metadata()`"
     elif "Unrecognized servable version label" in message:
         kind, hint = ModelNotFound, "no version carries that label; `servable status` lists them"
@@ -137,6 +139,8 @@ def error_for(
         hint = "`servable status` shows what the server has; check the model's name"
     elif kind is ConnectionFailed:
         hint = f"is a server listening at {endpoint}? `servable serve` starts one"
+    elif code == "UNIMPLEMENTED":
+        hint = f"is {endpoint} TensorFlow Serving's gRPC port, 8500 mostly?"
     elif kind is DeadlineExceeded:
         hint = "give a longer timeout, or ask for less at once"
     return kind(message, hint=hint, endpoint=endpoint, model=model, code=code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +23,10 @@ _FORMATS = frozenset({"PNG", "JPEG", "GIF", "BMP", "WEBP"})
 # The limits of the model contract, checked here so that nothing is sent in vain.
 MAX_SIDE = 4096
 MAX_BYTES = 10 << 20
+
+# What a picture is shrunk to, longest side in pixels, when it takes more bytes as PNG; the last
+# of them always fits.
+_SHRINK_TO = (2048, 1024, 512)
 
 
 def as_request(picture: Picture) -> tuple[str, dict[str, NDArray[Any]]]:
@@ -61,13 +66,18 @@ def _encoded(picture: str | Path | bytes | IO[bytes] | Image.Image) -> bytes:
     name, data = _read(picture)
     if len(data) > MAX_BYTES:
         raise InvalidInput(
-            f"{name} has {len(data) / (1 << 20):.1f} MiB, more than {MAX_BYTES >> 20} MiB",
+            f"{name} has more than {MAX_BYTES >> 20} MiB",
             hint="shrink it first; the model sees a small copy anyway",
         )
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings():
+            # Pillow warns of a size that is refused below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        with image:
             _check_size(image, name)
-            if image.format not in _FORMATS:
+            # TensorFlow reads no BMP of one bit a pixel.
+            if image.format not in _FORMATS or (image.format == "BMP" and image.mode == "1"):
                 return _as_png(image, name)
             # To the last row: half a picture is found here and not by the server.
             image.load()
@@ -75,7 +85,7 @@ def _encoded(picture: str | Path | bytes | IO[bytes] | Image.Image) -> bytes:
         raise InvalidInput(
             f"{name} is no picture", hint="give a PNG, JPEG, GIF, BMP or WebP file"
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise InvalidInput(
             f"{name} is larger than {MAX_SIDE} x {MAX_SIDE} pixels", hint="shrink it first"
         ) from None
@@ -92,11 +102,17 @@ def _read(picture: str | Path | bytes | IO[bytes]) -> tuple[str, bytes]:
         return "this picture", picture
     if isinstance(picture, str | Path):
         try:
-            return str(picture), Path(picture).read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"cannot read {picture}: {error.strerror}") from error
+            with Path(picture).open("rb") as file:
+                return str(picture), file.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidInput(f"cannot read {picture}: {reason}") from error
     if hasattr(picture, "read"):
-        return str(getattr(picture, "name", "this picture")), picture.read()
+        name = str(getattr(picture, "name", "this picture"))
+        try:
+            return name, picture.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"cannot read {name}: {error}") from error
     raise InvalidInput(
         f"a {type(picture).__name__} is no picture",
         hint="give a path, bytes, a file, a Pillow image or a uint8 array",
@@ -120,6 +136,12 @@ def _as_png(image: Image.Image, name: str) -> bytes:
         )
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    for side in _SHRINK_TO:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+        if buffer.tell() <= MAX_BYTES:
+            break
+        # The model sees a small copy anyway.
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.BOX)
     return buffer.getvalue()

@@ -49,6 +49,8 @@ def serve(
     import logging
     import signal
 
+    if not model_name:
+        raise typer.BadParameter("is empty", param_hint="--model_name")
     if model_base_path is None:
         raise typer.BadParameter("is required", param_hint="--model_base_path")
     quiet_tensorflow()
@@ -67,9 +69,10 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.ask_to_stop())
     with server:
-        logging.getLogger("servable.serving").info(
-            "serving %s at %s, gRPC %d, REST %d", model_name, host, port, rest_api_port
-        )
+        if not server.stopping:
+            logging.getLogger("servable.serving").info(
+                "serving %s at %s, gRPC %d, REST %d", model_name, host, port, rest_api_port
+            )
         server.wait()
 
 
@@ -82,7 +85,7 @@ def push(
     json: Json = False,
 ) -> None:
     """Bring a candidate into the model repository as its next version."""
-    from servable_client._console import print_json, say
+    from servable_client._console import print_json
     from servable_serving._manifest import check_candidate
     from servable_serving._repository import Repository
 
@@ -92,4 +95,4 @@ def push(
     if json:
         print_json({"repository": str(repository), "version": version})
     else:
-        say(f"{candidate} is version {version} in {repository}")
+        typer.echo(f"{candidate} is version {version} in {repository}")

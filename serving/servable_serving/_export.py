@@ -24,7 +24,7 @@ from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._folder import new_folder
 from servable_serving._graph import IMAGE_FEATURE, Classifier
-from servable_serving._manifest import MANIFEST, checksums
+from servable_serving._manifest import MANIFEST, check_name, checksums
 from servable_serving._saved_model import read_signatures
 from servable_serving._warmup import WARMUP
 
@@ -71,9 +71,11 @@ def export(
         The manifest.
 
     Raises:
+        CandidateError: `name` cannot be a model's name.
         ExportError: The network is not of that form, or there are too few examples.
         FolderError: `target` exists or cannot be written.
     """
+    check_name(name)
     size = _checked_size(model, labels)
     if examples.shape[1:] != size or len(examples) < max(WARMUP_BATCHES):
         raise ExportError(
@@ -208,8 +210,11 @@ def _contract(folder: Path) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return None  # no git here
     return done.stdout.strip() or None

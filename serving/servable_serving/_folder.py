@@ -41,8 +41,9 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
         incoming.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
         yield incoming
         incoming.rename(target)
-    except OSError as error:
-        raise FolderError(f"cannot write {target}: {error.strerror or error}") from error
+    except (OSError, shutil.Error) as error:
+        reason = getattr(error, "strerror", None) or "some files could not be copied"
+        raise FolderError(f"cannot write {target}: {reason}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
 
@@ -53,5 +54,9 @@ def check_absent(target: Path) -> None:
     Raises:
         FolderError: It does.
     """
-    if target.exists():
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise FolderError(f"cannot write to {target}: {error.strerror}") from error
+    if exists:
         raise FolderError(f"{target} exists already", hint="name a new folder, or remove this one")

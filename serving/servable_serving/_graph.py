@@ -204,7 +204,10 @@ def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([number(20, 21, 22, 23), number(16, 17, 18, 19)])
 
     def gif() -> tf.Tensor:
-        return tf.stack([number(9, 8), number(7, 6)])
+        # The screen's size binds nobody: what is allocated is each frame at its own, all of them.
+        pixels = _gif_pixels(encoded)
+        side = tf.cast(tf.math.ceil(tf.sqrt(tf.cast(pixels, tf.float64))), tf.int64)
+        return tf.stack([tf.maximum(number(9, 8), side), tf.maximum(number(7, 6), side)])
 
     def bmp() -> tf.Tensor:
         return tf.stack([signed(number(25, 24, 23, 22)), signed(number(21, 20, 19, 18))])
@@ -228,3 +231,46 @@ def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         default=lambda: tf.zeros([2], tf.int64),
     )
     return size[0], size[1]
+
+
+def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """The pixels of all frames of a GIF together, int64 [], found by walking its blocks.
+
+    The walk ends with the file, at what is no block, or once there are too many to be taken.
+    GIF89a: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+    """
+    byte = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int64)
+    end = tf.size(byte, out_type=tf.int64)
+
+    def at(place: tf.Tensor) -> tf.Tensor:
+        return tf.where(place < end, byte[tf.minimum(place, end - 1)], 0)
+
+    def colours(packed: tf.Tensor) -> tf.Tensor:
+        """The size of the colour table that a packed field declares."""
+        size = tf.bitwise.left_shift(tf.constant(6, tf.int64), packed % 8)
+        return tf.where(packed >= 128, size, tf.zeros_like(size))
+
+    def going_on(place: tf.Tensor, _inside: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+        return (place < end) & (pixels <= MAX_SIDE * MAX_SIDE)
+
+    def step(
+        place: tf.Tensor, inside: tf.Tensor, pixels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        kind = at(place)
+        # Inside a block: sub-blocks, each behind its length, until one of none.
+        after_data = place + 1 + kind
+        frame = (at(place + 6) * 256 + at(place + 5)) * (at(place + 8) * 256 + at(place + 7))
+        after_frame = place + 11 + colours(at(place + 9))
+        is_frame, is_extension = kind == 0x2C, kind == 0x21
+        outside = tf.where(is_frame, after_frame, tf.where(is_extension, place + 2, end))
+        return (
+            tf.where(inside, after_data, outside),
+            tf.where(inside, kind > 0, is_frame | is_extension),
+            pixels + tf.where(~inside & is_frame, frame, tf.zeros_like(frame)),
+        )
+
+    first = 13 + colours(at(tf.constant(10, tf.int64)))
+    _, _, pixels = tf.while_loop(
+        going_on, step, (first, tf.constant(False), tf.constant(0, tf.int64))
+    )
+    return pixels

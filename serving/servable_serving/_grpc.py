@@ -86,7 +86,7 @@ class GrpcService:
 def _array(name: str, tensor: wire.TensorProto) -> NDArray[Any]:
     try:
         return from_proto(tensor)
-    except InvalidInput:
+    except (InvalidInput, ValueError, OverflowError):
         raise ModelError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 

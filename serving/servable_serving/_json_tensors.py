@@ -63,6 +63,9 @@ def parse_body(body: bytes) -> dict[str, Any]:
         raise _invalid(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from None
     except RecursionError:
         raise _invalid("JSON Parse error: nested too deeply") from None
+    except ValueError as error:
+        # Python reads no integer of more than 4,300 digits.
+        raise _invalid(f"JSON Parse error: {error}") from None
     if not isinstance(value, dict):
         raise _invalid(f"JSON Value: {show(value)} Is not object")
     return value
@@ -332,7 +335,10 @@ def _kind(value: Any) -> str:
 
 def show(value: Any) -> str:
     """A value as RapidJSON's PrettyWriter writes it: arrays of plain values on one line."""
-    return _pretty(value, 0)
+    try:
+        return _pretty(value, 0)
+    except RecursionError:
+        return "..."
 
 
 def _pretty(value: Any, depth: int) -> str:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from servable_client import ServableError, VersionStatus
+from servable_client import VersionStatus
 from servable_serving._saved_model import ModelError, SavedModel
+from servable_serving._version_folders import version_folders
 from servable_serving._warmup import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger("servable.serving")
@@ -51,7 +53,7 @@ class ModelManager:
     Args:
         name: The model's name.
         base_path: The folder with the version folders.
-        poll_seconds: How often to look at it; 0 looks once, negative never.
+        poll_seconds: How often to look at it; 0 or less looks once.
     """
 
     def __init__(self, name: str, base_path: Path, *, poll_seconds: float = 1.0) -> None:
@@ -60,6 +62,7 @@ class ModelManager:
         self._poll_seconds = poll_seconds
         self._versions: dict[int, _Version] = {}
         self._lock = threading.Lock()
+        self._draining: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._poll, name=f"poll {name}", daemon=True)
@@ -72,13 +75,20 @@ class ModelManager:
         """Wait until a first version is available or has failed; tell whether that came about."""
         return self._settled.wait(timeout)
 
-    def stop(self) -> None:
-        """Stop looking, and unload what is loaded once the last request has ended."""
+    def stop(self, *, grace: float = 10.0) -> None:
+        """Stop looking, and unload what is loaded once the last request has ended.
+
+        Args:
+            grace: Seconds to wait for that.
+        """
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
         for version in list(self._versions.values()):
             self._unload(version)
+        end = time.monotonic() + grace
+        for thread in self._draining:
+            thread.join(max(end - time.monotonic(), 0))
 
     @contextmanager
     def model(self, version: int | None = None) -> Iterator[tuple[int, SavedModel]]:
@@ -134,26 +144,27 @@ class ModelManager:
         told = False
         while True:
             try:
-                aspired = self._aspired()
-                if aspired is None and not self._versions and not told:
+                folders = version_folders(self.base_path)
+            except OSError as error:
+                # What cannot be read says nothing of what is there: all goes on as it was.
+                folders = None
+                if self._versions:
+                    _log.warning("%s: cannot list %s: %s", self.name, self.base_path, error)
+            try:
+                if not folders and not self._versions and not told:
                     _log.warning("%s: no versions under %s yet", self.name, self.base_path)
                     told = True
-                self._reach(aspired)
+                if folders is not None:
+                    self._reach(folders)
             except Exception:  # noqa: BLE001
                 # The thread must live on: without it no version would come or go any more.
                 _log.exception("%s: looking for versions failed", self.name)
             if self._poll_seconds <= 0 or self._stopping.wait(self._poll_seconds):
                 return
 
-    def _aspired(self) -> int | None:
-        """The highest version folder; None where there is none."""
-        try:
-            names = [entry.name for entry in self.base_path.iterdir() if entry.is_dir()]
-        except OSError:
-            return None
-        return max((int(name) for name in names if _is_version(name)), default=None)
-
-    def _reach(self, aspired: int | None) -> None:
+    def _reach(self, folders: Mapping[int, Path]) -> None:
+        """Load the highest version, then drop the others."""
+        aspired = max(folders, default=None)
         if aspired is not None:
             known = self._versions.get(aspired)
             # A version that failed is not tried again: its folder does not change after its
@@ -162,27 +173,28 @@ class ModelManager:
                 known = _Version(number=aspired)
                 with self._lock:
                     self._versions[aspired] = known
-                self._load(known)
+                self._load(known, folders[aspired])
             if known.state != "AVAILABLE":
                 return
         for version in list(self._versions.values()):
             if version.number != aspired and version.state == "AVAILABLE":
                 self._unload(version)
 
-    def _load(self, version: _Version) -> None:
-        folder = self._folder(version.number)
+    def _load(self, version: _Version, folder: Path) -> None:
         self._set(version, "LOADING")
         model = None
         try:
             model = SavedModel(folder)
             records = warm_up(model, folder)
-        except ServableError as error:
+        except Exception as error:  # noqa: BLE001
+            # A version can be broken in more ways than there are names for; each ends its own
+            # load, and neither the server nor the version that is serving.
             if model is not None:
                 model.close()
             failure = (
                 error
                 if isinstance(error, ModelError)
-                else ModelError("INVALID_ARGUMENT", error.message)
+                else ModelError("UNKNOWN", f"{type(error).__name__}: {error}")
             )
             with self._lock:
                 version.error = failure
@@ -199,22 +211,22 @@ class ModelManager:
             )
         self._settled.set()
 
-    def _folder(self, number: int) -> Path:
-        """The folder of a version, whose name may have leading zeros."""
-        for entry in self.base_path.iterdir():
-            if _is_version(entry.name) and int(entry.name) == number:
-                return entry
-        return self.base_path / str(number)
-
     def _unload(self, version: _Version) -> None:
-        if version.model is None:
+        if version.model is None or version.state == "UNLOADING":
             return
-        # From here on no request is given this version; those that have it are waited for.
+        # From here on no request is given this version; those that have it are waited for, in a
+        # thread of its own, so that a long one does not keep the next version from loading.
         self._set(version, "UNLOADING")
+        thread = threading.Thread(target=self._drain, args=(version,), daemon=True)
+        self._draining = [t for t in self._draining if t.is_alive()] + [thread]
+        thread.start()
+
+    def _drain(self, version: _Version) -> None:
         with version.idle:
             version.idle.wait_for(lambda: version.users == 0)
-        version.model.close()
-        version.model = None
+        if version.model is not None:
+            version.model.close()
+            version.model = None
         self._set(version, "END")
         _log.info("%s: version %d is unloaded", self.name, version.number)
 
@@ -233,7 +245,3 @@ def unknown(name: str, version: int | None) -> ModelError:
     """What TensorFlow Serving says of the status of a model that it has never heard of."""
     what = "any versions" if version is None else f"version {version}"
     return ModelError("NOT_FOUND", f"Could not find {what} of model {name}")
-
-
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdigit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ MANIFEST = Path("assets.extra/manifest.json")
 
 class CandidateError(ServableError):
     """A candidate is no SavedModel by the contract, or not as it was exported."""
+
+
+def check_name(name: object) -> None:
+    """Refuse what cannot be a model's name: it is a folder's name and part of a URL too.
+
+    Raises:
+        CandidateError: It cannot.
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name)):
+        raise CandidateError(
+            f"{name!r} cannot be a model's name", hint="use letters, digits, '_', '.' and '-'"
+        )
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -40,8 +53,16 @@ def check_candidate(candidate: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((candidate / MANIFEST).read_text())
         expected = dict(manifest["sha256"])
+        name, labels = manifest["name"], manifest["labels"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CandidateError(f"{candidate} has no readable manifest: {error}", hint=hint) from error
+    check_name(name)
+    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise CandidateError(f"{candidate} has a manifest without the classes' labels", hint=hint)
+    for path in candidate.rglob("*"):
+        # It would be copied as what it points to, unchecked.
+        if path.is_symlink():
+            raise CandidateError(f"{path} is a link", hint="export the candidate again")
     found = checksums(candidate)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) == found.get(name):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from servable_serving._folder import FolderError, new_folder
 from servable_serving._manifest import check_candidate
+from servable_serving._version_folders import version_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +32,7 @@ class Repository:
 
     def versions(self) -> list[int]:
         """The versions in the repository, lowest first."""
-        if not self.path.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit() and p.is_dir())
+        return sorted(version_folders(self.path)) if self.path.is_dir() else []
 
     def push(self, candidate: Path) -> int:
         """Bring a candidate in as the next version.
@@ -58,7 +57,9 @@ class Repository:
             version = max(self._used()) + 1
             with new_folder(self.path / str(version), incoming_prefix=_INCOMING) as incoming:
                 shutil.copytree(candidate, incoming, dirs_exist_ok=True)
-                incoming.chmod(0o755)
+                # What was copied, and not what lay there a moment ago.
+                check_candidate(incoming)
+                _open_to_readers(incoming)
                 _sync(incoming)
             _sync_folder(self.path)
             (self.path / _LOCK).write_text(f"{version}\n")
@@ -67,7 +68,7 @@ class Repository:
     def _used(self) -> list[int]:
         """Every version number that is or was used, and 0."""
         rejected = self.path / ".rejected"
-        gone = [int(p.name) for p in rejected.glob("*") if p.name.isdigit()]
+        gone = version_folders(rejected) if rejected.is_dir() else {}
         last = (self.path / _LOCK).read_text().strip()
         return [0, *self.versions(), *gone, int(last) if last.isdigit() else 0]
 
@@ -86,6 +87,12 @@ class Repository:
         """What a push left behind that was killed: none is under way, the lock is ours."""
         for left in self.path.glob(f"{_INCOMING}*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Let a server of another user read a version, whatever the umask of who pushed it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _sync(folder: Path) -> None:

@@ -14,10 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
+from servable_client import InvalidInput
 from servable_serving._json_tensors import parse_body, read_inputs, show, write_outputs
 from servable_serving._models import Models, Spec
 from servable_serving._predict import run
 from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._version_folders import version_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("servable.serving")
 
 # The path is matched without regard to case, the name is not.
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/(?:versions/(?P<version>\d+)|labels/(?P<label>[^/:]+)))?"
+_MODEL = (
+    r"/v1/models/(?P<name>[^/:]+)(?:/(?:versions/(?P<version>[0-9]+)|labels/(?P<label>[^/:]+)))?"
+)
 _ASK = re.compile(_MODEL + r":(?P<verb>predict)", re.IGNORECASE)
 _STATUS = re.compile(_MODEL, re.IGNORECASE)
 _METADATA = re.compile(_MODEL + r"/metadata", re.IGNORECASE)
@@ -48,7 +52,6 @@ _HTTP_STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }  # anything else: 500
-_MAX_VERSION = (1 << 63) - 1
 
 _NOT_FOUND = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n"
@@ -72,7 +75,9 @@ class RestService:
             return _json(self._route(method, path, body))
         except ModelError as error:
             status = _HTTP_STATUS.get(error.code or "", 500)
-            return _json(json.dumps({"error": error.message}, ensure_ascii=False).encode(), status)
+            # A lone surrogate, which JSON can name and UTF-8 cannot hold, is a question mark.
+            text = json.dumps({"error": error.message}, ensure_ascii=False)
+            return _json(text.encode(errors="replace"), status)
         except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a REST request failed")
@@ -105,7 +110,13 @@ class RestService:
                     "INVALID_ARGUMENT",
                     f'Serving signature name: "{name}" not found in signature def',
                 )
-            rows, inputs = read_inputs(request, model.signatures[name].inputs)
+            try:
+                rows, inputs = read_inputs(request, model.signatures[name].inputs)
+            except (InvalidInput, ValueError, OverflowError, RecursionError) as error:
+                # NumPy's limits: 64 dimensions, and numbers that no dtype holds.
+                raise ModelError(
+                    "INVALID_ARGUMENT", f"the inputs cannot be read: {error}"
+                ) from None
             outputs = run(model, name, inputs)
         return write_outputs(outputs, rows=rows)
 
@@ -160,10 +171,14 @@ def _malformed(method: str, path: str) -> ModelError:
 
 
 def _spec(found: re.Match[str]) -> Spec:
-    version = found["version"] and int(found["version"])
-    if version and version > _MAX_VERSION:
-        raise ModelError("INVALID_ARGUMENT", f"the version {version} is no 64-bit number")
-    return Spec(name=found["name"], version=version or None, label=found["label"])
+    version = found["version"]
+    if version is not None and version_of(version) is None:
+        raise ModelError("INVALID_ARGUMENT", f"the version {version[:40]} is no 64-bit number")
+    return Spec(
+        name=found["name"],
+        version=None if version is None else int(version),
+        label=found["label"],
+    )
 
 
 def rest_app(models: Models) -> Starlette:
@@ -171,7 +186,7 @@ def rest_app(models: Models) -> Starlette:
     service = RestService(models)
 
     async def handle(request: Request) -> Response:
-        # The path as it came: a slash within a name, %2F, is part of the name.
+        # The path as it came, for the words of an error.
         path = request.scope["raw_path"].decode("ascii", "replace")
         if request.url.query:
             path = f"{path}?{request.url.query}"

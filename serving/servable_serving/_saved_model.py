@@ -122,7 +122,7 @@ class SavedModel:
             ModelError: The inputs do not fit, or the graph refused them.
         """
         definition = self.signatures[signature]
-        names = tuple(outputs or sorted(definition.outputs))
+        names = tuple(sorted(outputs or definition.outputs))
         for index, (name, info) in enumerate(sorted(definition.inputs.items())):
             expected = numpy_dtype(info.dtype)
             if inputs[name].dtype != expected:

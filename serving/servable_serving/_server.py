@@ -74,6 +74,19 @@ class Server:
         """
         # Before the models: a port in use is known at once and not after a minute's loading.
         # They are open to connect to from here, and answered only from serve() on.
+        if not self._host or not (self._port or self._rest_port):
+            raise ServerError("there is no address to listen at", hint="give --host and a port")
+        if self._port == self._rest_port:
+            raise ServerError(
+                f"gRPC and REST cannot both listen at port {self._port}",
+                hint="choose another port with --rest_api_port",
+            )
+        for manager in self._models:
+            if manager.base_path.exists() and not manager.base_path.is_dir():
+                raise ServerError(
+                    f"{manager.base_path} is a file",
+                    hint="--model_base_path names the folder with the version folders",
+                )
         try:
             if self._port:
                 self._check_port(self._port, "--port")
@@ -101,6 +114,11 @@ class Server:
             self.stop()
             raise
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopping.is_set()
+
     def wait(self) -> None:
         """Serve until `stop` is called, by a signal's handler for example."""
         self._stopping.wait()
@@ -119,7 +137,7 @@ class Server:
             ended.wait()
         self._grpc = self._rest = None
         for manager in self._models:
-            manager.stop()
+            manager.stop(grace=_GRACE_SECONDS)
 
     def __enter__(self) -> Self:
         self.start()
@@ -136,10 +154,12 @@ class Server:
     def _start_grpc(self) -> grpc.Server:
         try:
             server = grpc_server(
-                self._models, address=f"{self._host}:{self._port}", threads=self._grpc_threads
+                self._models,
+                address=f"{_bracketed(self._host)}:{self._port}",
+                threads=self._grpc_threads,
             )
-        except OSError:
-            raise self._in_use(self._port, "--port") from None
+        except OSError as error:
+            raise self._in_use(self._port, "--port", error) from None
         server.start()
         return server
 
@@ -159,12 +179,16 @@ class Server:
             raise self._in_use(port, flag, error) from None
         return sock
 
-    def _in_use(self, port: int, flag: str, error: Exception | None = None) -> ServerError:
-        reason = getattr(error, "strerror", None) or str(error or "Address already in use")
+    def _in_use(self, port: int, flag: str, error: Exception) -> ServerError:
+        reason = getattr(error, "strerror", None) or str(error)
         return ServerError(
             f"cannot listen at {self._host}:{port}: {reason}",
             hint=f"stop what listens there, or choose another port with {flag}",
         )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 class _RestThread:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import NAME, free_port
+from tests.conftest import NAME, free_port, serving
 
 import servable_client as sdk
 from servable_client import Client
@@ -55,7 +57,7 @@ def test_every_form_of_a_picture_gets_the_same_answer(
         forms = [
             picture[..., np.newaxis], path, str(path), data, file, Image.fromarray(picture),
             Image.fromarray(picture).convert("RGB"), Image.fromarray(picture).convert("P"),
-            as_file(picture, "BMP"), as_file(picture, "TIFF"),
+            as_file(picture, "BMP"), as_file(picture, "TIFF"), io.BytesIO(data),
         ]  # fmt: skip
         for form in forms:
             answer = client.classify(form)
@@ -117,6 +119,9 @@ def test_predict_takes_a_batch(client: Client, dataset: Dataset) -> None:
         ("/nowhere/boot.png", "cannot read /nowhere/boot.png"),
         (Image.new("F", (28, 28)), "mode F"),
         (Image.new("L", (5000, 10)), "5000 x 10"),
+        (as_file(np.zeros([1, 5000], np.uint8)), "5000 x 1"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(11 << 20), "more than 10 MiB"),
+        ("a\0b", "cannot read"),
         (object(), "object is no picture"),
     ],
 )
@@ -128,6 +133,12 @@ def test_what_is_no_picture_is_refused_before_it_is_sent(picture: object, words:
     ):
         client.classify(picture)  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+def test_a_bitmap_of_one_bit_a_pixel(client: Client) -> None:
+    data = io.BytesIO()
+    Image.new("1", (40, 40)).save(data, "BMP")
+    assert client.classify(data.getvalue()).probability > 0
 
 
 def test_half_a_picture_is_damaged(client: Client, dataset: Dataset) -> None:
@@ -164,9 +175,84 @@ def test_what_is_not_there_is_not_found(client: Client, dataset: Dataset) -> Non
         assert caught.value.model == options["model"]
 
 
-def test_a_model_that_is_no_classifier_is_for_predict(server: RunningServer) -> None:
-    with pytest.raises(sdk.InvalidInput), Client(server.grpc, model=NAME) as client:
-        client.predict({"image": np.zeros([1, 28, 28], np.float32)})
+@pytest.mark.parametrize("array", [np.zeros([1, 28, 28], np.float32), np.full([1, 28, 28], 256)])
+def test_another_dtype_is_refused_over_both(client: Client, array: np.ndarray) -> None:
+    # Over REST TensorFlow Serving would take 256 for 0, in silence.
+    with pytest.raises(sdk.InvalidInput) as caught:
+        client.predict({"image": array})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_another_name_is_refused_over_both(client: Client, dataset: Dataset) -> None:
+    with pytest.raises(sdk.InvalidInput):
+        client.predict({"img": dataset.test.images[:1]})
+
+
+def test_what_is_no_classifier_is_for_predict(tmp_path: Path, dataset: Dataset) -> None:
+    import tensorflow as tf
+
+    class Mean(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name="image")])
+        def mean(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"mean": tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2])}
+
+    module = Mean()
+    tf.saved_model.save(module, str(tmp_path / NAME / "1"), {"serving_default": module.mean})
+    picture = dataset.test.images[0]
+    with serving(tmp_path / NAME, tmp_path / "log") as server:
+        for address in (server.grpc, server.http):
+            with Client(address, model=NAME) as client:
+                with pytest.raises(sdk.ServerFailed, match=r"answers \['mean'\]"):
+                    client.classify(picture)
+                answer = client.predict({"image": picture[np.newaxis]})
+                assert answer.outputs["mean"] == pytest.approx([picture.mean()])
+                assert set(client.metadata()) == {"serving_default"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b'{"outputs": 3}', b'{"error": {"code": 3}}', b"[]", b"<html>", b'{"metadata": 1}'],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_server_that_is_another_programs(body: bytes, status: int) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}", model=NAME) as client:
+            for ask in (client.status, client.metadata, lambda: client.predict({"image": [1]})):
+                with pytest.raises(sdk.ServableError) as caught:
+                    ask()
+                assert isinstance(caught.value, sdk.ServerFailed) == (status == 200)
+                assert str(caught.value)
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"version": 0}, {"version": 1 << 63}, {"timeout": 0}, {"timeout": float("inf")},
+        {"timeout": float("nan")}, {"model": ""}, {"model": "a\0b"}, {"label": ""},
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(options: dict[str, object]) -> None:
+    with pytest.raises(sdk.InvalidInput):
+        Client(**{"model": NAME, **options})  # type: ignore[arg-type]
+
+
+def test_a_picture_of_many_bytes_is_shrunk_before_it_is_sent(client: Client) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, [2500, 3000, 3], np.uint8)
+    assert client.classify(Image.fromarray(noise)).probability > 0
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -201,7 +287,15 @@ def test_waiting_for_what_does_not_come(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "server",
-    ["localhost:8500", "ftp://localhost", "grpc://", "http://localhost:port", "http://h/x"],
+    [
+        "localhost:8500",
+        "ftp://localhost",
+        "grpc://",
+        "http://localhost:port",
+        "http://h/x",
+        "grpc://h:0",
+        "http://u:p@h",
+    ],
 )
 def test_what_is_no_address(server: str) -> None:
     with pytest.raises(sdk.InvalidInput) as caught:

@@ -64,3 +64,6 @@ def test_asked_wrongly() -> None:
     assert servable("classify").returncode == 2
     assert servable("nosuch").returncode == 2
     assert servable("serve").returncode == 2
+    assert servable("status", "--server", "ftp://localhost").returncode == 2
+    assert servable("classify", "x.png", "--version", "1", "--label", "stable").returncode == 2
+    assert servable("train", "--seed", "-1").returncode == 2

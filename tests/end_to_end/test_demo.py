@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.conftest import free_port, only_sentence, servable
+from tests.conftest import ROOT, free_port, only_sentence, servable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,15 +32,21 @@ def runs(process: int) -> bool:
     return True
 
 
+def models_of_the_repository() -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in (ROOT / "models").rglob("*")}
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a short demo printed, and where it worked."""
     directory = tmp_path_factory.mktemp("demo") / "work"
+    before = models_of_the_repository()
     done = servable(
         "demo", *SHORT, "--directory", directory,
         "--port", free_port(), "--rest-api-port", free_port(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert models_of_the_repository() == before  # it never writes there
     return done.stdout + done.stderr, directory
 
 
@@ -70,10 +76,22 @@ def test_no_request_failed_over_the_switch(output: tuple[str, Path]) -> None:
     assert "no request failed" in text
 
 
-def test_it_leaves_the_repositorys_own_models_alone(output: tuple[str, Path]) -> None:
-    text, directory = output
-    for line in re.findall(r"exported to (\S+)", text):
-        assert line.startswith(str(directory))
+def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("a year's work")
+    done = servable(
+        "demo", "--directory", tmp_path, "--port", free_port(), "--rest-api-port", free_port()
+    )
+    assert "holds what no demo wrote" in only_sentence(done)
+    assert precious.read_text() == "a year's work"
+
+
+def test_one_port_for_two_is_known_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    done = servable(
+        "demo", "--directory", tmp_path / "work", "--port", port, "--rest-api-port", port
+    )
+    assert "cannot both listen" in only_sentence(done)
 
 
 def test_a_port_in_use_is_known_at_once(tmp_path: Path) -> None:
@@ -81,7 +99,10 @@ def test_a_port_in_use_is_known_at_once(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = servable("demo", "--directory", tmp_path / "work", "--rest-api-port", port)
+        done = servable(
+            "demo", "--directory", tmp_path / "work",
+            "--port", free_port(), "--rest-api-port", port,
+        )  # fmt: skip
     assert str(port) in only_sentence(done)
     assert "--rest-api-port" in done.stderr
     assert not (tmp_path / "work").exists()

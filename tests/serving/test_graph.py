@@ -146,6 +146,26 @@ def test_a_picture_that_declares_too_much_is_refused_before_it_is_decoded(
         shrink(with_size(kind, width, height))
 
 
+def test_a_gif_is_as_large_as_its_frames_and_not_as_its_screen(shrink: Shrink) -> None:
+    data = bytearray(as_file(np.zeros([100, 100], np.uint8), "GIF"))
+    # Header, screen and its colour table; then extensions, if any, and the frame.
+    frame = data.index(b"\x2c" + struct.pack("<HHHH", 0, 0, 100, 100))
+    data[frame + 5 : frame + 9] = struct.pack("<HH", 7000, 7000)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 4096 x 4096"):
+        shrink(bytes(data))
+
+
+def test_an_animation_is_as_large_as_all_its_frames(shrink: Shrink) -> None:
+    frames = [Image.fromarray(np.full([2000, 2000], 10 * i, np.uint8)) for i in range(6)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:4])
+    assert shrink(buffer.getvalue()).shape == (28, 28)  # 16 million pixels
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 4096 x 4096"):
+        shrink(buffer.getvalue())  # 24 million
+
+
 def test_the_largest_picture_is_taken(shrink: Shrink) -> None:
     assert shrink(as_file(np.zeros([4096, 16], np.uint8))).shape == (28, 28)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -43,7 +44,18 @@ def test_versions_count_up(repository: Repository, candidate: Path) -> None:
         if path.is_file():
             copy = repository.path / "2" / path.relative_to(candidate)
             assert copy.read_bytes() == path.read_bytes()
-    assert (repository.path / "1").stat().st_mode & 0o777 == 0o755  # a server of another user
+
+
+def test_a_server_of_another_user_can_read_what_is_pushed(
+    repository: Repository, candidate: Path
+) -> None:
+    before = os.umask(0o077)
+    try:
+        repository.push(candidate)
+    finally:
+        os.umask(before)
+    for path in (repository.path / "1", *(repository.path / "1").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
 
 
 def test_the_number_of_a_version_that_is_gone_does_not_come_back(
@@ -109,6 +121,17 @@ def remove_the_manifest(folder: Path) -> str:
     return f"{folder} has no readable manifest"
 
 
+def link_elsewhere(folder: Path) -> str:
+    (folder / "assets" / "link").symlink_to("/etc")
+    return f"{folder / 'assets' / 'link'} is a link"
+
+
+def name_another_folder(folder: Path) -> str:
+    path = folder / "assets.extra" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": "../elsewhere"}))
+    return "'../elsewhere' cannot be a model's name"
+
+
 def empty_the_manifest(folder: Path) -> str:
     (folder / "assets.extra" / "manifest.json").write_text(json.dumps({"sha256": 3}))
     return f"{folder} has no readable manifest"
@@ -118,7 +141,7 @@ def empty_the_manifest(folder: Path) -> str:
     "breaking",
     [
         remove_weights, change_weights, add_a_file, remove_the_graph, remove_the_manifest,
-        empty_the_manifest,
+        empty_the_manifest, link_elsewhere, name_another_folder,
     ],
 )  # fmt: skip
 def test_a_broken_candidate_is_refused_and_nothing_is_written(

@@ -19,7 +19,16 @@ import requests
 import yaml
 from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, servable, serving
 
-from servable_client import Client, InvalidInput, ModelNotFound, ServableError, ServerFailed
+from servable_client import (
+    Client,
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    ServableError,
+    ServerFailed,
+)
+from servable_client._tensors import to_proto
+from servable_client._wire import wire_pb2 as wire
 from servable_serving._repository import Repository
 
 if TYPE_CHECKING:
@@ -85,7 +94,13 @@ def test_versions_come_and_go_under_load(candidate: Path, dataset: Dataset, tmp_
         assert not failures
         assert {1, 2} <= set(seen)
 
-        shutil.rmtree(repository.path)
+        # A folder that cannot be listed says nothing; one that is empty says that all is gone.
+        repository.path.rename(tmp_path / "away")
+        eventually(lambda: "cannot list" in server.log.read_text())
+        assert client.classify(dataset.test.images[0]).version == 2
+        (tmp_path / "away").rename(repository.path)
+        for version in ("1", "2"):
+            shutil.rmtree(repository.path / version)
         eventually(lambda: all(v.state == "END" for v in client.status()))
         with pytest.raises(ModelNotFound):
             client.classify(dataset.test.images[0])
@@ -107,19 +122,74 @@ def test_a_broken_version_leaves_the_older_one_serving(dataset: Dataset, tmp_pat
         assert caught.value.code == "DATA_LOSS"
         assert client.classify(dataset.test.images[0]).version == 1
 
-        # A graph without its weights, and a warm-up record that the model refuses.
+        # A graph without its weights.
         shutil.copytree(SHIPPED, incoming)
         shutil.rmtree(incoming / "variables")
         incoming.rename(base / "3")
         with pytest.raises(ServerFailed):
             client.wait_until_available(3)
+
+        # A warm-up record that the model refuses, and a file of records that is none.
+        for version, spoil in (("4", refused_record), ("5", no_record)):
+            shutil.copytree(SHIPPED, incoming)
+            reason = spoil(incoming / "assets.extra" / "tf_serving_warmup_requests")
+            incoming.rename(base / version)
+            with pytest.raises(ServerFailed, match=reason):
+                client.wait_until_available(int(version))
         assert client.classify(dataset.test.images[0]).version == 1
+
+
+def refused_record(path: Path) -> str:
+    log = wire.PredictionLog()
+    log.predict_log.request.model_spec.name = NAME
+    log.predict_log.request.inputs["image"].CopyFrom(to_proto(np.zeros([1, 28, 28], np.float32)))
+    write_records(path, [log])
+    return "to be uint8 but float is provided"
+
+
+def no_record(path: Path) -> str:
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    return "."
+
+
+def write_records(path: Path, logs: list[wire.PredictionLog]) -> None:
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+
+
+def test_a_version_that_is_loading_is_not_ready(tmp_path: Path, dataset: Dataset) -> None:
+    base = tmp_path / NAME
+    shutil.copytree(SHIPPED, base / "1")
+    with serving(base, tmp_path / "log") as server:
+        # Slow to load: a thousand requests come before the first.
+        slow = base / ".incoming-slow"
+        shutil.copytree(SHIPPED, slow)
+        log = wire.PredictionLog()
+        log.predict_log.request.model_spec.name = NAME
+        log.predict_log.request.inputs["image"].CopyFrom(to_proto(dataset.test.images[:500]))
+        write_records(slow / "assets.extra" / "tf_serving_warmup_requests", [log] * 200)
+        slow.rename(base / "2")
+        with (
+            Client(server.grpc, model=NAME) as any_version,
+            Client(server.grpc, model=NAME, version=2) as client,
+        ):
+            eventually(lambda: any_version.status()[0].state == "LOADING")
+            with pytest.raises(NotReady) as caught:
+                client.classify(dataset.test.images[0])
+            assert caught.value.code == "NOT_FOUND"
+            # Beside the load the older version answers.
+            assert any_version.classify(dataset.test.images[0]).version == 1
+            assert client.wait_until_available(timeout=120) == 2
 
 
 def test_names_that_are_no_number_are_passed_over(tmp_path: Path) -> None:
     base = tmp_path / NAME
     shutil.copytree(SHIPPED, base / "0007")
-    for name in ("v9", "9.tmp", "-9", ".incoming-9"):
+    for name in ("v9", "9.tmp", "\N{SUPERSCRIPT TWO}", "9" * 20, ".incoming-9"):
         shutil.copytree(SHIPPED, base / name)
     (base / "10").write_text("a file")
     with serving(base, tmp_path / "log") as server, Client(server.grpc, model=NAME) as client:
@@ -137,6 +207,21 @@ def test_a_first_version_that_is_broken_is_one_sentence(tmp_path: Path) -> None:
     )
     assert "failed to load" in only_sentence(done)
     assert "saved_model.pb" in done.stderr
+
+
+def test_flags_that_make_no_sense(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    port = free_port()
+    both = (f"--port={port}", f"--rest_api_port={port}")
+    assert "cannot both listen" in only_sentence(
+        start(f"--model_base_path={SHIPPED.parent}", *both)
+    )
+    nowhere = start(f"--model_base_path={SHIPPED.parent}", "--port=0")
+    assert "no address" in only_sentence(nowhere)
+    assert "is a file" in only_sentence(start(f"--model_base_path={path}", f"--port={port}"))
+    assert start(f"--model_base_path={SHIPPED.parent}", "--port=70000").returncode == 2
+    assert start(f"--model_base_path={SHIPPED.parent}", "--model_name=").returncode == 2
 
 
 @pytest.mark.parametrize("flag", ["--port", "--rest_api_port"])
@@ -200,6 +285,11 @@ def test_a_signal_ends_it_well(number: signal.Signals, tmp_path: Path) -> None:
         ),
         ({"signature_name": "serving_bytes", "instances": [{"b64": "#"}]}, "Unable to base64"),
         ({"signature_name": "serving_bytes", "instances": [5]}, "not of expected type: string"),
+        (b'{"instances": ' + b"9" * 5000 + b"}", "JSON Parse error"),
+        (b'{"instances": ' + b"[" * 200 + b"1" + b"]" * 200 + b"}", "inputs cannot be read"),
+        (b'{"instances": ' + b'{"a":' * 600 + b"1" + b"}" * 600 + b"}", "to be an list/array"),
+        (b'{"instances": ["\\ud800"]}', "is not of expected type: uint8"),
+        (b'{"signature_name": "\\ud800", "instances": [1]}', "not found in signature def"),
     ],
 )
 def test_a_malformed_request_is_a_400_with_a_reason(
@@ -232,6 +322,9 @@ def test_rows_and_columns(server: RunningServer, dataset: Dataset) -> None:
         ("GET", f"/v1/models/{NAME}/versions/9", 404),
         ("GET", f"/v1/models/{NAME}/versions/{'9' * 20}", 400),
         ("GET", f"/v1/models/{NAME}/versions/abc", 400),
+        ("GET", f"/v1/models/{NAME}/versions/0", 404),
+        ("POST", f"/v1/models/{NAME}/versions/0:predict", 404),
+        ("GET", f"/v1/models/{NAME}/versions/\u0661", 400),
         ("GET", "/v1/models/nosuch", 404),
         ("GET", "/v1/models/nosuch/metadata", 404),
         ("GET", "/v1/models", 400),

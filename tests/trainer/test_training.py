@@ -12,6 +12,7 @@ from tests.conftest import SHIPPED, only_sentence, servable
 from servable_serving._folder import FolderError
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import score
+from servable_trainer._model import HyperparameterError
 from servable_trainer._run import RunError, load_run
 from servable_trainer._train import train
 from servable_trainer._tune import TuneError, load_hyperparameters, save_trials, tune
@@ -60,6 +61,37 @@ def test_a_file_that_holds_no_hyperparameters(content: str, tmp_path: Path) -> N
     path.write_text(content)
     with pytest.raises(TuneError, match="holds no hyperparameters"):
         load_hyperparameters(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"filters": "abc"}, "filters is 'abc'"),
+        ({"kernel_size": -1}, "must be [3, 5]"),
+        ({"blocks": 9}, "must be 2 to 3"),
+        ({"dropout": 7}, "must be 0.1 to 0.4"),
+        ({"batch_size": 63}, "must be [64, 128]"),
+        ({"learning_rate": "x"}, "learning_rate is 'x'"),
+        ({"nosuch": 1}, "no hyperparameter 'nosuch'"),
+    ],
+)
+def test_what_is_not_of_the_space(
+    values: dict[str, object], words: str, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(HyperparameterError) as caught:
+        train(small_dataset, directory=tmp_path / "run", hyperparameters=values)
+    assert words in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_any_training(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderError, match="cannot write"):
+        train(small_dataset, directory=tmp_path / "file" / "run", epochs=1000)
+    with pytest.raises(TuneError, match="cannot write"):
+        tune(small_dataset, directory=tmp_path / "file")
 
 
 def test_one_seed_gives_one_curve(small_dataset: Dataset, tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Folder of the dataset; else SERVABLE_DATA, or wherever it is found."),
 ]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result on one machine.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        help="The same seed gives the same result on one machine.", min=0, max=(1 << 32) - 1
+    ),
+]
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")]
 
 
@@ -108,6 +113,10 @@ def train(
     from servable_trainer._train import train as fit
     from servable_trainer._tune import load_hyperparameters
 
+    if hyperparameters and start_from:
+        raise typer.BadParameter(
+            "the run that it starts from has its own", param_hint="--hyperparameters"
+        )
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
     _, dataset = find(data)
     run = fit(

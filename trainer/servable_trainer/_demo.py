@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset
 
 _PICTURES = 16
+# What marks a folder as the demo's own.
+_MARK = ".servable-demo"
 _START_SECONDS = 120.0
 # How many requests to make once the old version is gone.
 _AFTERWARDS = 50
@@ -56,14 +58,21 @@ class Demo:
         """
         began = time.monotonic()
         # As an exception, so that the server is ended too.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit("servable: terminated"))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit("servable: terminated"))
         # What would fail at the end is better known before ten minutes' work.
         for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
             _check_free(port, flag)
-        _empty(self.directory)
+        if self.port == self.rest_port:
+            raise DemoError(
+                f"gRPC and REST cannot both listen at port {self.port}",
+                hint="choose another port with --rest-api-port",
+            )
+        _check_ours(self.directory)
 
         headline("1. The data")
         folder, dataset = fashion_mnist.find(self.data)
+        _empty(self.directory)
         say(
             f"{dataset.name} in {folder}: {len(dataset.train)} pictures to learn from, "
             f"{len(dataset.test)} to test with, SHA-256 of all four files checked"
@@ -160,7 +169,9 @@ class Demo:
                         raise DemoError(
                             f"the server did not come up: {_last_line(log)}", hint=f"see {log}"
                         ) from error
-                    return server
+                    if server.poll() is None:
+                        return server
+                    raise DemoError(f"another server answers at {self._grpc}", hint=f"see {log}")
         except BaseException:
             _stop(server)
             raise
@@ -232,13 +243,17 @@ class Demo:
         # Short where it is: a virtual environment in this folder, as make demo has it.
         with contextlib.suppress(ValueError):
             python, command = (Path(p).relative_to(Path.cwd()) for p in (python, command))
+        boot = shlex.quote(str(self._boot))
+        code = (
+            "from servable_client import Client; "
+            f"print(Client({self._grpc!r}, model={dataset.name!r}).classify({str(self._boot)!r}))"
+        )
         say(
             f"curl {url}\n"
-            f'curl {url}:predict -d "{{\\"signature_name\\": \\"serving_bytes\\", \\"instances\\": '
-            f'[{{\\"b64\\": \\"$(base64 -w0 {self._boot})\\"}}]}}"\n'
-            f"{command} classify {self._boot} --server {self._grpc}\n"
-            f"{python} -c 'from servable_client import Client; "
-            f'print(Client("{self._grpc}", model="{dataset.name}").classify("{self._boot}"))\''
+            """(printf '{"signature_name": "serving_bytes", "instances": [{"b64": "'; """
+            f"base64 {boot} | tr -d '\\n'; printf '\"}}]}}') | curl {url}:predict -d @-\n"
+            f"{shlex.quote(str(command))} classify {boot} --server {self._grpc}\n"
+            f"{shlex.quote(str(python))} -c {shlex.quote(code)}"
         )
         if self.keep:
             say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
@@ -258,10 +273,25 @@ def _check_free(port: int, flag: str) -> None:
             ) from None
 
 
+def _check_ours(directory: Path) -> None:
+    """Refuse a folder that holds what no demo wrote: it would be deleted."""
+    try:
+        taken = directory.exists() and not (
+            (directory / _MARK).is_file() or (directory.is_dir() and not any(directory.iterdir()))
+        )
+    except OSError as error:
+        raise DemoError(f"cannot read {directory}: {error.strerror}") from error
+    if taken:
+        raise DemoError(
+            f"{directory} holds what no demo wrote", hint="name a new folder with --directory"
+        )
+
+
 def _empty(directory: Path) -> None:
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
+        (directory / _MARK).touch()
     except OSError as error:
         raise DemoError(
             f"cannot write to {directory}: {error.strerror}", hint="name another with --directory"

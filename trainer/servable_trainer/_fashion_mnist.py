@@ -58,8 +58,8 @@ def own_cache() -> Path:
 
 def keras_cache() -> Path:
     """The folder that `keras.datasets.fashion_mnist.load_data` fills."""
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    return home / "datasets" / "fashion-mnist"
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
 
 
 def load(folder: Path) -> Dataset:
@@ -123,13 +123,16 @@ def find(data: Path | None = None, *, offline: bool = False) -> tuple[Path, Data
     if data is None and (named := os.environ.get("SERVABLE_DATA")):
         data = Path(named)
     if data is not None:
-        # A damaged file in a folder that somebody named is theirs to look at.
-        if any((data / name).exists() for name in CHECKSUMS):
+        # A damaged file in a folder that somebody named is theirs to look at; a missing one is got.
+        present = [name for name in CHECKSUMS if _exists(data / name)]
+        if len(present) == len(CHECKSUMS):
             return data, load(data)
+        for name in present:
+            _read(data / name, CHECKSUMS[name])
         target = data
     else:
         for folder in (DEBIAN_FOLDER, keras_cache(), own_cache()):
-            if not any((folder / name).exists() for name in CHECKSUMS):
+            if not all(_exists(folder / name) for name in CHECKSUMS):
                 continue
             try:
                 return folder, load(folder)
@@ -141,6 +144,13 @@ def find(data: Path | None = None, *, offline: bool = False) -> tuple[Path, Data
             f"Fashion-MNIST is not in {target}", hint="`servable data fetch` gets it"
         )
     return target, fetch(target)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # in a folder that this user may not enter
 
 
 def fetch(target: Path) -> Dataset:

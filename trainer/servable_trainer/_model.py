@@ -8,6 +8,10 @@ import keras
 import keras_tuner
 from keras import layers
 
+from servable_client import ServableError
+
+BATCH_SIZES = [64, 128]
+
 
 class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
     """A convolutional classifier of grey pictures.
@@ -62,15 +66,49 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
     ) -> keras.callbacks.History:
         """Fit with the batch size of the hyperparameters; the rest is `keras.Model.fit`'s."""
         return model.fit(
-            *args, batch_size=hp.Choice("batch_size", [64, 128]), **{"verbose": 0, **kwargs}
+            *args, batch_size=hp.Choice("batch_size", BATCH_SIZES), **{"verbose": 0, **kwargs}
         )
 
 
-def hyperparameters_from(values: dict[str, Any]) -> keras_tuner.HyperParameters:
-    """Hyperparameters that hold `values`; what is not among them takes its default."""
+class HyperparameterError(ServableError):
+    """Hyperparameters are not of the space."""
+
+
+def hyperparameters_from(
+    values: dict[str, Any], classifier: ImageClassifier
+) -> keras_tuner.HyperParameters:
+    """Hyperparameters that hold `values`; what is not among them takes its default.
+
+    Raises:
+        HyperparameterError: One is unknown, or outside its range.
+    """
+    space = keras_tuner.HyperParameters()
+    classifier.build(space)
+    space.Choice("batch_size", BATCH_SIZES)
+    known = {one.name: one for one in space.space}
+    for name, value in values.items():
+        if name not in known:
+            raise HyperparameterError(
+                f"there is no hyperparameter {name!r}", hint=f"there are {', '.join(sorted(known))}"
+            )
+        one = known[name]
+        allowed = (
+            str(one.values)
+            if isinstance(one, keras_tuner.engine.hyperparameters.Choice)
+            else f"{one.min_value} to {one.max_value}"
+        )
+        if isinstance(value, bool) or not _fits(value, one):
+            raise HyperparameterError(f"{name} is {value!r}, and must be {allowed}")
     hp = keras_tuner.HyperParameters()
     hp.values = dict(values)
     return hp
+
+
+def _fits(value: object, one: Any) -> bool:
+    if isinstance(one, keras_tuner.engine.hyperparameters.Choice):
+        return value in one.values
+    kinds = int if isinstance(one, keras_tuner.engine.hyperparameters.Int) else (int, float)
+    return isinstance(value, kinds) and one.min_value <= value <= one.max_value
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:

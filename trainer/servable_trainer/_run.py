@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from servable_client import ServableError
-from servable_serving._folder import new_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,14 +62,9 @@ class Run:
         return {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
 
     def save(self, directory: Path, model: keras.Model) -> None:
-        """Write the run, whole or not at all.
-
-        Raises:
-            FolderError: `directory` exists or cannot be written.
-        """
-        with new_folder(directory) as incoming:
-            model.save(incoming / _MODEL)
-            (incoming / _RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        """Write the run into a folder that is there."""
+        model.save(directory / _MODEL)
+        (directory / _RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_run(directory: Path) -> tuple[Run, keras.Model]:
@@ -84,7 +79,7 @@ def load_run(directory: Path) -> tuple[Run, keras.Model]:
         record = json.loads((directory / _RECORD).read_text())
         run = Run(**{**record, "size": tuple(record["size"])})
         model = keras.saving.load_model(directory / _MODEL)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise RunError(
             f"{directory} holds no training run: {error}", hint="`servable train` writes one"
         ) from error
@@ -92,13 +87,30 @@ def load_run(directory: Path) -> tuple[Run, keras.Model]:
 
 
 def save_evaluation(directory: Path, evaluation: Evaluation) -> None:
-    """Keep an evaluation beside the run that it is of, for the manifest."""
-    (directory / _EVALUATION).write_text(json.dumps(asdict(evaluation), indent=2) + "\n")
+    """Keep an evaluation beside the run that it is of, for the manifest.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    path = directory / _EVALUATION
+    try:
+        path.write_text(json.dumps(asdict(evaluation), indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
 def load_evaluation(directory: Path) -> dict[str, Any] | None:
-    """The evaluation of a run; None where there was none."""
+    """The evaluation of a run; None where there was none.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    path = directory / _EVALUATION
     try:
-        return json.loads((directory / _EVALUATION).read_text())  # type: ignore[no-any-return]
-    except OSError:
+        return json.loads(path.read_text())  # type: ignore[no-any-return]
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path} cannot be read: {error}", hint=f"servable evaluate {directory}"
+        ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from servable_serving._folder import check_absent
+from servable_serving._folder import new_folder
 from servable_trainer._model import ImageClassifier, hyperparameters_from, plain
 from servable_trainer._progress import EpochLines
 from servable_trainer._run import Run, RunError, load_run
@@ -46,57 +46,60 @@ def train(
 
     Raises:
         FolderError: `directory` exists or cannot be written.
+        HyperparameterError: One is unknown, or outside its range.
         RunError: `start_from` is no run, or one for other classes or sizes.
     """
-    check_absent(directory)
     fit, validation = (dataset.train, None) if all_data else dataset.split(seed=seed)
     size = (int(fit.images.shape[1]), int(fit.images.shape[2]))
-    keras.utils.set_random_seed(seed)
     classifier = ImageClassifier(size=size, classes=len(dataset.labels))
     before = None
     if start_from is None:
-        hp = hyperparameters_from(hyperparameters or {})
+        hp = hyperparameters_from(hyperparameters or {}, classifier)
+        keras.utils.set_random_seed(seed)
         model = classifier.build(hp)
         peak = float(hp.get("learning_rate"))
     else:
         before, model = load_run(start_from)
         if (before.size, before.labels) != (size, list(dataset.labels)):
             raise RunError(f"{start_from} is a run for other classes or another size of picture")
-        hp = hyperparameters_from(before.hyperparameters)
+        hp = hyperparameters_from(before.hyperparameters, classifier)
+        keras.utils.set_random_seed(seed)
         # The weights are nearly where they belong: a full step would throw them out again.
         peak = float(hp.get("learning_rate")) / 10
-    began = time.monotonic()
-    history = classifier.fit(
-        hp,
-        model,
-        fit.images,
-        fit.targets,
-        validation_data=validation and (validation.images, validation.targets),
-        epochs=epochs,
-        callbacks=[
-            keras.callbacks.LearningRateScheduler(half_cosine(peak, epochs)),
-            EpochLines(),
-        ],
-    )
-    run = Run(
-        dataset=dataset.name,
-        checksums=dataset.checksums,
-        labels=list(dataset.labels),
-        size=size,
-        hyperparameters=plain(hp.values),
-        seed=seed,
-        epochs=[
-            {name: float(values[epoch]) for name, values in history.history.items()}
-            for epoch in range(epochs)
-        ],
-        fitted=len(fit),
-        validated=len(validation) if validation else 0,
-        seconds=round(time.monotonic() - began, 1),
-        started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
-        if before
-        else None,
-    )
-    run.save(directory, model)
+    # First, so that a folder that cannot be written is known before any training.
+    with new_folder(directory) as incoming:
+        began = time.monotonic()
+        history = classifier.fit(
+            hp,
+            model,
+            fit.images,
+            fit.targets,
+            validation_data=validation and (validation.images, validation.targets),
+            epochs=epochs,
+            callbacks=[
+                keras.callbacks.LearningRateScheduler(half_cosine(peak, epochs)),
+                EpochLines(),
+            ],
+        )
+        run = Run(
+            dataset=dataset.name,
+            checksums=dataset.checksums,
+            labels=list(dataset.labels),
+            size=size,
+            hyperparameters=plain(hp.values),
+            seed=seed,
+            epochs=[
+                {name: float(values[epoch]) for name, values in history.history.items()}
+                for epoch in range(epochs)
+            ],
+            fitted=len(fit),
+            validated=len(validation) if validation else 0,
+            seconds=round(time.monotonic() - began, 1),
+            started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
+            if before
+            else None,
+        )
+        run.save(incoming, model)
     return run
 
 

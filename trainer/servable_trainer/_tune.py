@@ -81,7 +81,14 @@ def tune(
 
     Returns:
         The trials, best first.
+
+    Raises:
+        TuneError: `directory` cannot be written.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TuneError(f"cannot write to {directory}: {error.strerror}") from error
     fit, validation = dataset.split(seed=seed)
     fit, validation = fit.first(subset), validation.first(max(subset // 5, 1))
     keras.utils.set_random_seed(seed)
