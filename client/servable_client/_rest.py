@@ -37,7 +37,7 @@ class RestTransport:
         self, target: Target, signature: str, inputs: Mapping[str, NDArray[Any]], timeout: float
     ) -> Prediction:
         """Run a signature, in the column format."""
-        known = self._signature(target, signature, timeout)
+        known = self._known_signature(target, signature, timeout)
         for name, spec in known.inputs.items() if known else ():
             if name in inputs:
                 self._check_dtype(name, inputs[name], spec, target)
@@ -55,7 +55,7 @@ class RestTransport:
             except (KeyError, TypeError, ValueError, AttributeError):
                 # A new version may have other outputs than the one whose metadata were read.
                 self._signatures.pop(target, None)
-                known = self._signature(target, signature, timeout) or known
+                known = self._known_signature(target, signature, timeout) or known
                 arrays = _read_outputs(outputs, known.outputs)
         return Prediction(outputs=arrays, version=target.version)
 
@@ -85,7 +85,7 @@ class RestTransport:
         """Hang up."""
         self._session.close()
 
-    def _signature(self, target: Target, name: str, timeout: float) -> Signature | None:
+    def _known_signature(self, target: Target, name: str, timeout: float) -> Signature | None:
         """A signature, None where there is none: JSON tells no dtypes, so it is read, once."""
         if name not in self._signatures.get(target, {}):
             self._signatures[target] = self.metadata(target, timeout)

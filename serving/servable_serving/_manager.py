@@ -32,6 +32,7 @@ class _Version:
     number: int
     state: str = "START"
     error: ModelError | None = None
+    gone: bool = False  # its folder was seen to be away after it failed
     model: SavedModel | None = None
     users: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
@@ -141,19 +142,19 @@ class ModelManager:
             return next((v.error for v in self._versions.values() if v.error), None)
 
     def _poll(self) -> None:
-        told = False
+        trouble = None  # what was logged last; it is not repeated at every look
         while True:
+            before, trouble = trouble, None
             try:
                 folders = version_folders(self.base_path)
             except OSError as error:
                 # What cannot be read says nothing of what is there: all goes on as it was.
-                folders = None
-                if self._versions:
-                    _log.warning("%s: cannot list %s: %s", self.name, self.base_path, error)
+                folders, trouble = None, f"cannot list {self.base_path}: {error}"
+            if not folders and not self._versions:
+                trouble = f"no versions under {self.base_path} yet"
+            if trouble and trouble != before:
+                _log.warning("%s: %s", self.name, trouble)
             try:
-                if not folders and not self._versions and not told:
-                    _log.warning("%s: no versions under %s yet", self.name, self.base_path)
-                    told = True
                 if folders is not None:
                     self._reach(folders)
             except Exception:  # noqa: BLE001
@@ -164,12 +165,16 @@ class ModelManager:
 
     def _reach(self, folders: Mapping[int, Path]) -> None:
         """Load the highest version, then drop the others."""
+        for version in list(self._versions.values()):
+            if version.error and not version.gone and version.number not in folders:
+                version.gone = True
+                _log.info("%s: version %d, which failed, is gone", self.name, version.number)
         aspired = max(folders, default=None)
         if aspired is not None:
             known = self._versions.get(aspired)
-            # A version that failed is not tried again: its folder does not change after its
-            # rename. One that was unloaded and is aspired to again comes back.
-            if known is None or (known.state == "END" and known.error is None):
+            # A version that failed is not tried again while its folder lies there, since that
+            # does not change after its rename. One that was unloaded comes back.
+            if known is None or (known.state == "END" and (known.error is None or known.gone)):
                 known = _Version(number=aspired)
                 with self._lock:
                     self._versions[aspired] = known

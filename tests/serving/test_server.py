@@ -138,6 +138,14 @@ def test_a_broken_version_leaves_the_older_one_serving(dataset: Dataset, tmp_pat
                 client.wait_until_available(int(version))
         assert client.classify(dataset.test.images[0]).version == 1
 
+        # Taken away and brought back whole, the same number is a new chance.
+        shutil.rmtree(base / "5")
+        eventually(lambda: "version 5, which failed, is gone" in server.log.read_text())
+        shutil.copytree(SHIPPED, incoming)
+        incoming.rename(base / "5")
+        eventually(lambda: client.status()[0].state == "AVAILABLE")
+        assert client.classify(dataset.test.images[0]).version == 5
+
 
 def refused_record(path: Path) -> str:
     log = wire.PredictionLog()
