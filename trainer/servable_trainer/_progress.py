@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from servable_client._console import progress_bar, say
+from servable_client._console import progress_bar
 
 
 class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
@@ -46,9 +46,11 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
                 f"validation loss {logs['val_loss']:.4f}",
                 f"validation accuracy {logs['val_accuracy']:.4f}",
             ]
-        say(
+        # Through the bar's own console, which puts the line above the bar and not into it.
+        self.progress.console.print(
             f"{self.prefix}epoch {epoch + 1}/{self.params['epochs']}  {'  '.join(parts)}"
-            f"  {time.monotonic() - self.began:.0f} s"
+            f"  {time.monotonic() - self.began:.0f} s",
+            markup=False,
         )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
