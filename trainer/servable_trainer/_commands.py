@@ -183,7 +183,7 @@ def export(
 def demo(
     directory: Annotated[Path, typer.Option(help="Where to work; replaced.")] = Path("build/demo"),
     trials: Annotated[int, typer.Option(min=1, help="Points of the search.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training.")] = 3,
     subset: Annotated[int, typer.Option(min=100, help="Pictures of the search.")] = 12_000,
     port: Annotated[int, typer.Option(help="gRPC's port.", min=1, max=65535)] = 8500,
     rest_api_port: Annotated[int, typer.Option(help="REST's port.", min=1, max=65535)] = 8501,
