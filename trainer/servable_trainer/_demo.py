@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import shutil
 import signal
@@ -246,7 +247,8 @@ class Demo:
         boot = shlex.quote(str(self._boot))
         code = (
             "from servable_client import Client; "
-            f"print(Client({self._grpc!r}, model={dataset.name!r}).classify({str(self._boot)!r}))"
+            f'print(Client("{self._grpc}", model="{dataset.name}")'
+            f".classify({json.dumps(str(self._boot))}))"
         )
         say(
             f"curl {url}\n"
