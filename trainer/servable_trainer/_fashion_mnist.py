@@ -102,7 +102,7 @@ def _read(path: Path, checksum: str) -> bytes:
     return data
 
 
-def find(data: Path | None = None, *, offline: bool = False) -> tuple[Path, Dataset]:
+def find(data: Path | None = None) -> tuple[Path, Dataset]:
     """Find the dataset, or get it.
 
     Looks in `data`, else in the folder that SERVABLE_DATA names, and only there where one is
@@ -112,7 +112,6 @@ def find(data: Path | None = None, *, offline: bool = False) -> tuple[Path, Data
 
     Args:
         data: The folder to look in and to fill.
-        offline: Raise rather than download.
 
     Returns:
         The folder, and what is in it.
@@ -139,10 +138,6 @@ def find(data: Path | None = None, *, offline: bool = False) -> tuple[Path, Data
             except DatasetError as error:
                 say(f"passed over {folder}: {error}")
         target = own_cache()
-    if offline:
-        raise DatasetError(
-            f"Fashion-MNIST is not in {target}", hint="`servable data fetch` gets it"
-        )
     return target, fetch(target)
 
 
