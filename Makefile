@@ -47,6 +47,8 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 proto: $(INSTALLED)
 	cd client/servable_client/_wire && ../../../$(BIN)/python -m grpc_tools.protoc -I. \
 		--include_imports --descriptor_set_out=wire.binpb --pyi_out=. wire.proto
+	cd serving/servable_serving/_config && ../../../$(BIN)/python -m grpc_tools.protoc -I. \
+		--include_imports --descriptor_set_out=config.binpb --pyi_out=. config.proto
 
 constraints: $(INSTALLED)
 	sed -i '/^[^#]/d' constraints.txt

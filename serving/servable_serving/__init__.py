@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from servable_serving._export import ExportError, export
     from servable_serving._folder import FolderError
     from servable_serving._manifest import CandidateError, check_candidate
+    from servable_serving._options import ServerOptions
     from servable_serving._repository import Repository
     from servable_serving._saved_model import ModelError, SavedModel
     from servable_serving._server import Server, ServerError
@@ -21,6 +22,7 @@ __all__ = [
     "SavedModel",
     "Server",
     "ServerError",
+    "ServerOptions",
     "check_candidate",
     "export",
 ]
@@ -35,6 +37,7 @@ __getattr__, __dir__ = lazily(
         "Repository": "_repository",
         "SavedModel": "_saved_model",
         "Server": "_server",
+        "ServerOptions": "_options",
         "ServerError": "_server",
         "check_candidate": "_manifest",
         "export": "_export",

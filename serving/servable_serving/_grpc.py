@@ -3,54 +3,110 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    model_management_pb2,
+    regression_pb2,
+)
 
-from servable_client import InvalidInput
 from servable_client._answers import STATUS_CODES
-from servable_client._tensors import from_proto, to_proto
+from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
+from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._models import Models, Spec
-from servable_serving._predict import run, signature_of
-from servable_serving._saved_model import ModelError
+from servable_serving._predict import predict
+from servable_serving._requests import Record, Requests
+from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._text_config import model_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.message import Message
-    from numpy.typing import NDArray
 
 _log = logging.getLogger("servable.serving")
 
-_Request = TypeVar("_Request", bound="Message")
+PREDICTION = "tensorflow.serving.PredictionService"
+MODEL = "tensorflow.serving.ModelService"
 _SIGNATURES = "signature_def"
 _SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
 
 class GrpcService:
-    """Answers gRPC calls from `models`."""
+    """Answers gRPC calls from `models`.
+
+    Each method takes the request, the record to fill in, and the call's context.
+    """
 
     def __init__(self, models: Models) -> None:
         self._models = models
+        # One after the other: a reload is a replacement of everything.
+        self._reloading = threading.Lock()
 
-    def predict(self, request: wire.PredictRequest) -> wire.PredictResponse:
+    def predict(
+        self, request: wire.PredictRequest, record: Record, context: grpc.ServicerContext
+    ) -> wire.PredictResponse:
         """Run a signature."""
-        with self._models.find(_spec(request.model_spec)) as (version, model):
-            name, _ = signature_of(model, request.model_spec.signature_name)
-            inputs = {key: _array(key, tensor) for key, tensor in request.inputs.items()}
-            outputs = run(model, name, inputs, request.output_filter)
-        response = wire.PredictResponse()
-        _fill(response.model_spec, request.model_spec.name, version, name)
-        for key, array in outputs.items():
-            response.outputs[key].CopyFrom(to_proto(array))
+        spec = request.model_spec
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            name, outputs = predict(model, request, deadline=_deadline(context))
+        response = wire.PredictResponse(
+            outputs={key: to_proto(array) for key, array in outputs.items()}
+        )
+        _fill(response.model_spec, record, name)
         return response
 
+    def classify(
+        self, request: Any, record: Record, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        """Classify examples."""
+        spec = request.model_spec
+        response = classification_pb2.ClassificationResponse()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            result = classify(
+                model, spec.signature_name, request.input, deadline=_deadline(context)
+            )
+        response.result.CopyFrom(result)
+        _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        return response
+
+    def regress(
+        self, request: Any, record: Record, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        """Regress examples."""
+        spec = request.model_spec
+        response = regression_pb2.RegressionResponse()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            result = regress(model, spec.signature_name, request.input, deadline=_deadline(context))
+        response.result.CopyFrom(result)
+        _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        return response
+
+    def multi_inference(
+        self, request: Any, record: Record, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Several signatures for the same examples."""
+        spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            return multi_inference(model, request.tasks, request.input, deadline=_deadline(context))
+
     def get_model_metadata(
-        self, request: wire.GetModelMetadataRequest
+        self, request: wire.GetModelMetadataRequest, record: Record, _: grpc.ServicerContext
     ) -> wire.GetModelMetadataResponse:
         """The signatures of a model."""
+        if not request.HasField("model_spec"):
+            raise ModelError("INVALID_ARGUMENT", "Missing ModelSpec")
         if not request.metadata_field:
             raise ModelError(
                 "INVALID_ARGUMENT",
@@ -59,19 +115,23 @@ class GrpcService:
         for field in request.metadata_field:
             if field != _SIGNATURES:
                 raise ModelError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
-        with self._models.find(_spec(request.model_spec)) as (version, model):
+        with self._models.find(_spec(request.model_spec, record)) as (record.version, model):
             signatures = wire.SignatureDefMap(signature_def=model.signatures)
         response = wire.GetModelMetadataResponse()
-        _fill(response.model_spec, request.model_spec.name, version)
+        _fill(response.model_spec, record)
         # Not Pack: it would write our private type's name.
         response.metadata[_SIGNATURES].type_url = _SIGNATURES_TYPE
         response.metadata[_SIGNATURES].value = signatures.SerializeToString()
         return response
 
-    def get_model_status(self, request: wire.GetModelStatusRequest) -> wire.GetModelStatusResponse:
+    def get_model_status(
+        self, request: wire.GetModelStatusRequest, record: Record, _: grpc.ServicerContext
+    ) -> wire.GetModelStatusResponse:
         """The versions of a model."""
+        if not request.HasField("model_spec"):
+            raise ModelError("INVALID_ARGUMENT", "Missing ModelSpec")
         response = wire.GetModelStatusResponse()
-        for status in self._models.status(_spec(request.model_spec)):
+        for status in self._models.status(_spec(request.model_spec, record)):
             response.model_version_status.add(
                 version=status.version,
                 state=wire.ModelVersionStatus.State.Value(status.state),
@@ -82,15 +142,32 @@ class GrpcService:
             )
         return response
 
+    def handle_reload_config_request(
+        self, request: Any, _: Record, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serve other models; answers when those that are new are available."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise ModelError(
+                "INVALID_ARGUMENT",
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported",
+            )
+        with self._reloading:
+            new = self._models.configure(model_settings(request.config))
+        self._models.wait_for(new, alive=context.is_active)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
 
-def _array(name: str, tensor: wire.TensorProto) -> NDArray[Any]:
-    try:
-        return from_proto(tensor)
-    except (InvalidInput, ValueError, OverflowError):
-        raise ModelError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
+
+def _deadline(context: grpc.ServicerContext) -> float | None:
+    # None where the caller set no deadline, which the types leave out.
+    remaining = cast("float | None", context.time_remaining())
+    return None if remaining is None else time.monotonic() + remaining
 
 
-def _spec(spec: wire.ModelSpec) -> Spec:
+def _spec(spec: Any, record: Record) -> Spec:
+    record.model = spec.name
     return Spec(
         name=spec.name,
         version=spec.version.value if spec.HasField("version") else None,
@@ -98,66 +175,141 @@ def _spec(spec: wire.ModelSpec) -> Spec:
     )
 
 
-def _fill(spec: wire.ModelSpec, name: str, version: int, signature: str = "") -> None:
-    spec.name, spec.signature_name = name, signature
-    spec.version.value = version
+def _fill(spec: Any, record: Record, signature: str = "") -> None:
+    spec.name, spec.signature_name = record.model, signature
+    spec.version.value = record.version
 
 
-def grpc_server(models: Models, *, address: str, threads: int) -> grpc.Server:
-    """A server, bound and not started.
+class GrpcServer:
+    """TensorFlow Serving's services, grpc.health.v1 and reflection.
 
-    Raises:
-        OSError: The address is in use or not this machine's.
+    Args:
+        models: The models.
+        requests: Where requests are kept.
+        threads: How many calls are worked on at once.
+        health_check: Whether to answer grpc.health.v1.
     """
-    service = GrpcService(models)
-    server = grpc.server(
-        ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-        handlers=[
-            grpc.method_handlers_generic_handler(
-                "tensorflow.serving.PredictionService",
-                {
-                    "Predict": _handler(service.predict, wire.PredictRequest),
-                    "GetModelMetadata": _handler(
-                        service.get_model_metadata, wire.GetModelMetadataRequest
-                    ),
-                },
-            ),
-            grpc.method_handlers_generic_handler(
-                "tensorflow.serving.ModelService",
-                {"GetModelStatus": _handler(service.get_model_status, wire.GetModelStatusRequest)},
-            ),
-        ],
-        options=[
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            # Else two servers share a port in silence, and each gets some of the calls.
-            ("grpc.so_reuseport", 0),
-        ],
-    )
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-    return server
+
+    def __init__(
+        self, models: Models, requests: Requests, *, threads: int, health_check: bool = False
+    ) -> None:
+        service = GrpcService(models)
+        self._health = health.HealthServicer() if health_check else None
+
+        def handler(
+            answer: Callable[[Any, Record, grpc.ServicerContext], Message],
+            request_type: type[Message],
+            api: str = "",
+        ) -> grpc.RpcMethodHandler[Any, Any]:
+            return _handler(answer, request_type, requests, api)
+
+        services = {
+            PREDICTION: {
+                "Predict": handler(service.predict, wire.PredictRequest, "Predict"),
+                "Classify": handler(
+                    service.classify, classification_pb2.ClassificationRequest, "Classify"
+                ),
+                "Regress": handler(service.regress, regression_pb2.RegressionRequest, "Regress"),
+                "MultiInference": handler(
+                    service.multi_inference, inference_pb2.MultiInferenceRequest
+                ),
+                "GetModelMetadata": handler(
+                    service.get_model_metadata, wire.GetModelMetadataRequest
+                ),
+            },
+            MODEL: {
+                "GetModelStatus": handler(service.get_model_status, wire.GetModelStatusRequest),
+                "HandleReloadConfigRequest": handler(
+                    service.handle_reload_config_request, model_management_pb2.ReloadConfigRequest
+                ),
+            },
+        }
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            handlers=[
+                grpc.method_handlers_generic_handler(name, methods)
+                for name, methods in services.items()
+            ],
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+                # Else two servers share a port in silence, and each gets some of the calls.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        names = [*services, reflection.SERVICE_NAME]
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            names.append(health.SERVICE_NAME)
+        _describe_services()
+        reflection.enable_server_reflection(names, self._server)
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Bind an address, "host:port" or "unix:path".
+
+        Raises:
+            OSError: It is in use, or not this machine's.
+        """
+        try:
+            if credentials is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+        if self._health is not None:
+            # TensorFlow Serving names its services without their package.
+            for name in ("", "PredictionService", "ModelService", PREDICTION, MODEL):
+                self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def not_ready(self) -> None:
+        """Tell whoever asks for the health that there will be no more answers."""
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+
+    def stop(self, grace: float) -> threading.Event:
+        """Take no more calls, finish those in flight; the event is set when that is done."""
+        return self._server.stop(grace)
 
 
 def _handler(
-    answer: Callable[[_Request], Message], request_type: type[_Request]
+    answer: Callable[[Any, Record, grpc.ServicerContext], Message],
+    request_type: type[Message],
+    requests: Requests,
+    api: str,
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    def handle(request: _Request, context: grpc.ServicerContext) -> Message:
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        record = Record(entrypoint="GRPC", api=api)
         try:
-            return answer(request)
+            return answer(request_type.FromString(data), record, context).SerializeToString()
         except ModelError as error:
-            code, message = error.code or "UNKNOWN", error.message
+            record.code, message = error.code or "UNKNOWN", error.message
+        except DecodeError:
+            record.code, message = "INTERNAL", f"the request is no {request_type.DESCRIPTOR.name}"
         except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a gRPC request failed")
-            code, message = "INTERNAL", "the server failed; its log says why"
-        context.abort(grpc.StatusCode[code], message)
+            record.code, message = "INTERNAL", "the server failed; its log says why"
+        finally:
+            requests.keep(record)
+        context.abort(grpc.StatusCode[record.code], message)
         raise AssertionError  # abort raises
 
-    return grpc.unary_unary_rpc_method_handler(
-        handle,
-        request_deserializer=request_type.FromString,
-        response_serializer=lambda response: response.SerializeToString(),
-    )
+    # As bytes, so that what is no message is ours to answer, without a trace in the log.
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _describe_services() -> None:
+    """Let reflection find the services.
+
+    The modules that register them, of protobuf's time before 3.20, then fail at what protobuf's
+    C implementations never allowed.
+    """
+    with suppress(AttributeError):
+        from tensorflow_serving.apis import model_service_pb2  # noqa: F401
+    with suppress(AttributeError):
+        from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401

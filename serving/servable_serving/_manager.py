@@ -1,243 +1,312 @@
 """Which versions of a model are there, and which one answers.
 
-The rules are TensorFlow Serving's: the version folder with the highest number is aspired to; it
-is loaded while the older one goes on serving, which is dropped only when the newer one is
-available and the last request that it was given has ended; a version that fails to load leaves
-the older one serving.
+The rules are those of TensorFlow Serving's AspiredVersionsManager with its
+AvailabilityPreservingPolicy: a version that is aspired to is loaded while those that are not go
+on serving, which are dropped only when one that is aspired to is available and the last request
+that they were given has ended; a version that fails to load leaves them serving.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from servable_client import VersionStatus
-from servable_serving._saved_model import ModelError, SavedModel
+from servable_serving._saved_model import ModelError
+from servable_serving._version import Version
 from servable_serving._version_folders import version_folders
-from servable_serving._warmup import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
     from pathlib import Path
+
+    from servable_client import VersionStatus
+    from servable_serving._loaded import LoadedModel
+    from servable_serving._text_config import ModelSettings
 
 _log = logging.getLogger("servable.serving")
 
 
-@dataclass(kw_only=True)
-class _Version:
-    number: int
-    state: str = "START"
-    error: ModelError | None = None
-    gone: bool = False  # its folder was seen to be away after it failed
-    model: SavedModel | None = None
-    users: int = 0
-    idle: threading.Condition = field(default_factory=threading.Condition)
-
-    @contextmanager
-    def use(self) -> Iterator[SavedModel]:
-        assert self.model is not None
-        try:
-            yield self.model
-        finally:
-            with self.idle:
-                self.users -= 1
-                self.idle.notify_all()
-
-
 class ModelManager:
-    """Keeps one model's newest version loaded.
+    """Keeps the aspired versions of one model loaded.
 
     Args:
-        name: The model's name.
-        base_path: The folder with the version folders.
-        poll_seconds: How often to look at it; 0 or less looks once.
+        settings: The model.
+        load: Makes a LoadedModel of a version's folder, or raises ModelError.
+        executor: Where loads run, so that nothing waits for them.
+        changed: Guards all that changes, over a reentrant lock, and is notified of it.
+        max_load_retries: How often a load that failed is tried again.
+        load_retry_seconds: How long to wait before it is.
     """
 
-    def __init__(self, name: str, base_path: Path, *, poll_seconds: float = 1.0) -> None:
-        self.name = name
-        self.base_path = base_path
-        self._poll_seconds = poll_seconds
-        self._versions: dict[int, _Version] = {}
-        self._lock = threading.Lock()
-        self._draining: list[threading.Thread] = []
-        self._stopping = threading.Event()
-        self._settled = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name=f"poll {name}", daemon=True)
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        load: Callable[[ModelSettings, Version], LoadedModel],
+        executor: Executor,
+        changed: threading.Condition,
+        max_load_retries: int = 0,
+        load_retry_seconds: float = 60.0,
+    ) -> None:
+        self.settings = settings
+        self._load_model = load
+        self._executor = executor
+        self._max_load_retries = max_load_retries
+        self._load_retry_seconds = load_retry_seconds
+        self._lock = changed
+        self._managed: dict[int, Version] = {}
+        # Every version that ever was here, for the status; the newest of each number.
+        self._seen: dict[int, Version] = {}
+        self._awaited: list[Version] = []  # what has come since the model was added
+        self._trouble: str | None = None  # what was logged last, and not at every look again
+        self._closed = False
 
-    def start(self) -> None:
-        """Begin to look for versions, and load them beside whatever else goes on."""
-        self._thread.start()
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.settings.name
 
-    def wait_until_settled(self, timeout: float | None = None) -> bool:
-        """Wait until a first version is available or has failed; tell whether that came about."""
-        return self._settled.wait(timeout)
-
-    def stop(self, *, grace: float = 10.0) -> None:
-        """Stop looking, and unload what is loaded once the last request has ended.
-
-        Args:
-            grace: Seconds to wait for that.
-        """
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        for version in list(self._versions.values()):
-            self._unload(version)
-        end = time.monotonic() + grace
-        for thread in self._draining:
-            thread.join(max(end - time.monotonic(), 0))
+    # What answers requests.
 
     @contextmanager
-    def model(self, version: int | None = None) -> Iterator[tuple[int, SavedModel]]:
+    def model(self, number: int | None = None) -> Iterator[tuple[int, LoadedModel]]:
         """An available version, and its number; it stays loaded while the block lasts.
 
         Args:
-            version: The number; the highest available one unless given.
+            number: The version; the highest available one unless given.
 
         Raises:
             ModelError: It is not available; `code` is NOT_FOUND.
         """
         with self._lock:
-            available = [v for v in self._versions.values() if v.state == "AVAILABLE"]
-            if version is not None:
-                available = [v for v in available if v.number == version]
-            if not available:
-                raise not_found(self.name, version)
-            chosen = max(available, key=lambda v: v.number)
-            with chosen.idle:
-                chosen.users += 1
-        with chosen.use() as model:
-            yield chosen.number, model
+            version = max(
+                (
+                    v
+                    for v in self._managed.values()
+                    if v.state == "AVAILABLE" and number in (None, v.number)
+                ),
+                key=lambda v: v.number,
+                default=None,
+            )
+            if version is None or not version.acquire():
+                raise not_found(self.name, number)
+        with version.used() as model:
+            yield version.number, model
 
-    def status(self, version: int | None = None) -> list[VersionStatus]:
-        """Every version that was ever looked at, highest first, or one of them.
+    def status(self, number: int | None = None) -> list[VersionStatus]:
+        """Every version that ever was here, highest first, or one of them.
 
         Raises:
             ModelError: There is none; `code` is NOT_FOUND.
         """
         with self._lock:
             found = [
-                VersionStatus(
-                    version=v.number,
-                    state=v.state,
-                    error_code=v.error.code or "UNKNOWN" if v.error else "OK",
-                    error_message=v.error.message if v.error else "",
-                )
-                for v in sorted(self._versions.values(), key=lambda v: -v.number)
-                if version in (None, v.number)
+                self._seen[seen].status()
+                for seen in sorted(self._seen, reverse=True)
+                if number in (None, seen)
             ]
         if not found:
-            raise unknown(self.name, version)
+            raise unknown(self.name, number)
         return found
 
-    def failure(self) -> ModelError | None:
-        """Why nothing is available, where a load has failed."""
+    def is_available(self, number: int | None = None) -> bool:
+        """Whether a version, or any, answers requests."""
         with self._lock:
-            if any(v.state == "AVAILABLE" for v in self._versions.values()):
-                return None
-            return next((v.error for v in self._versions.values() if v.error), None)
+            return any(
+                v.state == "AVAILABLE" and number in (None, v.number)
+                for v in self._managed.values()
+            )
 
-    def _poll(self) -> None:
-        trouble = None  # what was logged last; it is not repeated at every look
-        while True:
-            before, trouble = trouble, None
-            try:
-                folders = version_folders(self.base_path)
-            except OSError as error:
-                # What cannot be read says nothing of what is there: all goes on as it was.
-                folders, trouble = None, f"cannot list {self.base_path}: {error}"
-            if not folders and not self._versions:
-                trouble = f"no versions under {self.base_path} yet"
-            if trouble and trouble != before:
-                _log.warning("%s: %s", self.name, trouble)
-            try:
-                if folders is not None:
-                    self._reach(folders)
-            except Exception:  # noqa: BLE001
-                # The thread must live on: without it no version would come or go any more.
-                _log.exception("%s: looking for versions failed", self.name)
-            if self._poll_seconds <= 0 or self._stopping.wait(self._poll_seconds):
+    def is_beginning(self) -> bool:
+        """Whether a version waits for the end of its first load."""
+        with self._lock:
+            return any(
+                v.state in {"START", "LOADING"} and not v.attempts for v in self._managed.values()
+            )
+
+    def outcome(self) -> Version | None:
+        """The highest version since the model was added that is available or has failed."""
+        with self._lock:
+            settled = [v for v in self._awaited if v.settled]
+            return max(settled, key=lambda v: v.number, default=None)
+
+    # What decides which versions there are.
+
+    def look(self) -> None:
+        """Look for versions, and begin to load and to drop what the policy says."""
+        before, trouble = self._trouble, None
+        try:
+            folders = version_folders(self.settings.base_path)
+        except OSError as error:
+            # What cannot be read says nothing of what is there: all goes on as it was.
+            trouble = f"cannot list {self.settings.base_path}: {error.strerror or error}"
+        else:
+            aspired = self.settings.policy.aspired(folders)
+            if not folders:
+                trouble = f"no versions under {self.settings.base_path} yet"
+            elif missing := sorted((self.settings.policy.specific or set()) - set(aspired)):
+                trouble = f"versions {missing} are asked for and not there"
+            self.aspire(aspired)
+        self._trouble = trouble
+        if trouble and trouble != before:
+            _log.warning("%s: %s", self.name, trouble, extra={"model": self.name})
+
+    def add(self, settings: ModelSettings) -> None:
+        """Take the model up again, after `aspire({})` has taken it away."""
+        with self._lock:
+            self.settings = settings
+            self._awaited = []
+
+    def aspire(self, folders: dict[int, Path]) -> None:
+        """Set what versions there should be: load what is missing, drop the others."""
+        with self._lock:
+            if self._closed:
                 return
+            for number, version in list(self._managed.items()):
+                version.aspired = number in folders
+                if version.aspired:
+                    continue
+                if version.retry is not None:
+                    version.retry.cancel()
+                    version.retry = None
+                    self._fail(version)
+                if version.state in {"START", "END"}:
+                    # Of one that failed, so that it is tried again when it comes back.
+                    self._forget(version)
+            for number in sorted(folders):
+                if number not in self._managed:
+                    version = Version(number, folders[number], changed=self._drained)
+                    self._managed[number] = self._seen[number] = version
+                    self._awaited.append(version)
+            self._step()
 
-    def _reach(self, folders: Mapping[int, Path]) -> None:
-        """Load the highest version, then drop the others."""
-        for version in list(self._versions.values()):
-            if version.error and not version.gone and version.number not in folders:
-                version.gone = True
-                _log.info("%s: version %d, which failed, is gone", self.name, version.number)
-        aspired = max(folders, default=None)
-        if aspired is not None:
-            known = self._versions.get(aspired)
-            # A version that failed is not tried again while its folder lies there, since that
-            # does not change after its rename. One that was unloaded comes back.
-            if known is None or (known.state == "END" and (known.error is None or known.gone)):
-                known = _Version(number=aspired)
-                with self._lock:
-                    self._versions[aspired] = known
-                self._load(known, folders[aspired])
-            if known.state != "AVAILABLE":
-                return
-        for version in list(self._versions.values()):
-            if version.number != aspired and version.state == "AVAILABLE":
-                self._unload(version)
+    def close(self, grace: float) -> None:
+        """Drop every version once its last request has ended, or `grace` seconds have passed."""
+        with self._lock:
+            self.aspire({})
+            self._closed = True
+            self._lock.wait_for(self.is_empty, grace)
 
-    def _load(self, version: _Version, folder: Path) -> None:
-        self._set(version, "LOADING")
+    def is_empty(self) -> bool:
+        """Whether no version is in memory."""
+        return not any(v.state in {"AVAILABLE", "UNLOADING"} for v in self._managed.values())
+
+    def _step(self) -> None:
+        """Do what the policy says, until it has nothing to say; the lock is held."""
+        versions = self._managed.values()
+        ready = any(v.aspired and v.state == "AVAILABLE" for v in versions)
+        aspired = any(v.aspired for v in versions)
+        others = [v for v in versions if not v.aspired and v.state == "AVAILABLE"]
+        if aspired and not ready:
+            # One of those that are not aspired to goes on serving until one that is can.
+            others = sorted(others, key=lambda v: v.number)[:-1]
+        for version in others:
+            self._set(version, "UNLOADING")
+            # From here on no request is given it; those that have it are waited for by the
+            # last of them, so that a long one keeps nothing else from going on.
+            version.drain()
+        for version in sorted(versions, key=lambda v: -v.number):
+            if version.aspired and version.state == "START":
+                self._set(version, "LOADING")
+                self._executor.submit(self._load, version)
+
+    def _load(self, version: Version) -> None:
+        began = time.monotonic()
         model = None
         try:
-            model = SavedModel(folder)
-            records = warm_up(model, folder)
+            model = self._load_model(self.settings, version)
         except Exception as error:  # noqa: BLE001
             # A version can be broken in more ways than there are names for; each ends its own
             # load, and neither the server nor the version that is serving.
-            if model is not None:
-                model.close()
             failure = (
                 error
                 if isinstance(error, ModelError)
                 else ModelError("UNKNOWN", f"{type(error).__name__}: {error}")
             )
-            with self._lock:
-                version.error = failure
-            self._set(version, "END")
-            _log.error("%s: version %d failed to load: %s", self.name, version.number, error)
-        else:
-            version.model = model
-            self._set(version, "AVAILABLE")
-            _log.info(
-                "%s: version %d is available, %d warm-up records",
-                self.name,
-                version.number,
-                records,
-            )
-        self._settled.set()
-
-    def _unload(self, version: _Version) -> None:
-        if version.model is None or version.state == "UNLOADING":
-            return
-        # From here on no request is given this version; those that have it are waited for, in a
-        # thread of its own, so that a long one does not keep the next version from loading.
-        self._set(version, "UNLOADING")
-        thread = threading.Thread(target=self._drain, args=(version,), daemon=True)
-        self._draining = [t for t in self._draining if t.is_alive()] + [thread]
-        thread.start()
-
-    def _drain(self, version: _Version) -> None:
-        with version.idle:
-            version.idle.wait_for(lambda: version.users == 0)
-        if version.model is not None:
-            version.model.close()
-            version.model = None
-        self._set(version, "END")
-        _log.info("%s: version %d is unloaded", self.name, version.number)
-
-    def _set(self, version: _Version, state: str) -> None:
         with self._lock:
-            version.state = state
+            if model is None:
+                self._failed(version, failure)
+            elif self._closed:
+                model.close()
+                self._fail(version)
+            else:
+                version.model = model
+                version.error = None
+                self._set(version, "AVAILABLE")
+                seconds = time.monotonic() - began
+                _log.info(
+                    "%s: version %d is available, %d warm-up records, %.2f s",
+                    self.name, version.number, model.warmup_records, seconds,
+                    extra={"event": "load", "model": self.name, "version": version.number,
+                           "seconds": round(seconds, 3)},
+                )  # fmt: skip
+            self._step()
+
+    def _failed(self, version: Version, failure: ModelError) -> None:
+        version.attempts += 1
+        version.error = failure
+        again = version.attempts <= self._max_load_retries and version.aspired and not self._closed
+        _log.error(
+            "%s: version %d failed to load%s: %s",
+            self.name, version.number,
+            f", and is tried again in {self._load_retry_seconds:g} s" if again else "", failure,
+            extra={"event": "load_failed", "model": self.name, "version": version.number,
+                   "code": failure.code, "attempt": version.attempts},
+        )  # fmt: skip
+        if not again:
+            self._fail(version)
+            return
+        version.retry = threading.Timer(self._load_retry_seconds, self._retry, [version])
+        version.retry.daemon = True
+        version.retry.start()
+        self._lock.notify_all()
+
+    def _retry(self, version: Version) -> None:
+        with self._lock:
+            if version.retry is None:
+                return
+            version.retry = None
+        self._executor.submit(self._load, version)
+
+    def _fail(self, version: Version) -> None:
+        self._set(version, "END")
+        if not version.aspired:
+            self._forget(version)
+
+    def _drained(self, version: Version) -> None:
+        # In the thread of the last request, or of the look: neither is to wait for the memory.
+        # No daemon: TensorFlow's memory must not be given back while the process ends.
+        threading.Thread(target=self._unload, args=(version,), name="unload").start()
+
+    def _unload(self, version: Version) -> None:
+        model, version.model = version.model, None
+        assert model is not None
+        model.close()
+        del model
+        # A graph's objects refer to each other.
+        gc.collect()
+        with self._lock:
+            self._set(version, "END")
+            self._forget(version)
+            _log.info(
+                "%s: version %d is unloaded", self.name, version.number,
+                extra={"event": "unload", "model": self.name, "version": version.number},
+            )  # fmt: skip
+            self._step()
+
+    def _forget(self, version: Version) -> None:
+        """Stop to manage a version; if it is aspired to again, the next look begins it anew."""
+        if self._managed.get(version.number) is version:
+            del self._managed[version.number]
+
+    def _set(self, version: Version, state: str) -> None:
+        version.state = state
+        self._lock.notify_all()
 
 
 def not_found(name: str, version: int | None) -> ModelError:

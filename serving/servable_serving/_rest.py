@@ -1,40 +1,64 @@
-"""The server's REST side: https://www.tensorflow.org/tfx/serving/api_rest."""
+"""The server's REST side: https://www.tensorflow.org/tfx/serving/api_rest.
+
+Paths, methods and words are those of TensorFlow Serving's http_rest_api_handler.cc,
+http_server.cc and of libevent, over which it serves.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import uvicorn
 from google.protobuf import json_format
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount
 
-from servable_client import InvalidInput
-from servable_serving._json_tensors import parse_body, read_inputs, show, write_outputs
+from servable_serving._examples import classify, regress
+from servable_serving._json_body import parse_body, read_signature_name
+from servable_serving._json_examples import (
+    read_examples,
+    write_classifications,
+    write_regressions,
+)
+from servable_serving._json_outputs import write_outputs
+from servable_serving._json_tensors import read_inputs
+from servable_serving._json_words import write_error
 from servable_serving._models import Models, Spec
-from servable_serving._predict import run
+from servable_serving._predict import check
+from servable_serving._requests import Record, Requests
 from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
 from servable_serving._version_folders import version_of
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    import socket
+    from collections.abc import Mapping
+
+    from starlette.types import Receive, Scope, Send
 
     from servable_client._wire import wire_pb2 as wire
+    from servable_serving._metrics import Metrics
 
 _log = logging.getLogger("servable.serving")
 
 # The path is matched without regard to case, the name is not.
-_MODEL = (
-    r"/v1/models/(?P<name>[^/:]+)(?:/(?:versions/(?P<version>[0-9]+)|labels/(?P<label>[^/:]+)))?"
+_VERSION = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
+_ASK = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE
 )
-_ASK = re.compile(_MODEL + r":(?P<verb>predict)", re.IGNORECASE)
-_STATUS = re.compile(_MODEL, re.IGNORECASE)
-_METADATA = re.compile(_MODEL + r"/metadata", re.IGNORECASE)
+_TELL = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE
+)
 
 _HTTP_STATUS = {
     "OK": 200,
@@ -53,72 +77,103 @@ _HTTP_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }  # anything else: 500
 
-_NOT_FOUND = (
-    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n"
-    "<H1>Not Found</H1>\n</BODY></HTML>\n"
-)
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_JSON = "application/json"
+_HTML = "text/html; charset=ISO-8859-1"  # what libevent says where nothing else is said
+_METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_MAX_BODY = 1 << 31
+_MAX_UNZIPPED = 100 << 20
+_BACKLOG = 128
+
+
+class _BodyError(Exception):
+    """A body that is too large."""
 
 
 class RestService:
-    """Answers HTTP requests from `models`."""
+    """Answers HTTP requests from `models`.
 
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    Args:
+        models: The models.
+        requests: Where requests are kept.
+        timeout: Seconds that one may take.
+    """
 
-    def answer(self, method: str, path: str, body: bytes) -> Response:
-        """The answer to a request; whatever went wrong is in it."""
+    def __init__(self, models: Models, requests: Requests, *, timeout: float) -> None:
+        self._models, self._requests, self._timeout = models, requests, timeout
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """The status and the body of an answer; whatever went wrong is in it.
+
+        Args:
+            method: GET, POST and so on.
+            path: The path and what comes after it, as it came.
+            body: The body, empty where there is none.
+        """
+        record = Record(entrypoint="REST")
         try:
-            if not path.lower().startswith("/v1/"):
-                if path.lower() == "/v1":
-                    raise _malformed(method, path)
-                return Response(_NOT_FOUND, 404, media_type="text/html", headers=_NO_CHARSET)
-            return _json(self._route(method, path, body))
+            return 200, self._route(record, method, path, body)
         except ModelError as error:
-            status = _HTTP_STATUS.get(error.code or "", 500)
-            # A lone surrogate, which JSON can name and UTF-8 cannot hold, is a question mark.
-            text = json.dumps({"error": error.message}, ensure_ascii=False)
-            return _json(text.encode(errors="replace"), status)
+            record.code = error.code or "UNKNOWN"
+            return _HTTP_STATUS.get(record.code, 500), write_error(error.message)
+        except _EmptyError:
+            record.code = "INVALID_ARGUMENT"
+            return 400, b""
         except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a REST request failed")
-            return _json(b'{"error": "the server failed; its log says why"}', 500)
+            record.code = "INTERNAL"
+            return 500, write_error("the server failed; its log says why")
+        finally:
+            self._requests.keep(record)
 
-    def _route(self, method: str, path: str, body: bytes) -> bytes:
+    def _route(self, record: Record, method: str, path: str, body: bytes) -> bytes:
         if method == "POST" and (found := _ASK.fullmatch(path)):
-            return self._predict(_spec(found), body)
-        if method == "GET" and (found := _METADATA.fullmatch(path)):
-            return self._metadata(_spec(found))
-        if method == "GET" and (found := _STATUS.fullmatch(path)):
-            return self._status(_spec(found))
-        if path.lower() == "/v1/models":
-            raise ModelError("INVALID_ARGUMENT", "Missing model name in request.")
-        raise _malformed(method, path)
+            spec = _spec(found, record)
+            record.api = found["method"].lower()
+            deadline = time.monotonic() + self._timeout
+            # As TensorFlow Serving, which knows no CLASSIFY where the path says so.
+            if found["method"] == "predict":
+                return self._predict(spec, record, body, deadline)
+            if found["method"] in {"classify", "regress"}:
+                return self._examples(spec, record, body, deadline)
+        elif method == "GET" and (found := _TELL.fullmatch(path)):
+            spec = _spec(found, record)
+            if not spec.name:
+                raise ModelError("INVALID_ARGUMENT", "Missing model name in request.")
+            if found["metadata"] == "metadata":
+                return self._metadata(spec, record)
+            return self._status(spec)
+        raise ModelError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
 
-    def _predict(self, spec: Spec, body: bytes) -> bytes:
-        with self._models.find(spec) as (_, model):
-            request = parse_body(body)
-            name = request.get("signature_name", DEFAULT_SIGNATURE)
-            if not isinstance(name, str):
-                raise ModelError(
-                    "INVALID_ARGUMENT",
-                    f"JSON Value: {show(request)} not formatted correctly. 'signature_name' key "
-                    "must be a string value.",
-                )
-            name = name or DEFAULT_SIGNATURE
+    def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+        request = parse_body(body)
+        given = read_signature_name(request)
+        with self._models.find(spec) as (record.version, model):
+            name = given or DEFAULT_SIGNATURE
             if name not in model.signatures:
                 raise ModelError(
                     "INVALID_ARGUMENT",
                     f'Serving signature name: "{name}" not found in signature def',
                 )
-            try:
-                rows, inputs = read_inputs(request, model.signatures[name].inputs)
-            except (InvalidInput, ValueError, OverflowError, RecursionError) as error:
-                # NumPy's limits: 64 dimensions, and numbers that no dtype holds.
-                raise ModelError(
-                    "INVALID_ARGUMENT", f"the inputs cannot be read: {error}"
-                ) from None
-            outputs = run(model, name, inputs)
+            definition = model.signatures[name]
+            rows, inputs = read_inputs(request, definition.inputs, given)
+            check(definition, inputs)
+            outputs = model.run(name, inputs, deadline=deadline)
         return write_outputs(outputs, rows=rows)
+
+    def _examples(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+        request = parse_body(body)
+        name = read_signature_name(request)
+        examples = read_examples(request)
+        with self._models.find(spec) as (record.version, model):
+            if record.api == "classify":
+                return write_classifications(classify(model, name, examples, deadline=deadline))
+            return write_regressions(regress(model, name, examples, deadline=deadline))
 
     def _status(self, spec: Spec) -> bytes:
         # 64-bit numbers are strings in protobuf's JSON, and so here.
@@ -138,8 +193,9 @@ class RestService:
             }
         )
 
-    def _metadata(self, spec: Spec) -> bytes:
+    def _metadata(self, spec: Spec, record: Record) -> bytes:
         with self._models.find(spec) as (version, model):
+            record.version = version
             signatures = {name: _message(signature) for name, signature in model.signatures.items()}
         return _dump(
             {
@@ -149,15 +205,28 @@ class RestService:
         )
 
 
-_NO_CHARSET = {"Content-Type": "text/html"}
+class _EmptyError(Exception):
+    """What TensorFlow Serving answers with a status and no word."""
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")
+def _spec(found: re.Match[str], record: Record) -> Spec:
+    record.model = _decoded(found["name"] or "")
+    version = found["version"]
+    if version is not None and version_of(version) is None:
+        raise _EmptyError
+    return Spec(
+        name=record.model,
+        version=None if version is None else int(version),
+        label=None if found["label"] is None else _decoded(found["label"]),
+    )
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="replace")
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+    return json.dumps(value, indent=1, ensure_ascii=False).encode(errors="replace")
 
 
 def _message(signature: wire.SignatureDef) -> dict[str, Any]:
@@ -166,33 +235,172 @@ def _message(signature: wire.SignatureDef) -> dict[str, Any]:
     )
 
 
-def _malformed(method: str, path: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
+class _Endpoint:
+    """Everything below "/", as an ASGI application."""
 
+    def __init__(
+        self,
+        service: RestService,
+        executor: ThreadPoolExecutor,
+        *,
+        cors: bool,
+        metrics: tuple[str, Metrics] | None,
+    ) -> None:
+        self._service, self._executor = service, executor
+        self._headers: Mapping[str, str] = _CORS if cors else {}
+        self._metrics_path = metrics[0] if metrics else None
+        self._metrics = metrics[1] if metrics else None
 
-def _spec(found: re.Match[str]) -> Spec:
-    version = found["version"]
-    if version is not None and version_of(version) is None:
-        raise ModelError("INVALID_ARGUMENT", f"the version {version[:40]} is no 64-bit number")
-    return Spec(
-        name=found["name"],
-        version=None if version is None else int(version),
-        label=found["label"],
-    )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
 
-
-def rest_app(models: Models) -> Starlette:
-    """The ASGI application."""
-    service = RestService(models)
-
-    async def handle(request: Request) -> Response:
-        # The path as it came, for the words of an error.
-        path = request.scope["raw_path"].decode("ascii", "replace")
-        if request.url.query:
-            path = f"{path}?{request.url.query}"
-        body = await request.body()
+    async def _answer(self, request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1")
+        whole = path
+        if query := request.scope["query_string"]:
+            whole = f"{path}?{query.decode('latin-1')}"
+        if request.method not in _METHODS:
+            return _page(501, "Not Implemented")
+        if self._metrics is not None and path == self._metrics_path:
+            return self._tell_metrics(whole)
+        if not whole.lower().startswith("/v1/"):
+            return _page(404, "Not Found")
+        if request.method == "OPTIONS":
+            origin = request.headers.get("origin", "")
+            status = 200 if re.search("https?://", origin) else 400
+            return _answer(b"", status, _HTML, self._headers)
+        try:
+            body = await _body(request)
+        except _BodyError:
+            return _page(413, "Request Entity Too Large")
         # TensorFlow lets go of the interpreter while it works, so threads serve side by side.
-        return await run_in_threadpool(service.answer, request.method, unquote(path), body)
+        status, data = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._service.answer, request.method, whole, body
+        )
+        return _answer(data, status, _JSON, self._headers)
 
-    methods = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"]
-    return Starlette(routes=[Route("/{path:path}", handle, methods=methods)])
+    def _tell_metrics(self, whole: str) -> Response:
+        assert self._metrics is not None
+        if whole != self._metrics_path:
+            reason = f"Unexpected path: {whole}. Should be {self._metrics_path}"
+            return _answer(reason.encode(), 400, "text/plain")
+        return _answer(self._metrics.page(), 200, "text/plain")
+
+
+async def _body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > _MAX_BODY:
+            raise _BodyError
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    if "gzip" in request.headers.get("content-encoding", ""):
+        return _unzipped(body)
+    return body
+
+
+def _unzipped(body: bytes) -> bytes:
+    """A zipped body; empty where it is none, as TensorFlow Serving takes it."""
+    unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = unzip.decompress(body, _MAX_UNZIPPED)
+    except zlib.error:
+        return b""
+    if unzip.unconsumed_tail:
+        raise _BodyError
+    return plain if unzip.eof else b""
+
+
+def _page(status: int, reason: str) -> Response:
+    text = (
+        f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n"
+        f"<H1>{reason}</H1>\n</BODY></HTML>\n"
+    )
+    return _answer(text.encode(), status, "text/html")
+
+
+def _answer(
+    body: bytes, status: int, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    response = Response(body, status)
+    # Names in TensorFlow Serving's case, which Starlette would take from them.
+    response.raw_headers = [
+        (name.encode(), value.encode())
+        for name, value in {
+            **(headers or {}),
+            "Content-Type": media_type,
+            "Content-Length": str(len(body)),
+        }.items()
+    ]
+    return response
+
+
+class RestServer:
+    """uvicorn in a thread of its own.
+
+    Args:
+        models: The models.
+        requests: Where requests are kept.
+        threads: How many requests are worked on at once.
+        timeout: Seconds that one may take.
+        cors: Whether pages of other origins may ask.
+        metrics: Where to tell the metrics, and which; nowhere unless given.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        requests: Requests,
+        *,
+        threads: int,
+        timeout: float,
+        cors: bool = False,
+        metrics: tuple[str, Metrics] | None = None,
+    ) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        service = RestService(models, requests, timeout=timeout)
+        endpoint = _Endpoint(service, self._executor, cors=cors, metrics=metrics)
+        self._app = Starlette(routes=[Mount("/", endpoint)])
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, sock: socket.socket) -> None:
+        """Begin to answer at a bound socket, which is closed at the end."""
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                http="httptools",
+                server_header=False,
+            )
+        )
+        sock.listen(_BACKLOG)
+        self._thread = threading.Thread(target=self._run, args=(sock,), name="rest", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Take no more requests, and finish those in flight.
+
+        Args:
+            grace: Seconds to wait for them.
+        """
+        if self._server is not None and self._thread is not None:
+            self._server.config.timeout_graceful_shutdown = max(int(grace), 1)
+            self._server.should_exit = True
+            self._thread.join()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, sock: socket.socket) -> None:
+        assert self._server is not None
+        with sock:
+            self._server.run([sock])

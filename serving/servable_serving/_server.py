@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
+import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import uvicorn
+import grpc
 
 from servable_client import ServableError
-from servable_serving._grpc import grpc_server
-from servable_serving._manager import ModelManager
+from servable_serving._batching import Batcher, Batching
+from servable_serving._config import config_pb2
+from servable_serving._grpc import GrpcServer
+from servable_serving._listen import bind, check, in_use
+from servable_serving._loaded import LoadOptions
+from servable_serving._metrics import Metrics
 from servable_serving._models import Models
-from servable_serving._rest import rest_app
+from servable_serving._requests import Requests
+from servable_serving._rest import RestServer
+from servable_serving._saved_model import ModelError
+from servable_serving._text_config import (
+    ModelSettings,
+    metrics_path,
+    model_settings,
+    read,
+    read_model_config,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
-    import grpc
+    from servable_serving._options import ServerOptions
 
 _log = logging.getLogger("servable.serving")
-
-_GRACE_SECONDS = 10.0
-_BACKLOG = 128
 
 
 class ServerError(ServableError):
@@ -33,86 +42,98 @@ class ServerError(ServableError):
 
 
 class Server:
-    """Serves a model from its version folders.
+    """Serves models from their version folders.
 
-        with Server("fashion_mnist", Path("models/fashion_mnist"), port=8500) as server:
+        options = ServerOptions(
+            model_name="fashion_mnist", model_base_path=Path("models/fashion_mnist"), port=8500
+        )
+        with Server(options) as server:
             server.wait()
 
     Args:
-        name: The model's name.
-        base_path: The folder with the version folders.
-        host: The address to listen at.
-        port: gRPC's port; 0 for none.
-        rest_port: REST's port; 0 for none.
-        poll_seconds: How often to look for versions.
-        grpc_threads: How many gRPC calls are worked on at once.
+        options: What to serve, and how.
+
+    Raises:
+        ServerError: The options make no sense, or a file that they name cannot be read.
     """
 
-    def __init__(
-        self,
-        name: str,
-        base_path: Path,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8500,
-        rest_port: int = 0,
-        poll_seconds: float = 1.0,
-        grpc_threads: int = 16,
-    ) -> None:
-        self._models = Models([ModelManager(name, base_path, poll_seconds=poll_seconds)])
-        self._host, self._port, self._rest_port = host, port, rest_port
-        self._grpc_threads = grpc_threads
-        self._grpc: grpc.Server | None = None
-        self._rest: _RestThread | None = None
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        _check(options)
+        try:
+            self._settings = self._read_settings()
+            batching = self._batching()
+            metrics_at = metrics_path(options.monitoring_config_file)
+            self._credentials = self._read_credentials()
+        except ModelError as error:
+            raise ServerError(error.message, code=error.code) from None
+        metrics = Metrics()
+        self._models = Models(
+            LoadOptions(
+                intra_op_threads=options.tensorflow_intra_op_parallelism,
+                inter_op_threads=options.tensorflow_inter_op_parallelism,
+                warm_up=options.enable_model_warmup,
+                batcher=Batcher(batching),
+                batch_all=options.enable_batching,
+                metrics=metrics,
+            ),
+            load_threads=options.num_load_threads,
+            max_load_retries=options.max_num_load_retries,
+            load_retry_seconds=options.load_retry_interval_micros / 1e6,
+            labels_ahead=options.allow_version_labels_for_unavailable_models,
+        )
+        requests = Requests(self._models, metrics, log_rate=options.log_requests)
+        self._grpc = GrpcServer(
+            self._models,
+            requests,
+            threads=options.grpc_max_threads,
+            health_check=options.enable_grpc_healthcheck_service,
+        )
+        self._rest = RestServer(
+            self._models,
+            requests,
+            threads=options.rest_api_num_threads,
+            timeout=options.rest_api_timeout_in_ms / 1e3,
+            cors=options.rest_api_enable_cors_support,
+            metrics=(metrics_at, metrics) if metrics_at else None,
+        )
         self._stopping = threading.Event()
+        self._watch: threading.Thread | None = None
 
     def start(self) -> None:
-        """Load the first version, then open the ports; waits for a version to appear.
+        """Load the first versions, then open the ports; waits for versions to appear.
 
         Raises:
-            ServerError: A port is in use, or the first version failed to load.
+            ServerError: A port is in use, or a model's first version failed to load.
         """
-        # Before the models: a port in use is known at once and not after a minute's loading.
-        # They are open to connect to from here, and answered only from serve() on.
-        if not self._host or not (self._port or self._rest_port):
-            raise ServerError("there is no address to listen at", hint="give --host and a port")
-        if self._port == self._rest_port:
-            raise ServerError(
-                f"gRPC and REST cannot both listen at port {self._port}",
-                hint="choose another port with --rest_api_port",
-            )
-        for manager in self._models:
-            if manager.base_path.exists() and not manager.base_path.is_dir():
-                raise ServerError(
-                    f"{manager.base_path} is a file",
-                    hint="--model_base_path names the folder with the version folders",
-                )
+        options = self._options
         try:
-            if self._port:
-                self._check_port(self._port, "--port")
-            if self._rest_port:
-                self._rest = _RestThread(
-                    self._models, self._bind(self._rest_port, "--rest_api_port")
-                )
-            for manager in self._models:
-                manager.start()
-            for manager in self._models:
-                while not manager.wait_until_settled(0.2):
-                    if self._stopping.is_set():
-                        return
-                if failure := manager.failure():
-                    raise ServerError(
-                        f"{manager.name} failed to load: {failure}",
-                        code=failure.code,
-                        hint=f"mend or remove the version under {manager.base_path}",
-                    )
-            if self._port:
-                self._grpc = self._start_grpc()
-            if self._rest:
-                self._rest.start()
+            # Before the models: a port in use is known at once, and not after a minute's loading.
+            if options.port:
+                check(options.host, options.port, "--port")
+            sock = None
+            if options.rest_api_port:
+                sock = bind(options.host, options.rest_api_port, "--rest_api_port")
+            try:
+                if not self._load():
+                    return
+                self._listen_grpc()
+            except BaseException:
+                if sock is not None:
+                    sock.close()
+                raise
+            self._grpc.start()
+            if sock is not None:
+                self._rest.start(sock)
+        except ServableError as error:
+            self.stop()
+            raise ServerError(error.message, code=error.code, hint=error.hint) from None
         except BaseException:
             self.stop()
             raise
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+            self._watch = threading.Thread(target=self._watch_config, name="config", daemon=True)
+            self._watch.start()
 
     @property
     def stopping(self) -> bool:
@@ -130,14 +151,14 @@ class Server:
     def stop(self) -> None:
         """Take no more requests, finish those in flight, unload the models."""
         self._stopping.set()
-        ended = self._grpc.stop(_GRACE_SECONDS) if self._grpc else None
-        if self._rest:
-            self._rest.stop()
-        if ended:
-            ended.wait()
-        self._grpc = self._rest = None
-        for manager in self._models:
-            manager.stop(grace=_GRACE_SECONDS)
+        grace = self._options.shutdown_grace_seconds
+        self._grpc.not_ready()
+        ended = self._grpc.stop(grace)
+        self._rest.stop(grace)
+        ended.wait()
+        if self._watch is not None:
+            self._watch.join()
+        self._models.close(grace)
 
     def __enter__(self) -> Self:
         self.start()
@@ -151,75 +172,120 @@ class Server:
     ) -> None:
         self.stop()
 
-    def _start_grpc(self) -> grpc.Server:
-        try:
-            server = grpc_server(
-                self._models,
-                address=f"{_bracketed(self._host)}:{self._port}",
-                threads=self._grpc_threads,
+    def _load(self) -> bool:
+        """Load the first version of each model; False where it was asked to stop meanwhile."""
+        options = self._options
+        polls = options.file_system_poll_wait_seconds >= 0
+        names = self._models.configure(self._settings, look=polls)
+        if options.file_system_poll_wait_seconds > 0:
+            self._models.start_polling(options.file_system_poll_wait_seconds)
+        self._models.wait_for(names, alive=lambda: not self.stopping)
+        # More than TensorFlow Serving waits for, which opens with the first version of each:
+        # a stable and a canary are there together then.
+        self._models.wait_for_first(alive=lambda: not self.stopping)
+        return not self.stopping
+
+    def _listen_grpc(self) -> None:
+        options = self._options
+        if options.port:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            try:
+                self._grpc.listen(f"{host}:{options.port}", self._credentials)
+            except OSError as error:
+                raise in_use(options.host, options.port, "--port", error) from None
+        if options.grpc_socket_path:
+            try:
+                self._grpc.listen(f"unix:{options.grpc_socket_path}", self._credentials)
+            except OSError:
+                raise ServerError(
+                    f"cannot listen at the socket {options.grpc_socket_path}",
+                    hint="choose another path with --grpc_socket_path",
+                ) from None
+
+    def _read_settings(self) -> tuple[ModelSettings, ...]:
+        options = self._options
+        if options.model_config_file is None:
+            assert options.model_base_path is not None
+            # Made absolute: what the working folder is later on is nobody's business.
+            path = Path(os.path.abspath(options.model_base_path))  # noqa: PTH100
+            return (ModelSettings(name=options.model_name, base_path=path),)
+        config = read_model_config(options.model_config_file)
+        if config.WhichOneof("config") != "model_config_list":
+            raise ModelError(
+                "INVALID_ARGUMENT", f"{options.model_config_file} has no model_config_list"
             )
-        except OSError as error:
-            raise self._in_use(self._port, "--port", error) from None
-        server.start()
-        return server
+        return model_settings(config)
 
-    def _check_port(self, port: int, flag: str) -> None:
-        self._bind(port, flag).close()
+    def _batching(self) -> Batching:
+        options = self._options
+        if not options.enable_batching:
+            # What waits while the runtime is busy goes together, and nothing waits for it.
+            return Batching(max_batch_size=64, strict=False)
+        if options.batching_parameters_file is None:
+            return Batching()
+        return Batching.read(read(options.batching_parameters_file, config_pb2.BatchingParameters))
 
-    def _bind(self, port: int, flag: str) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # With the protocol named: asyncio switches Nagle's algorithm off only where it is, and
-        # with it on each answer waits 40 ms for the client's delayed acknowledgement.
-        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((self._host, port))
-        except (OSError, OverflowError) as error:
-            sock.close()
-            raise self._in_use(port, flag, error) from None
-        return sock
-
-    def _in_use(self, port: int, flag: str, error: Exception) -> ServerError:
-        reason = getattr(error, "strerror", None) or str(error)
-        return ServerError(
-            f"cannot listen at {self._host}:{port}: {reason}",
-            hint=f"stop what listens there, or choose another port with {flag}",
+    def _read_credentials(self) -> grpc.ServerCredentials | None:
+        path = self._options.ssl_config_file
+        if path is None:
+            return None
+        config = read(path, config_pb2.SSLConfig)
+        if not (config.server_key and config.server_cert):
+            raise ModelError("INVALID_ARGUMENT", f"{path} has no server_key and server_cert")
+        return grpc.ssl_server_credentials(
+            [(config.server_key.encode(), config.server_cert.encode())],
+            root_certificates=config.custom_ca.encode() or None,
+            require_client_auth=config.client_verify,
         )
 
+    def _watch_config(self) -> None:
+        """Apply the configuration file again at every interval, changed or not.
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        As TensorFlow Serving does: so the file wins over what was said by gRPC, and a label
+        that waits for its version gets it.
+        """
+        options = self._options
+        assert options.model_config_file is not None
+        before = ""  # what was logged last; it is not repeated at every interval
+        while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
+            trouble = ""
+            try:
+                config = read_model_config(options.model_config_file)
+                # An empty file is more likely half of one than a wish.
+                if config.WhichOneof("config") == "model_config_list":
+                    self._models.configure(model_settings(config))
+            except ModelError as error:
+                trouble = error.message
+            except Exception:  # noqa: BLE001
+                _log.exception("%s could not be applied", options.model_config_file)
+            if trouble and trouble != before:
+                _log.error(
+                    "%s is not applied: %s", options.model_config_file, trouble,
+                    extra={"event": "reload_failed", "reason": trouble},
+                )  # fmt: skip
+            before = trouble
 
 
-class _RestThread:
-    """uvicorn in a thread of its own, over a socket that is bound already."""
-
-    def __init__(self, models: Models, sock: socket.socket) -> None:
-        self._sock = sock
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                rest_app(models),
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                http="httptools",
-                timeout_graceful_shutdown=int(_GRACE_SECONDS),
-                server_header=False,
-            )
+def _check(options: ServerOptions) -> None:
+    if not options.host or not (options.port or options.rest_api_port or options.grpc_socket_path):
+        raise ServerError("there is no address to listen at", hint="give --host and a port")
+    if options.port == options.rest_api_port != 0:
+        raise ServerError(
+            f"gRPC and REST cannot both listen at port {options.port}",
+            hint="choose another port with --rest_api_port",
         )
-        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
-
-    def start(self) -> None:
-        self._sock.listen(_BACKLOG)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join()
-        self._sock.close()
-
-    def _run(self) -> None:
-        asyncio.run(self._server.serve([self._sock]))
+    if options.model_config_file is None:
+        path = options.model_base_path
+        if path is None:
+            raise ServerError(
+                "there is no model to serve", hint="give --model_base_path or --model_config_file"
+            )
+        if path.exists() and not path.is_dir():
+            raise ServerError(
+                f"{path} is a file",
+                hint="--model_base_path names the folder with the version folders",
+            )
+    if options.batching_parameters_file is not None and not options.enable_batching:
+        raise ServerError(
+            "--batching_parameters_file is set without --enable_batching", hint="set both"
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAX_VERSION = (1 << 63) - 1
+_LIMIT = 1 << 63
+# absl::SimpleAtoi, with which TensorFlow Serving reads a folder's name.
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,99})[ \t\n\v\f\r]*")
 
 
 def version_of(name: str) -> int | None:
@@ -15,14 +18,16 @@ def version_of(name: str) -> int | None:
 
     None where it is another name, which servers pass over.
     """
-    if not (name.isascii() and name.isdigit()):
-        return None
-    version = int(name) if len(name) < 100 else _MAX_VERSION + 1
-    return version if version <= _MAX_VERSION else None
+    found = _NUMBER.fullmatch(name)
+    version = int(found[1]) if found else _LIMIT
+    return version if -_LIMIT <= version < _LIMIT else None
 
 
 def version_folders(base_path: Path) -> dict[int, Path]:
-    """The version folders under `base_path`, by version.
+    """What lies under `base_path` with a version for a name, by version.
+
+    Where two names stand for one version, the last in the alphabet counts. A file is a version
+    too, which then fails to load, as in TensorFlow Serving.
 
     Raises:
         OSError: It cannot be listed.
@@ -30,5 +35,5 @@ def version_folders(base_path: Path) -> dict[int, Path]:
     return {
         version: entry
         for entry in sorted(base_path.iterdir())
-        if (version := version_of(entry.name)) is not None and entry.is_dir()
+        if (version := version_of(entry.name)) is not None
     }

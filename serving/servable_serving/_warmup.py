@@ -6,22 +6,25 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
 
-from servable_client._tensors import from_proto
-from servable_client._wire import wire_pb2 as wire
-from servable_serving._predict import run, signature_of
-from servable_serving._saved_model import ModelError, SavedModel
+from servable_serving._examples import classify, multi_inference, regress
+from servable_serving._predict import predict
+from servable_serving._saved_model import ModelError
+
+if TYPE_CHECKING:
+    from servable_serving._loaded import LoadedModel
 
 # Where a version keeps them.
 WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 MAX_RECORDS = 1000
 
 
-def warm_up(model: SavedModel, folder: Path) -> int:
+def warm_up(model: LoadedModel, folder: Path) -> int:
     """Replay the records of a version.
 
     Returns:
@@ -42,9 +45,12 @@ def warm_up(model: SavedModel, folder: Path) -> int:
                     "INVALID_ARGUMENT",
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
                 )
-            _replay(model, wire.PredictionLog.FromString(data))
+            _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
     except tf.errors.DataLossError as error:
-        raise ModelError("DATA_LOSS", f"{error.message} Please verify your data.") from error
+        raise ModelError(
+            "DATA_LOSS",
+            f"{error.message}. Please verify your warmup data is in TFRecord format.",
+        ) from error
     except DecodeError as error:
         raise ModelError(
             "INVALID_ARGUMENT", f"Failed to parse warmup record: {count} from {path}"
@@ -52,17 +58,19 @@ def warm_up(model: SavedModel, folder: Path) -> int:
     return count
 
 
-def _replay(model: SavedModel, log: wire.PredictionLog) -> None:
-    if log.HasField("predict_log"):
-        request = log.predict_log.request
-        signature = request.model_spec.signature_name
-        inputs = {name: from_proto(tensor) for name, tensor in request.inputs.items()}
-    elif log.HasField("classify_log"):
-        classify = log.classify_log.request
-        signature = classify.model_spec.signature_name
-        examples = classify.input.example_list.examples
-        serialized = np.array([example.SerializeToString() for example in examples], object)
-        inputs = dict.fromkeys(signature_of(model, signature)[1].inputs, serialized)
+def _replay(model: LoadedModel, log: Any) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind is None:
+        return
+    request = getattr(log, kind).request
+    if kind == "predict_log":
+        predict(model, request)
+    elif kind == "classify_log":
+        classify(model, request.model_spec.signature_name, request.input)
+    elif kind == "regress_log":
+        regress(model, request.model_spec.signature_name, request.input)
+    elif kind == "multi_inference_log":
+        multi_inference(model, request.tasks, request.input)
     else:
-        raise ModelError("UNIMPLEMENTED", "Unsupported log_type for warmup: REGRESS_LOG")
-    run(model, signature_of(model, signature)[0], inputs)
+        number = log.DESCRIPTOR.fields_by_name[kind].number
+        raise ModelError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {number}")

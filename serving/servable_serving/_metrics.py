@@ -1,0 +1,105 @@
+"""What Prometheus reads: TensorFlow Serving's metrics under its names, and the process's own.
+
+https://www.tensorflow.org/tfx/serving/serving_config#monitoring_configuration
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX = ":tensorflow:serving:"
+# Microseconds; tensorflow_serving/servables/tensorflow/util.cc.
+_BUCKETS = [float(f"{10 * 1.8**power:.6g}") for power in range(33)]
+
+
+class Metrics:
+    """Counts requests, and how long they and their runs of the graph take."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        self._requests = _RequestCount()
+        self._registry.register(self._requests)
+        request_latency = Histogram(
+            f"{_PREFIX}request_latency",
+            "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
+            ["model_name", "API", "entrypoint"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        runtime_latency = Histogram(
+            f"{_PREFIX}runtime_latency",
+            "Distribution of wall time (in microseconds) for Tensorflow runtime.",
+            ["model_name", "API", "runtime"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        # Finding a child by its labels costs more than observing; there are few of them.
+        self._request_latency = cache(request_latency.labels)
+        self._runtime_latency = cache(runtime_latency.labels)
+
+    def ran(self, model: str, api: str, seconds: float) -> None:
+        """A run of a model's graph has ended."""
+        self._runtime_latency(model, api, "TF1").observe(seconds * 1e6)
+
+    def answered(self, model: str, api: str, entrypoint: str, code: str, seconds: float) -> None:
+        """A request has been answered.
+
+        Args:
+            model: The model's name; one that is served, so that strangers cannot fill the memory.
+            api: "Predict" and so on by gRPC, "predict" and so on by REST.
+            entrypoint: "GRPC" or "REST".
+            code: The status's name.
+            seconds: How long it took.
+        """
+        self._requests.add(model, code)
+        if code == "OK":
+            self._request_latency(model, api, entrypoint).observe(seconds * 1e6)
+
+    def page(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        page = generate_latest(self._registry)
+        # prometheus-client insists on a suffix that TensorFlow Serving has not got.
+        return page.replace(
+            f"{_PREFIX}request_count_total ".encode(), f"{_PREFIX}request_count ".encode()
+        )
+
+
+class _RequestCount:
+    """A counter whose name does not end in `_total`."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = Lock()
+
+    def add(self, model: str, status: str) -> None:
+        with self._lock:
+            self._counts[model, status] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        name = f"{_PREFIX}request_count"
+        metric = Metric(name, "The total number of requests.", "counter")
+        with self._lock:
+            counts = sorted(self._counts.items())
+        for (model, status), count in counts:
+            metric.add_sample(name, {"model_name": model, "status": status}, count)
+        yield metric

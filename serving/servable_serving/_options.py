@@ -1,0 +1,88 @@
+"""The settings of a server: tensorflow_model_server's flags, their names and their defaults.
+
+https://github.com/tensorflow/serving/blob/2.20.0/tensorflow_serving/model_servers/main.cc
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _threads() -> int:
+    return (
+        4 * len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else 4 * (os.cpu_count() or 1)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What a server is started with.
+
+    Args:
+        model_name: The name of the only model; passed over with `model_config_file`.
+        model_base_path: The folder with its version folders; passed over likewise.
+        model_config_file: A ModelServerConfig in text, of the models to serve.
+        model_config_file_poll_wait_seconds: How often to read it again; 0 for never.
+        port: gRPC's port; 0 for none.
+        grpc_socket_path: A UNIX socket for gRPC, beside the port.
+        grpc_max_threads: How many gRPC calls are worked on at once.
+        rest_api_port: REST's port; 0 for none.
+        rest_api_num_threads: How many REST requests are worked on at once.
+        rest_api_timeout_in_ms: How long one may take.
+        rest_api_enable_cors_support: Whether pages of other origins may ask.
+        enable_batching: Whether to batch every model as the parameters say. Without it the
+            models that Servable exported, whose rows are independent, share a run where
+            several requests wait for it.
+        batching_parameters_file: BatchingParameters in text.
+        allow_version_labels_for_unavailable_models: Whether a label that is not in use may name
+            a version that is not there yet.
+        num_load_threads: How many versions are loaded at once; 0 for one.
+        max_num_load_retries: How often a load that failed is tried again.
+        load_retry_interval_micros: How long to wait before it is.
+        file_system_poll_wait_seconds: How often to look for versions; 0 for once, and less for
+            never, which waits for ever.
+        enable_model_warmup: Whether to replay the warm-up records of a version.
+        tensorflow_intra_op_parallelism: Threads within an op; 0 lets TensorFlow choose.
+        tensorflow_inter_op_parallelism: Ops side by side; 0 lets the server choose.
+        ssl_config_file: An SSLConfig in text, for gRPC.
+        monitoring_config_file: A MonitoringConfig in text.
+        enable_grpc_healthcheck_service: Whether to answer grpc.health.v1.
+        host: The address to listen at; ours.
+        shutdown_grace_seconds: How long requests in flight may take when it stops; ours.
+        log_requests: The share of requests that get a line in the log, 0 to 1; ours.
+    """
+
+    model_name: str = "default"
+    model_base_path: Path | None = None
+    model_config_file: Path | None = None
+    model_config_file_poll_wait_seconds: int = 0
+    port: int = 8500
+    grpc_socket_path: str = ""
+    grpc_max_threads: int = field(default_factory=_threads)
+    rest_api_port: int = 0
+    rest_api_num_threads: int = field(default_factory=_threads)
+    rest_api_timeout_in_ms: int = 30_000
+    rest_api_enable_cors_support: bool = False
+    enable_batching: bool = False
+    batching_parameters_file: Path | None = None
+    allow_version_labels_for_unavailable_models: bool = False
+    num_load_threads: int = 0
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
+    file_system_poll_wait_seconds: int = 1
+    enable_model_warmup: bool = True
+    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = 0
+    ssl_config_file: Path | None = None
+    monitoring_config_file: Path | None = None
+    enable_grpc_healthcheck_service: bool = False
+    host: str = "127.0.0.1"
+    shutdown_grace_seconds: float = 10.0
+    log_requests: float = 0.0
