@@ -14,8 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
-from servable_client import InvalidInput
-from servable_serving._json_tensors import parse_body, read_inputs, show, write_outputs
+from servable_serving._json_body import parse_body, read_signature_name
+from servable_serving._json_outputs import write_outputs
+from servable_serving._json_tensors import read_inputs
+from servable_serving._json_words import write_error
 from servable_serving._models import Models, Spec
 from servable_serving._predict import run
 from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
@@ -75,9 +77,7 @@ class RestService:
             return _json(self._route(method, path, body))
         except ModelError as error:
             status = _HTTP_STATUS.get(error.code or "", 500)
-            # A lone surrogate, which JSON can name and UTF-8 cannot hold, is a question mark.
-            text = json.dumps({"error": error.message}, ensure_ascii=False)
-            return _json(text.encode(errors="replace"), status)
+            return _json(write_error(error.message), status)
         except Exception:  # noqa: BLE001
             # Nothing that a request does may end the server or tell a stranger of its insides.
             _log.exception("a REST request failed")
@@ -97,26 +97,14 @@ class RestService:
     def _predict(self, spec: Spec, body: bytes) -> bytes:
         with self._models.find(spec) as (_, model):
             request = parse_body(body)
-            name = request.get("signature_name", DEFAULT_SIGNATURE)
-            if not isinstance(name, str):
-                raise ModelError(
-                    "INVALID_ARGUMENT",
-                    f"JSON Value: {show(request)} not formatted correctly. 'signature_name' key "
-                    "must be a string value.",
-                )
-            name = name or DEFAULT_SIGNATURE
+            asked = read_signature_name(request)
+            name = asked or DEFAULT_SIGNATURE
             if name not in model.signatures:
                 raise ModelError(
                     "INVALID_ARGUMENT",
                     f'Serving signature name: "{name}" not found in signature def',
                 )
-            try:
-                rows, inputs = read_inputs(request, model.signatures[name].inputs)
-            except (InvalidInput, ValueError, OverflowError, RecursionError) as error:
-                # NumPy's limits: 64 dimensions, and numbers that no dtype holds.
-                raise ModelError(
-                    "INVALID_ARGUMENT", f"the inputs cannot be read: {error}"
-                ) from None
+            rows, inputs = read_inputs(request, model.signatures[name].inputs, asked)
             outputs = run(model, name, inputs)
         return write_outputs(outputs, rows=rows)
 
