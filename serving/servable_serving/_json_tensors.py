@@ -1,87 +1,75 @@
 """Tensors in JSON: https://www.tensorflow.org/tfx/serving/api_rest#predict_api.
 
-The rules and the words are those of TensorFlow Serving's util/json_tensor.cc as it answers.
+The rules and the words are those of TensorFlow Serving's util/json_tensor.cc. Whole levels of
+nested lists are checked and converted at once; only where that does not go, the values are
+walked one by one, in TensorFlow Serving's order, to find what to complain about.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from typing import TYPE_CHECKING, Any
+from array import array
+from itertools import chain
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import orjson
 
+from servable_client import InvalidInput
 from servable_client._tensors import numpy_dtype
+from servable_client._wire import wire_pb2 as wire
+from servable_serving._json_base64 import decode_base64, is_base64
+from servable_serving._json_reader import pairs_of
+from servable_serving._json_words import dtype_word, show, type_word
 from servable_serving._saved_model import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from servable_client._wire import wire_pb2 as wire
 
-# What numbers a dtype takes: NumPy's kinds, smallest and largest.
-_WRAPS = (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.uint16), np.dtype(np.int16))
+class TensorInfo(Protocol):
+    """What is asked of an input: a signature's TensorInfo, ours or TensorFlow's."""
 
-
-class _RejectedError(ValueError):
-    """A value that a tensor cannot take; the caller knows where it stood."""
-
-
-def first_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose first key wins where one comes twice, as RapidJSON reads it."""
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        out.setdefault(key, value)
-    return out
+    @property
+    def dtype(self) -> int:
+        """The DataType."""
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=first_keys)
-
-
-def parse_body(body: bytes) -> dict[str, Any]:
-    """The object in a request's body; what comes after it is passed over.
-
-    Raises:
-        ModelError: There is none.
-    """
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise _invalid(
-            f"JSON Parse error: Invalid encoding in string. at offset: {error.start}"
-        ) from None
-    text = text.lstrip(" \t\r\n")
-    if not text:
-        raise _invalid("JSON Parse error: The document is empty")
-    try:
-        value, _ = _DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        raise _invalid(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from None
-    except RecursionError:
-        raise _invalid("JSON Parse error: nested too deeply") from None
-    except ValueError as error:
-        # Python reads no integer of more than 4,300 digits.
-        raise _invalid(f"JSON Parse error: {error}") from None
-    if not isinstance(value, dict):
-        raise _invalid(f"JSON Value: {show(value)} Is not object")
-    return value
+# Typed arrays that take integers, and check their range, at the speed of C. The small types are
+# read as int32, and lose their upper bits: 256 is 0 in uint8.
+_INTEGERS: dict[int, str] = {
+    wire.DT_INT8: "i",
+    wire.DT_UINT8: "i",
+    wire.DT_INT16: "i",
+    wire.DT_INT32: "i",
+    wire.DT_INT64: "q",
+    wire.DT_UINT32: "I",
+    wire.DT_UINT64: "Q",
+}
+_FLOATS = (wire.DT_FLOAT, wire.DT_DOUBLE)
+_NUMBERS = frozenset({int, float})
 
 
 def read_inputs(
-    request: Mapping[str, Any], inputs: Mapping[str, wire.TensorInfo]
+    request: Mapping[str, Any], inputs: Mapping[str, TensorInfo], signature: str = ""
 ) -> tuple[bool, dict[str, NDArray[Any]]]:
     """The inputs in a predict request.
 
+    Args:
+        request: The request's object, as `parse_body` gives it.
+        inputs: What the signature asks for, by name.
+        signature: The signature's name as it was asked for, for an error's words.
+
     Returns:
-        Whether they came in rows (`instances`), and arrays by name.
+        Whether they came in rows (`instances`), and arrays by name, strings as objects (bytes).
+        In rows the first dimension is that of `instances`. Shapes are not held against `inputs`.
 
     Raises:
-        ModelError: They do not fit `inputs`.
+        ModelError: The values do not fit the dtypes, each other or the names.
     """
+    if not inputs:
+        raise _invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
     rows, columns = "instances" in request, "inputs" in request
     if rows and columns:
         raise _invalid(
@@ -89,263 +77,284 @@ def read_inputs(
             "'inputs' or 'instances' keys to exist "
         )
     if rows:
-        return True, _read_rows(request, request["instances"], inputs)
+        instances = request["instances"]
+        if not isinstance(instances, list):
+            raise _invalid(f"JSON Value: {show(request)} Expecting 'instances' to be an list/array")
+        if not instances:
+            raise _invalid(f"JSON Value: {show(request)} No values in 'instances' array")
+        return True, _rows(instances, inputs)
     if columns:
-        return False, _read_columns(request["inputs"], inputs)
+        return False, _columns(request["inputs"], inputs)
     raise _invalid("Missing 'inputs' or 'instances' key")
 
 
-def _read_rows(
-    request: Mapping[str, Any], instances: Any, inputs: Mapping[str, wire.TensorInfo]
-) -> dict[str, NDArray[Any]]:
-    if not isinstance(instances, list):
-        raise _invalid(f"JSON Value: {show(request)} Expecting 'instances' to be an list/array")
-    if not instances:
-        raise _invalid(f"JSON Value: {show(request)} No values in 'instances' array")
-    if not _is_named(instances[0]):
-        if len(inputs) > 1:
-            raise _invalid(
-                "instances is a plain list, but expecting list of objects as multiple input "
-                "tensors required as per tensorinfo_map"
-            )
-        ((name, info),) = inputs.items()
-        return {name: _stack(instances, info)}
-    columns: dict[str, list[Any]] = {name: [] for name in inputs}
-    for index, instance in enumerate(instances):
-        where = f"Failed to process element: {index}"
-        if not _is_named(instance):
-            raise _invalid(
-                f"{where} of 'instances' list. JSON Value: {show(instance)} Is not object"
-            )
-        for key, value in instance.items():
-            if key not in inputs:
-                raise _invalid(
-                    f"{where} key: {key} of 'instances' list. Error: INVALID_ARGUMENT: "
-                    f"JSON object: does not have named input: {key}"
-                )
-            columns[key].append(value)
-        if len(instance) != len(inputs):
-            raise _invalid(
-                f"{where} of 'instances' list. JSON object: {show(instance)} keys must be equal "
-                f"to: {','.join(sorted(inputs))}"
-            )
-    return {name: _stack(values, inputs[name], key=name) for name, values in columns.items()}
-
-
-def _read_columns(given: Any, inputs: Mapping[str, wire.TensorInfo]) -> dict[str, NDArray[Any]]:
-    if _is_named(given):
-        missing = sorted(set(inputs) - set(given))
-        if missing:
-            raise _invalid(f"Missing named input: {missing[0]} in 'inputs' object.")
-        columns = {name: given[name] for name in inputs}
-    elif len(inputs) > 1:
+def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
+    if not isinstance(instances[0], dict) and len(inputs) > 1:
         raise _invalid(
-            "inputs is a plain value/list, but expecting an object as multiple input tensors "
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
             "required as per tensorinfo_map"
         )
-    else:
-        columns = dict.fromkeys(inputs, given)
-    try:
-        return {name: _array(value, inputs[name]) for name, value in columns.items()}
-    except _RejectedError as error:
-        raise _invalid(str(error)) from None
+    if not _is_named(instances[0]):
+        name = min(inputs)
+        quick = _dense(instances, inputs[name].dtype)
+        return {name: quick} if quick is not None else _walk_rows(instances, inputs)
+    names = set(inputs)
+    if names != {"b64"} and all(type(row) is dict and row.keys() == names for row in instances):
+        out = {}
+        for name in inputs:
+            quick = _dense([row[name] for row in instances], inputs[name].dtype)
+            if quick is None:
+                break
+            out[name] = quick
+        else:
+            return out
+    return _walk_rows(instances, inputs)
 
 
-def _stack(rows: list[Any], info: wire.TensorInfo, *, key: str = "") -> NDArray[Any]:
-    """Rows as one tensor; an error names the row."""
-    try:
-        return _array(rows, info)
-    except _RejectedError:
-        pass
-    # Once more, row by row, to find the one that was to blame.
-    shape = None
-    for index, row in enumerate(rows):
-        try:
-            array = _array(row, info)
-            if shape not in (None, array.shape):
-                raise _RejectedError(
-                    f"Expecting tensor size: {np.prod(shape, dtype=int)} but got: {array.size}"
-                )
-            shape = array.shape
-        except _RejectedError as error:
-            named = f" key: {key}" if key else ""
+def _columns(given: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
+    if not _is_named(given):
+        if len(inputs) > 1:
             raise _invalid(
-                f"Failed to process element: {index}{named} of 'instances' list. "
-                f"Error: INVALID_ARGUMENT: {error}"
-            ) from None
-    raise AssertionError("the rows fit one by one, and not together")
+                "inputs is a plain value/list, but expecting an object as multiple input tensors "
+                "required as per tensorinfo_map"
+            )
+        ((name, info),) = inputs.items()
+        return {name: _column(name, given, info)}
+    out = {}
+    for name in sorted(inputs):
+        if name not in given:
+            raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+        out[name] = _column(name, given[name], inputs[name])
+    return out
 
 
-def _array(value: Any, info: wire.TensorInfo) -> NDArray[Any]:
-    dtype = numpy_dtype(info.dtype)
-    shape: list[int] = []
-    inner = value
-    while isinstance(inner, list):
-        shape.append(len(inner))
-        inner = inner[0] if inner else None
-    flat: list[Any] = []
-    _flatten(value, tuple(shape), flat, dtype)
-    if dtype.kind == "O":
-        strings = np.empty(len(flat), object)
-        strings[:] = flat
-        return strings.reshape(shape)
-    if dtype in _WRAPS:
-        return np.array(flat, np.int64).astype(dtype).reshape(shape)
-    with np.errstate(over="ignore"):  # 1e39 is Infinity in float32
-        return (
-            np.array(flat, np.float64 if dtype.kind == "f" else dtype).astype(dtype).reshape(shape)
-        )
+def _column(name: str, value: Any, info: TensorInfo) -> NDArray[Any]:
+    if isinstance(value, list):
+        quick = _dense(value, info.dtype)
+        if quick is not None:
+            return quick
+    shape, values = _walk(value, info.dtype)
+    return _tensor(name, values, info.dtype, shape)
 
 
-def _flatten(value: Any, shape: tuple[int, ...], out: list[Any], dtype: np.dtype[Any]) -> None:
-    if not shape:
-        out.append(_scalar(value, dtype))
-    elif not isinstance(value, list):
-        raise _RejectedError(f"Expecting tensor size: {shape[0]} but got: 1")
-    elif len(value) != shape[0]:
-        raise _RejectedError(f"Expecting tensor size: {shape[0]} but got: {len(value)}")
-    elif len(shape) == 1 and dtype.kind in "fiu" and _all_numbers(value, dtype):
-        out.extend(value)
-    else:
-        for item in value:
-            _flatten(item, shape[1:], out, dtype)
+# The quick way: level by level.
 
 
-def _all_numbers(values: list[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether a list holds nothing but what the dtype takes; the fast way for pictures."""
+def _dense(values: list[Any], data_type: int) -> NDArray[Any] | None:
+    """Nested lists as an array, or None where the slow way must find out what they are."""
+    shape = [len(values)]
+    while values and type(values[0]) is list:
+        if set(map(type, values)) != {list}:
+            return None
+        widths = set(map(len, values))
+        if len(widths) != 1:
+            return None
+        shape += widths
+        values = list(chain.from_iterable(values))
+    leaves = _leaves(values, data_type)
+    if leaves is None or len(shape) > _MOST_DIMENSIONS:
+        return None
+    return leaves.reshape(shape)
+
+
+def _leaves(values: list[Any], data_type: int) -> NDArray[Any] | None:
+    """Values that are no lists as a flat array, or None where one of them does not fit."""
     kinds = set(map(type, values))
-    if dtype.kind == "f":
-        return kinds <= {int, float}
-    return kinds <= {int} and (
-        not values or (_fits(min(values), dtype) and _fits(max(values), dtype))
-    )
+    if data_type in _INTEGERS:
+        return _integers(values, data_type) if kinds <= {int} else None
+    if data_type in _FLOATS:
+        if not kinds <= _NUMBERS:
+            return None
+        doubles = np.frombuffer(array("d", values), np.float64)
+        if data_type == wire.DT_DOUBLE:
+            return doubles
+        with np.errstate(over="ignore"):  # 1e39 is Infinity in float32
+            return doubles.astype(np.float32)
+    if data_type == wire.DT_BOOL:
+        return np.array(values, np.bool_) if kinds <= {bool} else None
+    if data_type == wire.DT_STRING:
+        return _strings(values)
+    # The others have no words in JSON; but where there is no value, none is missed.
+    return None if values else np.empty(0, _numpy_dtype(data_type))
 
 
-def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "O":
-        if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
-        if isinstance(value, dict) and isinstance(value.get("b64"), str) and len(value) == 1:
-            return _base64(value["b64"])
-    elif dtype.kind == "b":
-        if isinstance(value, bool):
-            return value
-    elif isinstance(value, bool):
-        pass
-    elif dtype.kind == "f":
-        if isinstance(value, int | float):
-            return float(value) if abs(value) < 1 << 64 else np.inf * (1 if value > 0 else -1)
-    elif isinstance(value, int) and _fits(value, dtype):
-        return value
-    name = dtype.name.replace("float32", "float").replace("float64", "double")
-    raise _RejectedError(
-        f"JSON Value: {show(value)} Type: {_kind(value)} is not of expected type: "
-        f"{'string' if dtype.kind == 'O' else name}"
-    )
-
-
-def _fits(value: int, dtype: np.dtype[Any]) -> bool:
-    # TensorFlow Serving reads the small types as int32 and drops the upper bits.
-    limits = np.iinfo(np.int32 if dtype in _WRAPS else dtype)
-    return int(limits.min) <= value <= int(limits.max)
-
-
-def _base64(text: str) -> bytes:
+def _integers(values: list[Any], data_type: int) -> NDArray[Any] | None:
+    if data_type == wire.DT_UINT8:
+        try:
+            return np.frombuffer(bytearray(values), np.uint8)
+        except ValueError:
+            pass
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise _RejectedError("Unable to base64 decode") from None
+        numbers = array(_INTEGERS[data_type], values)
+    except OverflowError:
+        return None
+    return np.frombuffer(numbers, numbers.typecode).astype(_numpy_dtype(data_type), copy=False)
+
+
+def _strings(values: list[Any]) -> NDArray[Any] | None:
+    out = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        if isinstance(value, str):
+            out[index] = value.encode("utf-8", "surrogateescape")
+        elif is_base64(value) and (data := decode_base64(value["b64"])) is not None:
+            out[index] = data
+        else:
+            return None
+    return out
+
+
+# The slow way: value by value, in TensorFlow Serving's order.
+
+
+def _walk_rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
+    named = _is_named(instances[0])
+    shapes: dict[str, list[int]] = {}
+    columns: dict[str, list[Any]] = {}
+    for index, row in enumerate(instances):
+        if named != _is_named(row):
+            seen = ("object", "list") if named else ("value/list", "object")
+            raise _invalid(f"Expecting {seen[0]} but got {seen[1]} at item {index} of input list")
+        items = list(_members(row)) if named else [(min(inputs), row)]
+        for name, value in items:
+            try:
+                _add_item(name, value, inputs, shapes, columns)
+            except ModelError as error:
+                key = f" key: {name}" if named else ""
+                raise _invalid(
+                    f"Failed to process element: {index}{key} of 'instances' list. "
+                    f"Error: {error.code}: {error.message}"
+                ) from None
+        if named and {name for name, _ in items} != set(inputs):
+            raise _invalid(
+                f"Failed to process element: {index} of 'instances' list. JSON object: "
+                f"{show(row)} keys must be equal to: {','.join(sorted(inputs))}"
+            )
+    return {
+        name: _tensor(name, values, inputs[name].dtype, [len(instances), *shapes[name]])
+        for name, values in columns.items()
+    }
+
+
+def _add_item(
+    name: str,
+    value: Any,
+    inputs: Mapping[str, TensorInfo],
+    shapes: dict[str, list[int]],
+    columns: dict[str, list[Any]],
+) -> None:
+    if name not in inputs:
+        raise _invalid(f"JSON object: does not have named input: {name}")
+    shape, values = _walk(value, inputs[name].dtype)
+    columns.setdefault(name, []).extend(values)
+    expected = shapes.setdefault(name, shape)
+    if prod(expected) != len(values):
+        raise _invalid(f"Expecting tensor size: {prod(expected)} but got: {len(values)}")
+    if expected != shape:
+        raise _invalid(f"Expecting shape {_show_shape(expected)} but got: {_show_shape(shape)}")
+
+
+def _members(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    # Names end at a zero byte, as C's strings do.
+    return ((name.partition("\0")[0], value) for name, value in pairs_of(row))
+
+
+def _walk(value: Any, data_type: int) -> tuple[list[int], list[Any]]:
+    """The shape of nested lists, as their first elements tell it, and the values in them."""
+    shape: list[int] = []
+    first = value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    values: list[Any] = []
+    open_ = [iter((value,))]
+    while open_:
+        level = len(open_) - 1
+        for item in open_[-1]:
+            if not isinstance(item, list):
+                _check_value(item, data_type, level, len(shape))
+                values.append(item)
+                continue
+            if level >= len(shape):
+                raise _invalid(
+                    f"Encountered list at unexpected level: {level} expected < {len(shape)}"
+                )
+            if len(item) != shape[level]:
+                raise _invalid(
+                    f"Encountered list at unexpected size: {len(item)} at level: {level} "
+                    f"expected size: {shape[level]}"
+                )
+            if level + 1 == len(shape) and _fit(item, data_type):
+                values += item
+                continue
+            open_.append(iter(item))
+            break
+        else:
+            open_.pop()
+    return shape, values
+
+
+def _fit(values: list[Any], data_type: int) -> bool:
+    """Whether all values fit, none of them a list."""
+    return _leaves(values, data_type) is not None
+
+
+def _check_value(value: Any, data_type: int, level: int, rank: int) -> None:
+    if level != rank:
+        raise _invalid(
+            f"JSON Value: {show(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+            f"Expected at level: {rank}"
+        )
+    if _fit([value], data_type):
+        return
+    if isinstance(value, dict) and data_type == wire.DT_STRING:
+        raise _invalid(
+            "Unable to base64 decode"
+            if is_base64(value)
+            else f"JSON Value: {show(value)} not formatted correctly for base64 data"
+        )
+    if not isinstance(value, dict) and data_type not in _TYPES:
+        raise ModelError(
+            "UNIMPLEMENTED",
+            f"Conversion of JSON Value: {show(value)} to type: {dtype_word(data_type)}",
+        )
+    raise _invalid(
+        f"JSON Value: {show(value)} Type: {type_word(value)} is not of expected type: "
+        f"{dtype_word(data_type)}"
+    )
+
+
+def _tensor(name: str, values: list[Any], data_type: int, shape: list[int]) -> NDArray[Any]:
+    if len(shape) > _MOST_DIMENSIONS:
+        raise _invalid(f"tensor parsing error: {name}")
+    # Where a row names an input twice there are too many values, and the first ones count.
+    leaves = _leaves(values[: prod(shape)], data_type)
+    assert leaves is not None, "checked one by one"
+    return leaves.reshape(shape)
+
+
+_TYPES = frozenset({*_INTEGERS, *_FLOATS, wire.DT_BOOL, wire.DT_STRING})
+
+# NumPy's limit. TensorFlow's is 254, but no kernel takes as many.
+_MOST_DIMENSIONS = 64
 
 
 def _is_named(value: Any) -> bool:
     """Whether a value is an object of named inputs, and not a base64 string."""
-    return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
-    """The body of an answer.
+def _show_shape(shape: list[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
 
-    Raises:
-        ModelError: In rows, where the outputs have not the same number of them.
-    """
-    values = {name: _plain(name, array) for name, array in outputs.items()}
-    if not rows:
-        answer = next(iter(values.values())) if len(values) == 1 else values
-        return dump({"outputs": answer})
-    sizes = {array.shape[0] if array.ndim else None for array in outputs.values()}
-    if len(outputs) == 1 and None in sizes:
-        return dump({"predictions": next(iter(values.values()))})
-    if len(sizes) != 1 or None in sizes:
+
+def _numpy_dtype(data_type: int) -> np.dtype[Any]:
+    try:
+        return numpy_dtype(wire.DataType(data_type))
+    except (InvalidInput, TypeError):
         raise ModelError(
-            "INVALID_ARGUMENT",
-            "the outputs differ in their first dimension, and cannot be put into rows",
-        )
-    if len(values) == 1:
-        return dump({"predictions": next(iter(values.values()))})
-    names = list(values)
-    return dump(
-        {
-            "predictions": [
-                dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)
-            ]
-        }
-    )
-
-
-def _plain(name: str, array: NDArray[Any]) -> Any:
-    if array.dtype.kind != "O":
-        # A float32 with as many digits as tell it apart, and not as the float64 it widens to.
-        return (
-            array.astype(str).astype(np.float64).tolist()
-            if array.dtype == np.float32
-            else array.tolist()
-        )
-    as_base64 = name.endswith("_bytes")
-    out = np.empty(array.shape, object)
-    for index, item in np.ndenumerate(array):
-        out[index] = (
-            {"b64": base64.b64encode(item).decode()}
-            if as_base64
-            else item.decode("utf-8", "replace")
-        )
-    return out.tolist()
-
-
-def dump(value: Any) -> bytes:
-    """JSON as TensorFlow Serving writes it: NaN and Infinity as bare words."""
-    data = orjson.dumps(value)
-    # orjson writes null for what JSON has no word for; an answer holds no other null.
-    return json.dumps(value, ensure_ascii=False).encode() if b"null" in data else data
+            "UNIMPLEMENTED", f"tensors of type {dtype_word(data_type)} are not supported"
+        ) from None
 
 
 def _invalid(message: str) -> ModelError:
     return ModelError("INVALID_ARGUMENT", message)
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "Null"
-    if isinstance(value, bool):
-        return str(value)
-    for kind, name in ((str, "String"), (dict, "Object"), (list, "Array")):
-        if isinstance(value, kind):
-            return name
-    return "Number"
-
-
-def show(value: Any) -> str:
-    """A value as RapidJSON's PrettyWriter writes it: arrays of plain values on one line."""
-    try:
-        return _pretty(value, 0)
-    except RecursionError:
-        return "..."
-
-
-def _pretty(value: Any, depth: int) -> str:
-    if isinstance(value, dict) and value:
-        inner = " " * 4 * (depth + 1)
-        items = (f"{inner}{json.dumps(k)}: {_pretty(v, depth + 1)}" for k, v in value.items())
-        return "{\n" + ",\n".join(items) + "\n" + " " * 4 * depth + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_pretty(item, depth) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

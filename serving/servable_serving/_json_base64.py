@@ -1,0 +1,36 @@
+"""Bytes in JSON: `{"b64": "..."}`, decoded as abseil's Base64Unescape decodes it."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Any
+
+# Spaces anywhere, padding that may be dots and may be missing.
+_SPACES = re.compile("[ \t\n\v\f\r]+")
+_LENIENT = re.compile(r"([A-Za-z0-9+/]*+)([=.]*+)")
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a JSON value stands for bytes: an object of the one key `b64`, and that a string."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("b64"), str)
+        and len(getattr(value, "pairs", value)) == 1
+    )
+
+
+def decode_base64(text: str) -> bytes | None:
+    """The bytes; None where the text is no base64."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        pass
+    found = _LENIENT.fullmatch(_SPACES.sub("", text))
+    if found is None:
+        return None
+    data, padding = found.groups()
+    missing = -len(data) % 4
+    if missing == 3 or len(padding) not in (0, missing):
+        return None
+    return binascii.a2b_base64(data + "=" * missing)
