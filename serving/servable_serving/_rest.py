@@ -329,16 +329,24 @@ def _answer(
     body: bytes, status: int, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     response = Response(body, status)
-    # Names in TensorFlow Serving's case, which Starlette would take from them.
     response.raw_headers = [
-        (name.encode(), value.encode())
-        for name, value in {
-            **(headers or {}),
-            "Content-Type": media_type,
-            "Content-Length": str(len(body)),
-        }.items()
+        (b"content-length", str(len(body)).encode()),
+        (_Name(b"Content-Type"), media_type.encode()),
+        *((_Name(name.encode()), value.encode()) for name, value in (headers or {}).items()),
     ]
     return response
+
+
+class _Name(bytes):
+    """A header's name that keeps its case, which Starlette and uvicorn would take from it.
+
+    No client should care, and those that were written against TensorFlow Serving may.
+    """
+
+    __slots__ = ()
+
+    def lower(self) -> bytes:
+        return self
 
 
 class RestServer:
