@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -39,6 +39,7 @@ _log = logging.getLogger("servable.serving")
 
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
+_FOREVER_SECONDS = 1e6
 _SIGNATURES = "signature_def"
 _SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
@@ -161,9 +162,9 @@ class GrpcService:
 
 
 def _deadline(context: grpc.ServicerContext) -> float | None:
-    # None where the caller set no deadline, which the types leave out.
-    remaining = cast("float | None", context.time_remaining())
-    return None if remaining is None else time.monotonic() + remaining
+    remaining = context.time_remaining()
+    # Where the caller set no deadline, grpcio says that it has some hundred million years.
+    return time.monotonic() + remaining if remaining < _FOREVER_SECONDS else None
 
 
 def _spec(spec: Any, record: Record) -> Spec:
