@@ -201,7 +201,9 @@ def main() -> None:
     text = table(measure(options.rounds, options.seconds, options.flags))
     print(text)
     if options.output:
-        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        machine = (
+            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        )
         options.output.parent.mkdir(exist_ok=True)
         options.output.write_text(
             f"# The embedded server, {time.strftime('%Y-%m-%d')}\n\n"

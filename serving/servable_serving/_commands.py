@@ -165,7 +165,9 @@ def serve(
     import dataclasses
     import gc
     import logging
+    import os
     import signal
+    import threading
 
     quiet_tensorflow()
     from servable_serving._logs import log_to_stderr
@@ -202,6 +204,10 @@ def serve(
             )  # fmt: skip
         server.wait()
         logging.getLogger("servable.serving").info("stopping", extra={"event": "stopping"})
+    if any(thread.name.startswith("load") for thread in threading.enumerate()):
+        # A load may take minutes, cannot be broken off, and nobody waits for it any more.
+        logging.shutdown()
+        os._exit(0)
 
 
 def push(

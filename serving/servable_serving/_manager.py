@@ -64,6 +64,7 @@ class ModelManager:
         self._seen: dict[int, Version] = {}
         self._awaited: list[Version] = []  # what has come since the model was added
         self._trouble: str | None = None  # what was logged last, and not at every look again
+        self._served = True
         self._closed = False
 
     @property
@@ -140,29 +141,40 @@ class ModelManager:
     def look(self) -> None:
         """Look for versions, and begin to load and to drop what the policy says."""
         before, trouble = self._trouble, None
+        settings = self.settings
         try:
-            folders = version_folders(self.settings.base_path)
+            folders = version_folders(settings.base_path)
         except OSError as error:
             # What cannot be read says nothing of what is there: all goes on as it was.
-            trouble = f"cannot list {self.settings.base_path}: {error.strerror or error}"
+            trouble = f"cannot list {settings.base_path}: {error.strerror or error}"
         else:
-            aspired = self.settings.policy.aspired(folders)
+            aspired = settings.policy.aspired(folders)
             if not folders:
-                trouble = f"no versions under {self.settings.base_path} yet"
-            elif missing := sorted((self.settings.policy.specific or set()) - set(aspired)):
+                trouble = f"no versions under {settings.base_path} yet"
+            elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
                 trouble = f"versions {missing} are asked for and not there"
-            self.aspire(aspired)
+            with self._lock:
+                # Not where the model was changed or taken away while the folder was listed.
+                if self.settings is settings and self._served:
+                    self._aspire(aspired)
         self._trouble = trouble
         if trouble and trouble != before:
             _log.warning("%s: %s", self.name, trouble, extra={"model": self.name})
 
     def add(self, settings: ModelSettings) -> None:
-        """Take the model up again, after `aspire({})` has taken it away."""
+        """Take the model up again, after `remove`."""
         with self._lock:
             self.settings = settings
+            self._served = True
             self._awaited = []
 
-    def aspire(self, folders: dict[int, Path]) -> None:
+    def remove(self) -> None:
+        """Drop every version, until `add`."""
+        with self._lock:
+            self._served = False
+            self._aspire({})
+
+    def _aspire(self, folders: dict[int, Path]) -> None:
         """Set what versions there should be: load what is missing, drop the others."""
         with self._lock:
             if self._closed:
@@ -188,7 +200,7 @@ class ModelManager:
     def close(self, grace: float) -> None:
         """Drop every version once its last request has ended, or `grace` seconds have passed."""
         with self._lock:
-            self.aspire({})
+            self.remove()
             self._closed = True
             self._lock.wait_for(self.is_empty, grace)
 

@@ -161,7 +161,7 @@ class Models:
     def _drop(self, name: str) -> None:
         with self._changed:
             if name not in self._served:
-                self._managers[name].aspire({})
+                self._managers[name].remove()
 
     def _checked_labels(self, settings: Sequence[ModelSettings]) -> dict[str, Mapping[str, int]]:
         labels: dict[str, Mapping[str, int]] = {}
@@ -192,7 +192,7 @@ class Models:
 
         Raises:
             ModelError: The first version of one that came to an end failed; `code` is UNKNOWN,
-                and the words are TensorFlow Serving's.
+                and the words are TensorFlow Serving's. Or the model was taken away (ABORTED).
         """
         waiting = list(names)
         failed: list[tuple[str, Version]] = []
@@ -202,6 +202,10 @@ class Models:
         while waiting:
             with self._changed:
                 for name in list(waiting):
+                    if name not in self._served:
+                        raise ModelError(
+                            "ABORTED", f"{name} was taken out of the configuration meanwhile"
+                        )
                     version = self._managers[name].outcome()
                     if version is None:
                         continue
