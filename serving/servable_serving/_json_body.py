@@ -75,7 +75,8 @@ def _quick(body: bytes) -> dict[str, Any] | None:
     orjson takes less than RapidJSON, but for `0e309`, and keeps the last of repeated keys. Every
     key has a colon, so where there are as many colons as keys that can be seen, none came twice.
     """
-    if b"0e" in body or b"0E" in body:
+    # Looking for one letter is much quicker, and most bodies have no capital E.
+    if b"0e" in body or (b"E" in body and b"0E" in body):
         return None
     try:
         value = orjson.loads(body)

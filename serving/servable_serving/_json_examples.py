@@ -128,7 +128,8 @@ def _one_by_one(name: str, values: list[Any]) -> tuple[str, list[Any]]:
         expected = kind
         if kind == "int64" and value >= 1 << 63:
             raise _invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-        out.append(_bytes(value) if kind == "bytes" else value)
+        # protobuf takes True for no integer.
+        out.append(_bytes(value) if kind == "bytes" else +value)
     assert expected is not None
     return expected, _floats(out) if expected == "float" else out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from itertools import chain
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -38,14 +38,14 @@ class TensorInfo(Protocol):
 
 # Typed arrays that take integers, and check their range, at the speed of C. The small types are
 # read as int32, and lose their upper bits: 256 is 0 in uint8.
-_INTEGERS: dict[int, str] = {
-    wire.DT_INT8: "i",
-    wire.DT_UINT8: "i",
-    wire.DT_INT16: "i",
-    wire.DT_INT32: "i",
-    wire.DT_INT64: "q",
-    wire.DT_UINT32: "I",
-    wire.DT_UINT64: "Q",
+_INTEGERS: dict[int, tuple[str, type[np.generic]]] = {
+    wire.DT_INT8: ("i", np.int8),
+    wire.DT_UINT8: ("i", np.uint8),
+    wire.DT_INT16: ("i", np.int16),
+    wire.DT_INT32: ("i", np.int32),
+    wire.DT_INT64: ("q", np.int64),
+    wire.DT_UINT32: ("I", np.uint32),
+    wire.DT_UINT64: ("Q", np.uint64),
 }
 _FLOATS = (wire.DT_FLOAT, wire.DT_DOUBLE)
 _NUMBERS = frozenset({int, float})
@@ -184,11 +184,12 @@ def _integers(values: list[Any], data_type: int) -> NDArray[Any] | None:
             return np.frombuffer(bytearray(values), np.uint8)
         except ValueError:
             pass
+    code, dtype = _INTEGERS[data_type]
     try:
-        numbers = array(_INTEGERS[data_type], values)
+        numbers = array(code, values)
     except OverflowError:
         return None
-    return np.frombuffer(numbers, numbers.typecode).astype(_numpy_dtype(data_type), copy=False)
+    return np.frombuffer(numbers, code).astype(dtype, copy=False)
 
 
 def _strings(values: list[Any]) -> NDArray[Any] | None:
@@ -349,8 +350,8 @@ def _show_shape(shape: list[int]) -> str:
 
 def _numpy_dtype(data_type: int) -> np.dtype[Any]:
     try:
-        return numpy_dtype(wire.DataType(data_type))
-    except (InvalidInput, TypeError):
+        return numpy_dtype(cast("wire.DataType", data_type))
+    except InvalidInput:
         raise ModelError(
             "UNIMPLEMENTED", f"tensors of type {dtype_word(data_type)} are not supported"
         ) from None
