@@ -12,9 +12,8 @@ import numpy as np
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import input_pb2
 
-from servable_serving._json_base64 import decode_base64, is_base64
+from servable_serving._json_objects import decode_base64, is_base64, pairs_of
 from servable_serving._json_outputs import dump, short_floats
-from servable_serving._json_reader import pairs_of
 from servable_serving._json_words import is_double, show, type_word
 from servable_serving._saved_model import ModelError
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._json_reader import pairs_of
+from servable_serving._json_objects import pairs_of
 
 # A value in an error is cut off after the piece that goes beyond this many bytes.
 _MOST_BYTES = 256

@@ -129,6 +129,12 @@ def test_bytes_that_are_no_utf_8_pass_through(raw: bytes) -> None:
     assert raw.replace(b"\\udc80", b"\xed\xb2\x80") in write_error(text)
 
 
+@pytest.mark.parametrize("depth", [200, 900, 1000, 1020, 1030, 3000])
+def test_depth_beyond_what_the_quick_readers_take(depth: int) -> None:
+    for inner in (b'{"a":' * depth + b"1" + b"}" * depth, b"[" * depth + b"]" * depth):
+        assert parse_body(b'{"n": 1, "b": %b}' % inner)["n"] == 1
+
+
 def test_depth_does_no_harm() -> None:
     deep = b'{"a": 1, "b": %b}' % (b"[" * 50_000 + b"]" * 50_000)
     assert parse_body(deep)["a"] == 1
@@ -228,6 +234,7 @@ def test_pictures_take_the_quick_way() -> None:
         {"instances": [{"image": [[0.5, 1e-5]], "note": "x"}] * 3},
         {"instances": [{"image_bytes": {"b64": "YQ=="}}], "signature_name": "serving_bytes"},
         {"inputs": {"image": [[[0, 255]]]}},
+        {"instances": [{"b64": "AAA0e0E30AAA"}], "x": [1.0e-30, 1.0e10]},
         {"examples": [{"image": [0.5] * 4, "label": "x"}], "context": {"a": 1}},
     ):
         assert _json_body._quick(json.dumps(request).encode()) == request

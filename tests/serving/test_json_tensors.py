@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servable_client._wire import wire_pb2 as wire
-from servable_serving import _json_tensors
-from servable_serving._json_base64 import decode_base64
+from servable_serving._json_arrays import dense, to_tensor, walk
 from servable_serving._json_body import parse_body
+from servable_serving._json_objects import decode_base64
 from servable_serving._json_tensors import read_inputs
 from servable_serving._saved_model import ModelError
 
@@ -381,14 +381,14 @@ def _tensors(draw: st.DrawFn) -> Any:
 def test_the_quick_way_and_the_slow_way_agree(value: Any, dtype: int) -> None:
     """What the quick way takes the slow way takes too, as the same array, and the reverse."""
     rows = value if isinstance(value, list) else [value]
-    quick = _json_tensors._dense(rows, dtype)
+    quick = dense(rows, dtype)
     try:
-        shape, values = _json_tensors._walk(rows, dtype)
+        shape, values = walk(rows, dtype)
     except ModelError:
         assert quick is None
         return
     assert quick is not None
-    slow = _json_tensors._tensor("x", values, dtype, shape)
+    slow = to_tensor("x", values, dtype, shape)
     assert (quick.dtype, quick.shape) == (slow.dtype, slow.shape)
     assert quick.tolist() == slow.tolist()
 

@@ -1,14 +1,36 @@
-"""Bytes in JSON: `{"b64": "..."}`, decoded as abseil's Base64Unescape decodes it."""
+"""What an object in JSON may be besides a mapping: one with repeated keys, or bytes in base64."""
 
 from __future__ import annotations
 
 import binascii
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Spaces anywhere, padding that may be dots and may be missing.
 _SPACES = re.compile("[ \t\n\v\f\r]+")
 _LENIENT = re.compile(r"([A-Za-z0-9+/]*+)([=.]*+)")
+
+
+class Repeated(dict[str, Any]):
+    """An object in which a key comes twice: the first counts, and `pairs` has them all."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(reversed(pairs))
+        self.pairs = pairs
+
+
+def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these members, whose first key wins where one comes twice."""
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else Repeated(pairs)
+
+
+def pairs_of(members: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The members of an object as they were written, repeated keys included."""
+    return members.pairs if isinstance(members, Repeated) else members.items()
 
 
 def is_base64(value: Any) -> bool:
@@ -21,7 +43,7 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(text: str) -> bytes | None:
-    """The bytes; None where the text is no base64."""
+    """The bytes, as abseil's Base64Unescape reads them; None where the text is no base64."""
     # Strict as it calls itself, it takes padding that is not needed.
     if len(text) % 4 == 0 and not text.endswith("==="):
         try:
