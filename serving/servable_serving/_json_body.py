@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from servable_serving._json_reader import JSONError, read_json, to_object
+from servable_serving._json_objects import to_object
+from servable_serving._json_reader import JSONError, read_json
 from servable_serving._json_words import show
 from servable_serving._saved_model import ModelError
 
@@ -23,6 +24,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=to_object)
 # holds, halves of surrogate pairs, and RapidJSON's other names for infinity and NaN (which the
 # standard library refuses, and so need no mention).
 _UNUSUAL = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}|\\u[dD][89a-fA-F]")
+
+_LARGE = re.compile(rb"\+?[0-9]{3}")
 
 _BLANK = " \t\r\n"
 
@@ -75,15 +78,26 @@ def _quick(body: bytes) -> dict[str, Any] | None:
     orjson takes less than RapidJSON, but for `0e309`, and keeps the last of repeated keys. Every
     key has a colon, so where there are as many colons as keys that can be seen, none came twice.
     """
-    if b"0e" in body or b"0E" in body:
+    if _has_large_exponent(body):
         return None
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        sure = type(value) is dict and body.count(b":") == _keys(value)
+    except (orjson.JSONDecodeError, RecursionError):
         return None
-    if type(value) is dict and body.count(b":") == _keys(value):
-        return value
-    return None
+    return value if sure else None
+
+
+def _has_large_exponent(body: bytes) -> bool:
+    """Whether there may be a zero with an exponent that is too big, such as `0e309`."""
+    # Looking for one letter is much quicker, and most bodies have no capital E.
+    for mark in (b"0e", b"0E") if b"E" in body else (b"0e",):
+        at = body.find(mark)
+        while at >= 0:
+            if _LARGE.match(body, at + 2):
+                return True
+            at = body.find(mark, at + 2)
+    return False
 
 
 def _keys(value: Any) -> int:

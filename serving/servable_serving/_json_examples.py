@@ -12,9 +12,8 @@ import numpy as np
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import input_pb2
 
-from servable_serving._json_base64 import decode_base64, is_base64
+from servable_serving._json_objects import decode_base64, is_base64, pairs_of
 from servable_serving._json_outputs import dump, short_floats
-from servable_serving._json_reader import pairs_of
 from servable_serving._json_words import is_double, show, type_word
 from servable_serving._saved_model import ModelError
 
@@ -128,7 +127,8 @@ def _one_by_one(name: str, values: list[Any]) -> tuple[str, list[Any]]:
         expected = kind
         if kind == "int64" and value >= 1 << 63:
             raise _invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-        out.append(_bytes(value) if kind == "bytes" else value)
+        # protobuf takes True for no integer.
+        out.append(_bytes(value) if kind == "bytes" else +value)
     assert expected is not None
     return expected, _floats(out) if expected == "float" else out
 

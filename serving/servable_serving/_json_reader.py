@@ -11,12 +11,11 @@ few bodies that are malformed or unusual; see `_json_body` for the rest.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from servable_serving._json_objects import to_object
 
 _EMPTY = "The document is empty."
 _VALUE = "Invalid value."
@@ -69,25 +68,6 @@ class JSONError(ValueError):
         super().__init__(message)
         self.message = message
         self.offset = offset
-
-
-class Repeated(dict[str, Any]):
-    """An object in which a key comes twice: the first counts, and `pairs` has them all."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(reversed(pairs))
-        self.pairs = pairs
-
-
-def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of these members, whose first key wins where one comes twice."""
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else Repeated(pairs)
-
-
-def pairs_of(members: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    """The members of an object as they were written, repeated keys included."""
-    return members.pairs if isinstance(members, Repeated) else members.items()
 
 
 def read_json(data: bytes) -> Any:

@@ -1,25 +1,16 @@
 """Tensors in JSON: https://www.tensorflow.org/tfx/serving/api_rest#predict_api.
 
-The rules and the words are those of TensorFlow Serving's util/json_tensor.cc. Whole levels of
-nested lists are checked and converted at once; only where that does not go, the values are
-walked one by one, in TensorFlow Serving's order, to find what to complain about.
+The rules and the words are those of TensorFlow Serving's util/json_tensor.cc.
 """
 
 from __future__ import annotations
 
-from array import array
-from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from servable_client import InvalidInput
-from servable_client._tensors import numpy_dtype
-from servable_client._wire import wire_pb2 as wire
-from servable_serving._json_base64 import decode_base64, is_base64
-from servable_serving._json_reader import pairs_of
-from servable_serving._json_words import dtype_word, show, type_word
+from servable_serving._json_arrays import dense, to_tensor, walk
+from servable_serving._json_objects import is_base64, pairs_of
+from servable_serving._json_words import show
 from servable_serving._saved_model import ModelError
 
 if TYPE_CHECKING:
@@ -34,21 +25,6 @@ class TensorInfo(Protocol):
     @property
     def dtype(self) -> int:
         """The DataType."""
-
-
-# Typed arrays that take integers, and check their range, at the speed of C. The small types are
-# read as int32, and lose their upper bits: 256 is 0 in uint8.
-_INTEGERS: dict[int, str] = {
-    wire.DT_INT8: "i",
-    wire.DT_UINT8: "i",
-    wire.DT_INT16: "i",
-    wire.DT_INT32: "i",
-    wire.DT_INT64: "q",
-    wire.DT_UINT32: "I",
-    wire.DT_UINT64: "Q",
-}
-_FLOATS = (wire.DT_FLOAT, wire.DT_DOUBLE)
-_NUMBERS = frozenset({int, float})
 
 
 def read_inputs(
@@ -96,13 +72,13 @@ def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, N
         )
     if not _is_named(instances[0]):
         name = min(inputs)
-        quick = _dense(instances, inputs[name].dtype)
+        quick = dense(instances, inputs[name].dtype)
         return {name: quick} if quick is not None else _walk_rows(instances, inputs)
     names = set(inputs)
     if names != {"b64"} and all(type(row) is dict and row.keys() == names for row in instances):
         out = {}
         for name in inputs:
-            quick = _dense([row[name] for row in instances], inputs[name].dtype)
+            quick = dense([row[name] for row in instances], inputs[name].dtype)
             if quick is None:
                 break
             out[name] = quick
@@ -130,80 +106,11 @@ def _columns(given: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[
 
 def _column(name: str, value: Any, info: TensorInfo) -> NDArray[Any]:
     if isinstance(value, list):
-        quick = _dense(value, info.dtype)
+        quick = dense(value, info.dtype)
         if quick is not None:
             return quick
-    shape, values = _walk(value, info.dtype)
-    return _tensor(name, values, info.dtype, shape)
-
-
-# The quick way: level by level.
-
-
-def _dense(values: list[Any], data_type: int) -> NDArray[Any] | None:
-    """Nested lists as an array, or None where the slow way must find out what they are."""
-    shape = [len(values)]
-    while values and type(values[0]) is list:
-        if set(map(type, values)) != {list}:
-            return None
-        widths = set(map(len, values))
-        if len(widths) != 1:
-            return None
-        shape += widths
-        values = list(chain.from_iterable(values))
-    leaves = _leaves(values, data_type)
-    if leaves is None or len(shape) > _MOST_DIMENSIONS:
-        return None
-    return leaves.reshape(shape)
-
-
-def _leaves(values: list[Any], data_type: int) -> NDArray[Any] | None:
-    """Values that are no lists as a flat array, or None where one of them does not fit."""
-    kinds = set(map(type, values))
-    if data_type in _INTEGERS:
-        return _integers(values, data_type) if kinds <= {int} else None
-    if data_type in _FLOATS:
-        if not kinds <= _NUMBERS:
-            return None
-        doubles = np.frombuffer(array("d", values), np.float64)
-        if data_type == wire.DT_DOUBLE:
-            return doubles
-        with np.errstate(over="ignore"):  # 1e39 is Infinity in float32
-            return doubles.astype(np.float32)
-    if data_type == wire.DT_BOOL:
-        return np.array(values, np.bool_) if kinds <= {bool} else None
-    if data_type == wire.DT_STRING:
-        return _strings(values)
-    # The others have no words in JSON; but where there is no value, none is missed.
-    return None if values else np.empty(0, _numpy_dtype(data_type))
-
-
-def _integers(values: list[Any], data_type: int) -> NDArray[Any] | None:
-    if data_type == wire.DT_UINT8:
-        try:
-            return np.frombuffer(bytearray(values), np.uint8)
-        except ValueError:
-            pass
-    try:
-        numbers = array(_INTEGERS[data_type], values)
-    except OverflowError:
-        return None
-    return np.frombuffer(numbers, numbers.typecode).astype(_numpy_dtype(data_type), copy=False)
-
-
-def _strings(values: list[Any]) -> NDArray[Any] | None:
-    out = np.empty(len(values), object)
-    for index, value in enumerate(values):
-        if isinstance(value, str):
-            out[index] = value.encode("utf-8", "surrogateescape")
-        elif is_base64(value) and (data := decode_base64(value["b64"])) is not None:
-            out[index] = data
-        else:
-            return None
-    return out
-
-
-# The slow way: value by value, in TensorFlow Serving's order.
+    shape, values = walk(value, info.dtype)
+    return to_tensor(name, values, info.dtype, shape)
 
 
 def _walk_rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
@@ -230,7 +137,7 @@ def _walk_rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[s
                 f"{show(row)} keys must be equal to: {','.join(sorted(inputs))}"
             )
     return {
-        name: _tensor(name, values, inputs[name].dtype, [len(instances), *shapes[name]])
+        name: to_tensor(name, values, inputs[name].dtype, [len(instances), *shapes[name]])
         for name, values in columns.items()
     }
 
@@ -244,7 +151,7 @@ def _add_item(
 ) -> None:
     if name not in inputs:
         raise _invalid(f"JSON object: does not have named input: {name}")
-    shape, values = _walk(value, inputs[name].dtype)
+    shape, values = walk(value, inputs[name].dtype)
     columns.setdefault(name, []).extend(values)
     expected = shapes.setdefault(name, shape)
     if prod(expected) != len(values):
@@ -258,86 +165,6 @@ def _members(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((name.partition("\0")[0], value) for name, value in pairs_of(row))
 
 
-def _walk(value: Any, data_type: int) -> tuple[list[int], list[Any]]:
-    """The shape of nested lists, as their first elements tell it, and the values in them."""
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        first = first[0] if first else None
-    values: list[Any] = []
-    open_ = [iter((value,))]
-    while open_:
-        level = len(open_) - 1
-        for item in open_[-1]:
-            if not isinstance(item, list):
-                _check_value(item, data_type, level, len(shape))
-                values.append(item)
-                continue
-            if level >= len(shape):
-                raise _invalid(
-                    f"Encountered list at unexpected level: {level} expected < {len(shape)}"
-                )
-            if len(item) != shape[level]:
-                raise _invalid(
-                    f"Encountered list at unexpected size: {len(item)} at level: {level} "
-                    f"expected size: {shape[level]}"
-                )
-            if level + 1 == len(shape) and _fit(item, data_type):
-                values += item
-                continue
-            open_.append(iter(item))
-            break
-        else:
-            open_.pop()
-    return shape, values
-
-
-def _fit(values: list[Any], data_type: int) -> bool:
-    """Whether all values fit, none of them a list."""
-    return _leaves(values, data_type) is not None
-
-
-def _check_value(value: Any, data_type: int, level: int, rank: int) -> None:
-    if level != rank:
-        raise _invalid(
-            f"JSON Value: {show(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-            f"Expected at level: {rank}"
-        )
-    if _fit([value], data_type):
-        return
-    if isinstance(value, dict) and data_type == wire.DT_STRING:
-        raise _invalid(
-            "Unable to base64 decode"
-            if is_base64(value)
-            else f"JSON Value: {show(value)} not formatted correctly for base64 data"
-        )
-    if not isinstance(value, dict) and data_type not in _TYPES:
-        raise ModelError(
-            "UNIMPLEMENTED",
-            f"Conversion of JSON Value: {show(value)} to type: {dtype_word(data_type)}",
-        )
-    raise _invalid(
-        f"JSON Value: {show(value)} Type: {type_word(value)} is not of expected type: "
-        f"{dtype_word(data_type)}"
-    )
-
-
-def _tensor(name: str, values: list[Any], data_type: int, shape: list[int]) -> NDArray[Any]:
-    if len(shape) > _MOST_DIMENSIONS:
-        raise _invalid(f"tensor parsing error: {name}")
-    # Where a row names an input twice there are too many values, and the first ones count.
-    leaves = _leaves(values[: prod(shape)], data_type)
-    assert leaves is not None, "checked one by one"
-    return leaves.reshape(shape)
-
-
-_TYPES = frozenset({*_INTEGERS, *_FLOATS, wire.DT_BOOL, wire.DT_STRING})
-
-# NumPy's limit. TensorFlow's is 254, but no kernel takes as many.
-_MOST_DIMENSIONS = 64
-
-
 def _is_named(value: Any) -> bool:
     """Whether a value is an object of named inputs, and not a base64 string."""
     return isinstance(value, dict) and not is_base64(value)
@@ -345,15 +172,6 @@ def _is_named(value: Any) -> bool:
 
 def _show_shape(shape: list[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
-
-
-def _numpy_dtype(data_type: int) -> np.dtype[Any]:
-    try:
-        return numpy_dtype(wire.DataType(data_type))
-    except (InvalidInput, TypeError):
-        raise ModelError(
-            "UNIMPLEMENTED", f"tensors of type {dtype_word(data_type)} are not supported"
-        ) from None
 
 
 def _invalid(message: str) -> ModelError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._json_reader import pairs_of
+from servable_serving._json_objects import pairs_of
 
 # A value in an error is cut off after the piece that goes beyond this many bytes.
 _MOST_BYTES = 256
@@ -19,7 +19,7 @@ _ESCAPES = {code: f"\\u{code:04X}" for code in range(32)} | str.maketrans(
 
 def dtype_word(data_type: int) -> str:
     """TensorFlow's name of a DataType."""
-    name = wire.DataType.Name(wire.DataType(data_type))
+    name = wire.DataType.Name(cast("wire.DataType", data_type))
     return name.removeprefix("DT_").lower()
 
 

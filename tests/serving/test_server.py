@@ -294,10 +294,10 @@ def test_a_signal_ends_it_well(number: signal.Signals, tmp_path: Path) -> None:
         ({"signature_name": "serving_bytes", "instances": [{"b64": "#"}]}, "Unable to base64"),
         ({"signature_name": "serving_bytes", "instances": [5]}, "not of expected type: string"),
         (b'{"instances": ' + b"9" * 5000 + b"}", "JSON Parse error"),
-        (b'{"instances": ' + b"[" * 200 + b"1" + b"]" * 200 + b"}", "inputs cannot be read"),
+        (b'{"instances": ' + b"[" * 200 + b"1" + b"]" * 200 + b"}", "tensor parsing error: image"),
         (b'{"instances": ' + b'{"a":' * 600 + b"1" + b"}" * 600 + b"}", "to be an list/array"),
-        (b'{"instances": ["\\ud800"]}', "is not of expected type: uint8"),
-        (b'{"signature_name": "\\ud800", "instances": [1]}', "not found in signature def"),
+        (b'{"instances": ["\\ud800"]}', "The surrogate pair in string is invalid."),
+        (b'{"signature_name": "\\udc00", "instances": [1]}', "not found in signature def"),
     ],
 )
 def test_a_malformed_request_is_a_400_with_a_reason(
