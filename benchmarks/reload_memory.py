@@ -1,6 +1,6 @@
 """Whether the embedded server's memory grows with every version that comes and goes.
 
-    .venv/bin/python benchmarks/reload_memory.py --loads 200 --output benchmarks/results/reload_memory.md
+    .venv/bin/python benchmarks/reload_memory.py --output benchmarks/results/reload_memory.md
 
 Two copies of the shipped model take turns, by a reload of the configuration each: every turn loads
 one, answers a request from it and unloads the other. The figures are the process's resident
@@ -20,10 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import grpc
 import numpy as np
-from serving import MODEL, cpu_seconds, server
 from tensorflow_serving.apis import model_management_pb2
 
 from servable_client import Client
+from serving import MODEL, cpu_seconds, server
 
 
 def resident_mib(pid: int) -> float:

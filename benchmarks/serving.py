@@ -207,8 +207,8 @@ def main() -> None:
         options.output.parent.mkdir(exist_ok=True)
         options.output.write_text(
             f"# The embedded server, {time.strftime('%Y-%m-%d')}\n\n"
-            f"`benchmarks/serving.py --rounds {options.rounds} {' '.join(options.flags)}` on {machine}; "
-            f"medians, lowest and highest in brackets.\n\n{text}\n"
+            f"`benchmarks/serving.py --rounds {options.rounds} {' '.join(options.flags)}` on "
+            f"{machine}; medians, lowest and highest in brackets.\n\n{text}\n"
         )
 
 

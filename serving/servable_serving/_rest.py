@@ -60,6 +60,12 @@ _TELL = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE
 )
 
+# What libevent takes for a path and a query (RFC 3986).
+_TARGET = re.compile(
+    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*"
+    r"(?:\?(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?"
+)
+
 _HTTP_STATUS = {
     "OK": 200,
     "INVALID_ARGUMENT": 400,
@@ -222,7 +228,7 @@ def _spec(found: re.Match[str], record: Record) -> Spec:
 
 
 def _decoded(text: str) -> str:
-    return unquote(text, errors="replace")
+    return unquote(text, errors="surrogateescape")
 
 
 def _dump(value: Any) -> bytes:
@@ -266,6 +272,8 @@ class _Endpoint:
             whole = f"{path}?{query.decode('latin-1')}"
         if request.method not in _METHODS:
             return _page(501, "Not Implemented")
+        if not _TARGET.fullmatch(whole):
+            return _page(400, "Bad Request")
         if self._metrics is not None and path == self._metrics_path:
             return self._tell_metrics(whole)
         if not whole.lower().startswith("/v1/"):
@@ -306,14 +314,12 @@ async def _body(request: Request) -> bytes:
 
 
 def _unzipped(body: bytes) -> bytes:
-    """A zipped body; empty where it is none, as TensorFlow Serving takes it."""
+    """A zipped body; empty where it is none or too large, as TensorFlow Serving takes it."""
     unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         plain = unzip.decompress(body, _MAX_UNZIPPED)
     except zlib.error:
         return b""
-    if unzip.unconsumed_tail:
-        raise _BodyError
     return plain if unzip.eof else b""
 
 
