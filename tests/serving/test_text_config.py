@@ -1,0 +1,160 @@
+"""The server's configuration files: what is read of them, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from servable_serving._batching import Batching
+from servable_serving._config import config_pb2
+from servable_serving._saved_model import ModelError
+from servable_serving._text_config import (
+    Policy,
+    metrics_path,
+    model_settings,
+    read,
+    read_model_config,
+)
+
+CONFIG = Path(config_pb2.__file__).parent
+
+
+def test_the_generated_files_are_current(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{CONFIG}", "--include_imports",
+            f"--descriptor_set_out={tmp_path / 'config.binpb'}", f"--pyi_out={tmp_path}",
+            "config.proto",
+        ],
+        check=True,
+    )  # fmt: skip
+    for name in ("config.binpb", "config_pb2.pyi"):
+        assert (CONFIG / name).read_bytes() == (tmp_path / name).read_bytes(), "run `make proto`"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "a.config"
+    path.write_text(text)
+    return path
+
+
+def test_models_policies_and_labels(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """model_config_list {
+          config { name: "a" base_path: "/models/a" model_platform: "tensorflow"
+            model_version_policy { latest { num_versions: 2 } }
+            version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }
+            logging_config { sampling_config { sampling_rate: 0.1 } } }
+          config { name: "b" base_path: "/models/b" model_type: TENSORFLOW
+            model_version_policy { specific { versions: 3 versions: 1 } } }
+          config { name: "c" base_path: "/models/c" model_platform: "tensorflow"
+            model_version_policy { all {} } }
+          config { name: "d" base_path: "/models/d" model_platform: "tensorflow" }
+        }""",
+    )
+    a, b, c, d = model_settings(read_model_config(path))
+    assert (a.name, a.base_path, dict(a.labels)) == (
+        "a", Path("/models/a"), {"stable": 1, "canary": 2},
+    )  # fmt: skip
+    folders = {number: Path(str(number)) for number in (-3, 1, 2, 3)}
+    assert sorted(a.policy.aspired(folders)) == [2, 3]
+    assert sorted(b.policy.aspired(folders)) == [1, 3]
+    assert sorted(c.policy.aspired(folders)) == [-3, 1, 2, 3]
+    assert d.policy == Policy(latest=1)
+    assert d.policy.aspired({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (
+            'config { name: "a" base_path: "models" model_platform: "tensorflow" }',
+            "Expected model a to have an absolute path or URI; got base_path()=models",
+        ),
+        (
+            'config { name: "a" base_path: "gs://bucket/a" model_platform: "tensorflow" }',
+            "no folder of this machine",
+        ),
+        (
+            'config { name: "a" base_path: "/a" model_platform: "tensorflow" '
+            "model_type: TENSORFLOW }",
+            "Illegal setting both",
+        ),
+        ('config { name: "a" base_path: "/a" model_type: OTHER }', "choice 2 not supported"),
+        (
+            'config { name: "a" base_path: "/a" model_platform: "torch" }',
+            "Model a requests unsupported platform torch",
+        ),
+    ],
+)
+def test_models_that_cannot_be_served(models: str, words: str, tmp_path: Path) -> None:
+    config = read_model_config(written(tmp_path, f"model_config_list {{ {models} }}"))
+    with pytest.raises(ModelError) as caught:
+        model_settings(config)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert words in caught.value.message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot read .*nosuch: No such file"):
+        read_model_config(tmp_path / "nosuch")
+    with pytest.raises(ModelError, match=r"cannot parse .*a.config: 1:21") as caught:
+        read_model_config(written(tmp_path, "model_config_list { model: 1 }"))
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_where_the_metrics_are(tmp_path: Path) -> None:
+    assert metrics_path(None) is None
+    assert metrics_path(written(tmp_path, "prometheus_config {}")) is None
+    standard = "/monitoring/prometheus/metrics"
+    assert metrics_path(written(tmp_path, "prometheus_config { enable: true }")) == standard
+    own = written(tmp_path, 'prometheus_config { enable: true path: "/metrics" }')
+    assert metrics_path(own) == "/metrics"
+
+
+def parameters(folder: Path, text: str) -> Batching:
+    return Batching.read(read(written(folder, text), config_pb2.BatchingParameters))
+
+
+def test_batching_parameters(tmp_path: Path) -> None:
+    batching = parameters(
+        tmp_path,
+        """max_batch_size { value: 32 } batch_timeout_micros { value: 1500 }
+        num_batch_threads { value: 3 } max_enqueued_batches { value: 7 }
+        allowed_batch_sizes: 8 allowed_batch_sizes: 32 pad_variable_length_inputs: true
+        thread_pool_name { value: "batches" }""",
+    )
+    assert batching == Batching(
+        max_batch_size=32,
+        timeout=0.0015,
+        threads=3,
+        max_enqueued_batches=7,
+        allowed_sizes=(8, 32),
+        pad_variable_length_inputs=True,
+    )
+    assert batching.max_execution_batch_size is None
+    split = parameters(
+        tmp_path,
+        "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 4 }",
+    )
+    assert (split.max_batch_size, split.max_execution_batch_size) == (1000, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "num_batch_threads { value: 0 }",
+        "max_batch_size { value: 0 }",
+        "batch_timeout_micros { value: -1 }",
+        "max_batch_size { value: 8 } allowed_batch_sizes: 4 allowed_batch_sizes: 2",
+        "max_batch_size { value: 8 } allowed_batch_sizes: 4",
+    ],
+)
+def test_batching_parameters_that_make_no_sense(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        parameters(tmp_path, text)
+    assert caught.value.code == "INVALID_ARGUMENT"
