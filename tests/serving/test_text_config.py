@@ -80,8 +80,7 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
             "no folder of this machine",
         ),
         (
-            'config { name: "a" base_path: "/a" model_platform: "tensorflow" '
-            "model_type: TENSORFLOW }",
+            'config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "t" }',
             "Illegal setting both",
         ),
         ('config { name: "a" base_path: "/a" model_type: OTHER }', "choice 2 not supported"),
