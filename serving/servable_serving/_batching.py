@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from servable_serving._config.config_pb2 import BatchingParameters
 
     Arrays = Mapping[str, NDArray[Any]]
-    Run = Callable[[Arrays], dict[str, NDArray[Any]]]
+    Run = Callable[[Arrays, float | None], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,8 @@ class Batcher:
         Args:
             key: Which requests may go together.
             inputs: Arrays of shape [rows, ...] by name.
-            run: Runs a whole batch.
+            run: Runs a whole batch until a deadline, as below. It may be given requests of others,
+                and others may run this one: it is to know of the key alone.
             deadline: Until when to wait for the start, by time.monotonic.
 
         Raises:
@@ -175,10 +176,10 @@ class Batcher:
         settings = self._settings
         size = self._size(inputs)
         if size is None:
-            return run(inputs)
+            return run(inputs, deadline)
         if size > settings.max_batch_size:
             if not settings.strict:
-                return run(inputs)
+                return run(inputs, deadline)
             raise _invalid(
                 f"Task size {size} is larger than maximum input batch size "
                 f"{settings.max_batch_size}"
@@ -314,13 +315,16 @@ class Batcher:
         settings = self._settings
         rows = sum(task.size for task in batch)
         filled = next((size for size in settings.allowed_sizes if size >= rows), rows)
+        # Until the last of them: whoever has less time is not to end what others wait for.
+        deadlines = [task.deadline for task in batch if task.deadline is not None]
+        deadline = max(deadlines) if len(deadlines) == len(batch) else None
         if len(batch) == 1 and filled == rows and not settings.strict:
-            return [run(batch[0].inputs)]
+            return [run(batch[0].inputs, deadline)]
         merged = {
             name: _merged([task.inputs[name] for task in batch], filled - rows)
             for name in batch[0].inputs
         }
-        outputs = run(merged)
+        outputs = run(merged, deadline)
         for array in outputs.values():
             if not array.ndim:
                 raise ModelError("FAILED_PRECONDITION", "Batched output tensor has 0 dimensions")

@@ -204,8 +204,9 @@ def serve(
             )  # fmt: skip
         server.wait()
         logging.getLogger("servable.serving").info("stopping", extra={"event": "stopping"})
-    if any(thread.name.startswith("load") for thread in threading.enumerate()):
-        # A load may take minutes, cannot be broken off, and nobody waits for it any more.
+    if any(thread.name.startswith(("load", "grpc", "rest")) for thread in threading.enumerate()):
+        # A load or a request past the grace may take minutes, cannot be broken off, and nobody
+        # waits for it any more; Python would.
         logging.shutdown()
         os._exit(0)
 

@@ -181,6 +181,35 @@ def _fill(spec: Any, record: Record, signature: str = "") -> None:
     spec.version.value = record.version
 
 
+class _Health(health.HealthServicer):
+    """grpc.health.v1 whose watches end with the server: each would take all of the grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[grpc.ServicerContext] = set()
+        self._watches_lock = threading.Lock()
+        self._over = False
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
+        """Tell of a service's state, and of each change."""
+        responses = super().Watch(request, context, send_response_callback)
+        with self._watches_lock:
+            over = self._over
+            self._watches.add(context)
+        context.add_callback(lambda: self._watches.discard(context))
+        if over:
+            context.cancel()
+        return responses
+
+    def end(self) -> None:
+        """Tell every watch that the server is not serving, and end it."""
+        self.enter_graceful_shutdown()
+        with self._watches_lock:
+            self._over, watches = True, list(self._watches)
+        for context in watches:
+            context.cancel()
+
+
 class GrpcServer:
     """TensorFlow Serving's services, grpc.health.v1 and reflection.
 
@@ -195,7 +224,7 @@ class GrpcServer:
         self, models: Models, requests: Requests, *, threads: int, health_check: bool = False
     ) -> None:
         service = GrpcService(models)
-        self._health = health.HealthServicer() if health_check else None
+        self._health = _Health() if health_check else None
 
         def handler(
             answer: Callable[[Any, Record, grpc.ServicerContext], Message],
@@ -270,7 +299,7 @@ class GrpcServer:
     def not_ready(self) -> None:
         """Tell whoever asks for the health that there will be no more answers."""
         if self._health is not None:
-            self._health.enter_graceful_shutdown()
+            self._health.end()
 
     def stop(self, grace: float) -> threading.Event:
         """Take no more calls, finish those in flight; the event is set when that is done."""

@@ -101,13 +101,15 @@ class LoadedModel:
             ModelError: The inputs do not fit, the graph refused them, or the time is over.
         """
 
-        def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        def run(
+            inputs: Mapping[str, NDArray[Any]], deadline: float | None
+        ) -> dict[str, NDArray[Any]]:
             return self._graph.run(signature, inputs, outputs, timeout=_remaining(deadline))
 
         batcher = self._options.batcher
         began = time.perf_counter()
         if batcher is None or not self._together or not self._fits(signature, inputs):
-            answer = run(inputs)
+            answer = run(inputs, deadline)
         else:
             key = (self, signature, *sorted(outputs))
             answer = batcher.run(key, inputs, run, deadline=deadline)

@@ -166,7 +166,10 @@ class ModelManager:
         with self._lock:
             self.settings = settings
             self._served = True
-            self._awaited = []
+            # What was not dropped yet counts as come: it stays, and nothing else may come.
+            self._awaited = [
+                v for v in self._managed.values() if v.state in {"START", "LOADING", "AVAILABLE"}
+            ]
 
     def remove(self) -> None:
         """Drop every version, until `add`."""
@@ -182,6 +185,8 @@ class ModelManager:
             for number, version in list(self._managed.items()):
                 version.aspired = number in folders
                 if version.aspired:
+                    if version.state == "UNLOADING":
+                        version.folder = folders[number]  # where it is loaded from again
                     continue
                 if version.retry is not None:
                     version.retry.cancel()
@@ -192,10 +197,13 @@ class ModelManager:
                     self._forget(version)
             for number in sorted(folders):
                 if number not in self._managed:
-                    version = Version(number, folders[number], changed=self._drained)
-                    self._managed[number] = self._seen[number] = version
-                    self._awaited.append(version)
+                    self._begin(number, folders[number])
             self._step()
+
+    def _begin(self, number: int, folder: Path) -> None:
+        version = Version(number, folder, changed=self._drained)
+        self._managed[number] = self._seen[number] = version
+        self._awaited.append(version)
 
     def close(self, grace: float) -> None:
         """Drop every version once its last request has ended, or `grace` seconds have passed."""
@@ -235,8 +243,9 @@ class ModelManager:
         except Exception as error:  # noqa: BLE001
             # A version can be broken in more ways than there are names for; each ends its own
             # load, and neither the server nor the version that is serving.
+            # Made anew: its traceback would keep the graph for as long as the status is told.
             failure = (
-                error
+                ModelError(error.code or "UNKNOWN", error.message)
                 if isinstance(error, ModelError)
                 else ModelError("UNKNOWN", f"{type(error).__name__}: {error}")
             )
@@ -305,6 +314,9 @@ class ModelManager:
         with self._lock:
             self._set(version, "END")
             self._forget(version)
+            if version.aspired:
+                # Asked for again while its last requests ran; there may be no other look.
+                self._begin(version.number, version.folder)
             _log.info(
                 "%s: version %d is unloaded", self.name, version.number,
                 extra={"event": "unload", "model": self.name, "version": version.number},

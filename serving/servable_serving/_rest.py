@@ -263,6 +263,9 @@ class _Endpoint:
             response = await self._answer(request)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            # The grace of the shutdown is over; what works on it in its thread is let be.
+            response = _answer(write_error("The server is stopping"), 503, _JSON, self._headers)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -409,7 +412,9 @@ class RestServer:
             grace: Seconds to wait for them.
         """
         if self._server is not None and self._thread is not None:
-            self._server.config.timeout_graceful_shutdown = max(int(grace), 1)
+            # Seconds of any kind, whatever the annotation says; not 0, which is an error even
+            # where nothing is in flight.
+            self._server.config.timeout_graceful_shutdown = max(grace, 0.1)  # type: ignore[assignment]
             self._server.should_exit = True
             self._thread.join()
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -152,13 +153,14 @@ class Server:
         """Take no more requests, finish those in flight, unload the models."""
         self._stopping.set()
         grace = self._options.shutdown_grace_seconds
+        end = time.monotonic() + grace
         self._grpc.not_ready()
         ended = self._grpc.stop(grace)
         self._rest.stop(grace)
         ended.wait()
         if self._watch is not None:
             self._watch.join()
-        self._models.close(grace)
+        self._models.close(max(end - time.monotonic(), 0))
 
     def __enter__(self) -> Self:
         self.start()

@@ -5,6 +5,7 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,11 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
                 )
             _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
     except tf.errors.DataLossError as error:
+        # Without what Python's TensorFlow says of the op that reads.
+        reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
         raise ModelError(
             "DATA_LOSS",
-            f"{error.message}. Please verify your warmup data is in TFRecord format.",
+            f"{reason}. Please verify your warmup data is in TFRecord format.",
         ) from error
     except DecodeError as error:
         raise ModelError(
