@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from servable_serving._examples import classify, regress
+from servable_serving._http import HttpProtocol
 from servable_serving._json_body import parse_body, read_signature_name
 from servable_serving._json_examples import (
     read_examples,
@@ -397,7 +398,7 @@ class RestServer:
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                http="httptools",
+                http=HttpProtocol,
                 server_header=False,
             )
         )
