@@ -394,12 +394,15 @@ class RestServer:
             uvicorn.Config(
                 self._app,
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # at warning, each client's mistake is one
                 access_log=False,
                 lifespan="off",
                 ws="none",
                 http=HttpProtocol,
                 server_header=False,
+                # libevent's. uvicorn's 5 s come to an end under the POST of whoever asks that
+                # often, which no client may send again by itself.
+                timeout_keep_alive=50,
             )
         )
         sock.listen(_BACKLOG)
