@@ -113,16 +113,21 @@ class RestService:
     def __init__(self, models: Models, requests: Requests, *, timeout: float) -> None:
         self._models, self._requests, self._timeout = models, requests, timeout
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def answer(
+        self, method: str, path: str, body: bytes, zipped: bool = False
+    ) -> tuple[int, bytes]:
         """The status and the body of an answer; whatever went wrong is in it.
 
         Args:
             method: GET, POST and so on.
             path: The path and what comes after it, as it came.
             body: The body, empty where there is none.
+            zipped: Whether the body is to be unzipped.
         """
         record = Record(entrypoint="REST")
         try:
+            if zipped:
+                body = _unzipped(body)
             return 200, self._route(record, method, path, body)
         except ModelError as error:
             record.code = error.code or "UNKNOWN"
@@ -287,12 +292,12 @@ class _Endpoint:
             status = 200 if re.search("https?://", origin) else 400
             return _answer(b"", status, _HTML, self._headers)
         try:
-            body = await _body(request)
+            body, zipped = await _body(request)
         except _BodyError:
             return _page(413, "Request Entity Too Large")
         # TensorFlow lets go of the interpreter while it works, so threads serve side by side.
         status, data = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._service.answer, request.method, whole, body
+            self._executor, self._service.answer, request.method, whole, body, zipped
         )
         return _answer(data, status, _JSON, self._headers)
 
@@ -304,17 +309,15 @@ class _Endpoint:
         return _answer(self._metrics.page(), 200, "text/plain")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request) -> tuple[bytes, bool]:
+    """The body as it came, and whether it is zipped."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > _MAX_BODY:
             raise _BodyError
         chunks.append(chunk)
-    body = b"".join(chunks)
-    if "gzip" in request.headers.get("content-encoding", ""):
-        return _unzipped(body)
-    return body
+    return b"".join(chunks), "gzip" in request.headers.get("content-encoding", "")
 
 
 def _unzipped(body: bytes) -> bytes:
