@@ -198,7 +198,7 @@ class _Health(health.HealthServicer):
             self._watches.add(context)
         context.add_callback(lambda: self._watches.discard(context))
         if over:
-            context.cancel()  # type: ignore[no-untyped-call]
+            context.cancel()
         return responses
 
     def end(self) -> None:

@@ -18,7 +18,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        if self.cycle is None or not self.cycle.more_body:
+        if not getattr(self.cycle, "more_body", False):
             # What comes begins with headers, or with some of them.
             end = data.find(b"\r\n\r\n")
             head = data if end < 0 else data[:end]
