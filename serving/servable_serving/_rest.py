@@ -107,7 +107,7 @@ class RestService:
     Args:
         models: The models.
         requests: Where requests are kept.
-        timeout: Seconds that one may take.
+        timeout: Seconds that one may take; any time where it is 0 or less.
     """
 
     def __init__(self, models: Models, requests: Requests, *, timeout: float) -> None:
@@ -147,7 +147,7 @@ class RestService:
         if method == "POST" and (found := _ASK.fullmatch(path)):
             spec = _spec(found, record)
             record.api = found["method"].lower()
-            deadline = time.monotonic() + self._timeout
+            deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
             # As TensorFlow Serving, which knows no CLASSIFY where the path says so.
             if found["method"] == "predict":
                 return self._predict(spec, record, body, deadline)
@@ -162,7 +162,7 @@ class RestService:
             return self._status(spec)
         raise ModelError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
 
-    def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+    def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float | None) -> bytes:
         request = parse_body(body)
         given = read_signature_name(request)
         with self._models.find(spec) as (record.version, model):
@@ -178,7 +178,7 @@ class RestService:
             outputs = model.run(name, inputs, deadline=deadline)
         return write_outputs(outputs, rows=rows)
 
-    def _examples(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+    def _examples(self, spec: Spec, record: Record, body: bytes, deadline: float | None) -> bytes:
         request = parse_body(body)
         name = read_signature_name(request)
         examples = read_examples(request)
