@@ -307,6 +307,11 @@ class Batcher:
             # One of them is to blame, and the others are not to suffer.
             for task in batch:
                 self._execute(run, [task])
+        except BaseException:
+            # It ends this thread, and would leave the others asleep.
+            for task in batch:
+                task.finish(None, ModelError("INTERNAL", "The run of the batch was broken off"))
+            raise
         else:
             for task, part in zip(batch, outputs, strict=True):
                 task.finish(part)
