@@ -171,7 +171,8 @@ class Batcher:
 
         Raises:
             ModelError: The inputs cannot be batched, too much waits already (UNAVAILABLE), the
-                deadline has passed (DEADLINE_EXCEEDED), or whatever `run` raised.
+                deadline has passed (RESOURCE_EXHAUSTED where strict, as TensorFlow Serving, else
+                DEADLINE_EXCEEDED), or whatever `run` raised.
         """
         settings = self._settings
         size = self._size(inputs)
@@ -219,6 +220,8 @@ class Batcher:
             return sizes.pop()
         if not self._settings.strict:
             return None
+        if not sizes:
+            raise _invalid("Batching Run() must have at least one input tensor")
         if None in sizes:
             raise _invalid("Batching Run() input tensors must have at least one dimension")
         raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
@@ -242,7 +245,14 @@ class Batcher:
             if task in queue.tasks and not task.leads:
                 queue.tasks.remove(task)
                 self._forget(key, queue)
-                task.error = ModelError("DEADLINE_EXCEEDED", "Timed out waiting for a batch")
+                task.error = (
+                    ModelError(
+                        "RESOURCE_EXHAUSTED",
+                        "Run() timeout exceeded while waiting in batching queue",
+                    )
+                    if self._settings.strict
+                    else ModelError("DEADLINE_EXCEEDED", "Timed out waiting for a batch")
+                )
                 return
         # It is in a run already, or was just made to lead.
         task.wait()
