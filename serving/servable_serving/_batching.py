@@ -157,6 +157,10 @@ class Batcher:
         self._queues: dict[Hashable, _Queue] = {}
         self._running = 0
 
+    def apart(self) -> Batcher:
+        """Another with the same settings, whose runs take no place from those of this one."""
+        return Batcher(self._settings)
+
     def run(
         self, key: Hashable, inputs: Arrays, run: Run, *, deadline: float | None = None
     ) -> dict[str, NDArray[Any]]:
