@@ -157,6 +157,10 @@ class Batcher:
         self._queues: dict[Hashable, _Queue] = {}
         self._running = 0
 
+    def apart(self) -> Batcher:
+        """Another with the same settings, whose runs take no place from those of this one."""
+        return Batcher(self._settings)
+
     def run(
         self, key: Hashable, inputs: Arrays, run: Run, *, deadline: float | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -171,7 +175,8 @@ class Batcher:
 
         Raises:
             ModelError: The inputs cannot be batched, too much waits already (UNAVAILABLE), the
-                deadline has passed (DEADLINE_EXCEEDED), or whatever `run` raised.
+                deadline has passed (RESOURCE_EXHAUSTED where strict, as TensorFlow Serving, else
+                DEADLINE_EXCEEDED), or whatever `run` raised.
         """
         settings = self._settings
         size = self._size(inputs)
@@ -219,6 +224,8 @@ class Batcher:
             return sizes.pop()
         if not self._settings.strict:
             return None
+        if not sizes:
+            raise _invalid("Batching Run() must have at least one input tensor")
         if None in sizes:
             raise _invalid("Batching Run() input tensors must have at least one dimension")
         raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
@@ -242,7 +249,14 @@ class Batcher:
             if task in queue.tasks and not task.leads:
                 queue.tasks.remove(task)
                 self._forget(key, queue)
-                task.error = ModelError("DEADLINE_EXCEEDED", "Timed out waiting for a batch")
+                task.error = (
+                    ModelError(
+                        "RESOURCE_EXHAUSTED",
+                        "Run() timeout exceeded while waiting in batching queue",
+                    )
+                    if self._settings.strict
+                    else ModelError("DEADLINE_EXCEEDED", "Timed out waiting for a batch")
+                )
                 return
         # It is in a run already, or was just made to lead.
         task.wait()
@@ -307,6 +321,11 @@ class Batcher:
             # One of them is to blame, and the others are not to suffer.
             for task in batch:
                 self._execute(run, [task])
+        except BaseException:
+            # It ends this thread, and would leave the others asleep.
+            for task in batch:
+                task.finish(None, ModelError("INTERNAL", "The run of the batch was broken off"))
+            raise
         else:
             for task, part in zip(batch, outputs, strict=True):
                 task.finish(part)

@@ -207,7 +207,7 @@ class _Health(health.HealthServicer):
         with self._watches_lock:
             self._over, watches = True, list(self._watches)
         for context in watches:
-            context.cancel()
+            context.cancel()  # type: ignore[no-untyped-call]
 
 
 class GrpcServer:

@@ -72,6 +72,9 @@ class LoadedModel:
         except BaseException:
             self._graph.close()
             raise
+        if options.batcher is not None and not options.batch_all:
+            # Nobody asked for batches: the long runs of one model are not to hold up another's.
+            options = replace(options, batcher=options.batcher.apart())
         self._options = options
 
     @property

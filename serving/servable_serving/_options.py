@@ -35,7 +35,7 @@ class ServerOptions:
         grpc_max_threads: How many gRPC calls are worked on at once.
         rest_api_port: REST's port; 0 for none.
         rest_api_num_threads: How many REST requests are worked on at once.
-        rest_api_timeout_in_ms: How long one may take.
+        rest_api_timeout_in_ms: How long one may take; 0 or less for any time.
         rest_api_enable_cors_support: Whether pages of other origins may ask.
         enable_batching: Whether to batch every model as the parameters say. Without it the
             models that Servable exported, whose rows are independent, share a run where

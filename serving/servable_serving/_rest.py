@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from servable_serving._examples import classify, regress
+from servable_serving._http import HttpProtocol
 from servable_serving._json_body import parse_body, read_signature_name
 from servable_serving._json_examples import (
     read_examples,
@@ -106,22 +107,27 @@ class RestService:
     Args:
         models: The models.
         requests: Where requests are kept.
-        timeout: Seconds that one may take.
+        timeout: Seconds that one may take; any time where it is 0 or less.
     """
 
     def __init__(self, models: Models, requests: Requests, *, timeout: float) -> None:
         self._models, self._requests, self._timeout = models, requests, timeout
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def answer(
+        self, method: str, path: str, body: bytes, zipped: bool = False
+    ) -> tuple[int, bytes]:
         """The status and the body of an answer; whatever went wrong is in it.
 
         Args:
             method: GET, POST and so on.
             path: The path and what comes after it, as it came.
             body: The body, empty where there is none.
+            zipped: Whether the body is to be unzipped.
         """
         record = Record(entrypoint="REST")
         try:
+            if zipped:
+                body = _unzipped(body)
             return 200, self._route(record, method, path, body)
         except ModelError as error:
             record.code = error.code or "UNKNOWN"
@@ -141,7 +147,7 @@ class RestService:
         if method == "POST" and (found := _ASK.fullmatch(path)):
             spec = _spec(found, record)
             record.api = found["method"].lower()
-            deadline = time.monotonic() + self._timeout
+            deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
             # As TensorFlow Serving, which knows no CLASSIFY where the path says so.
             if found["method"] == "predict":
                 return self._predict(spec, record, body, deadline)
@@ -156,7 +162,7 @@ class RestService:
             return self._status(spec)
         raise ModelError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
 
-    def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+    def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float | None) -> bytes:
         request = parse_body(body)
         given = read_signature_name(request)
         with self._models.find(spec) as (record.version, model):
@@ -172,7 +178,7 @@ class RestService:
             outputs = model.run(name, inputs, deadline=deadline)
         return write_outputs(outputs, rows=rows)
 
-    def _examples(self, spec: Spec, record: Record, body: bytes, deadline: float) -> bytes:
+    def _examples(self, spec: Spec, record: Record, body: bytes, deadline: float | None) -> bytes:
         request = parse_body(body)
         name = read_signature_name(request)
         examples = read_examples(request)
@@ -286,12 +292,12 @@ class _Endpoint:
             status = 200 if re.search("https?://", origin) else 400
             return _answer(b"", status, _HTML, self._headers)
         try:
-            body = await _body(request)
+            body, zipped = await _body(request)
         except _BodyError:
             return _page(413, "Request Entity Too Large")
         # TensorFlow lets go of the interpreter while it works, so threads serve side by side.
         status, data = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._service.answer, request.method, whole, body
+            self._executor, self._service.answer, request.method, whole, body, zipped
         )
         return _answer(data, status, _JSON, self._headers)
 
@@ -303,17 +309,15 @@ class _Endpoint:
         return _answer(self._metrics.page(), 200, "text/plain")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request) -> tuple[bytes, bool]:
+    """The body as it came, and whether it is zipped."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > _MAX_BODY:
             raise _BodyError
         chunks.append(chunk)
-    body = b"".join(chunks)
-    if "gzip" in request.headers.get("content-encoding", ""):
-        return _unzipped(body)
-    return body
+    return b"".join(chunks), "gzip" in request.headers.get("content-encoding", "")
 
 
 def _unzipped(body: bytes) -> bytes:
@@ -393,12 +397,15 @@ class RestServer:
             uvicorn.Config(
                 self._app,
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # at warning, each client's mistake is one
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                http="httptools",
+                http=HttpProtocol,
                 server_header=False,
+                # libevent's. uvicorn's 5 s come to an end under the POST of whoever asks that
+                # often, which no client may send again by itself.
+                timeout_keep_alive=50,
             )
         )
         sock.listen(_BACKLOG)
