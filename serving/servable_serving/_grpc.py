@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -31,7 +31,7 @@ from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
 from servable_serving._text_config import model_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -201,6 +201,13 @@ class _Health(health.HealthServicer):
             context.cancel()
         return responses
 
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Tell of a service's state."""
+        return super().Check(request, context)
+
+    # A probe that waits behind slow requests would say that a busy server is a dead one.
+    Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")  # type: ignore[attr-defined]
+
     def end(self) -> None:
         """Tell every watch that the server is not serving, and end it."""
         self.enter_graceful_shutdown()
@@ -208,6 +215,34 @@ class _Health(health.HealthServicer):
             self._over, watches = True, list(self._watches)
         for context in watches:
             context.cancel()  # type: ignore[no-untyped-call]
+
+
+class _Reflection(reflection.ReflectionServicer):
+    """Reflection, whose streams a caller keeps open for as long as it likes."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._streams: set[Any] = set()
+        self._over = False
+
+    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+        """Answer what is asked of the services."""
+        self._streams.add(context)
+        context.add_callback(lambda: self._streams.discard(context))
+        if self._over:
+            context.cancel()
+        return super().ServerReflectionInfo(request_iterator, context)
+
+    # Else a few idle streams keep every thread from the requests.
+    ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(  # type: ignore[attr-defined]
+        16, "reflection"
+    )
+
+    def end(self) -> None:
+        """End every stream; each would take all of the server's grace."""
+        self._over = True
+        for context in list(self._streams):
+            context.cancel()
 
 
 class GrpcServer:
@@ -272,7 +307,8 @@ class GrpcServer:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
             names.append(health.SERVICE_NAME)
         _describe_services()
-        reflection.enable_server_reflection(names, self._server)
+        self._reflection = _Reflection(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
         """Bind an address, "host:port" or "unix:path".
@@ -300,6 +336,7 @@ class GrpcServer:
         """Tell whoever asks for the health that there will be no more answers."""
         if self._health is not None:
             self._health.end()
+        self._reflection.end()
 
     def stop(self, grace: float) -> threading.Event:
         """Take no more calls, finish those in flight; the event is set when that is done."""

@@ -117,6 +117,8 @@ class Server:
                 sock = bind(options.host, options.rest_api_port, "--rest_api_port")
             try:
                 if not self._load():
+                    if sock is not None:
+                        sock.close()
                     return
                 self._listen_grpc()
             except BaseException:
@@ -194,6 +196,12 @@ class Server:
             try:
                 self._grpc.listen(f"{host}:{options.port}", self._credentials)
             except OSError as error:
+                check(options.host, options.port, "--port")
+                if self._credentials is not None:
+                    raise ServerError(
+                        f"{options.ssl_config_file} has no valid certificate and its key",
+                        hint="server_cert and server_key hold PEM, not the names of files",
+                    ) from None
                 raise in_use(options.host, options.port, "--port", error) from None
         if options.grpc_socket_path:
             try:
@@ -234,6 +242,10 @@ class Server:
         config = read(path, config_pb2.SSLConfig)
         if not (config.server_key and config.server_cert):
             raise ModelError("INVALID_ARGUMENT", f"{path} has no server_key and server_cert")
+        if config.client_verify and not config.custom_ca:
+            raise ModelError(
+                "INVALID_ARGUMENT", f"{path} has client_verify without the custom_ca to verify by"
+            )
         return grpc.ssl_server_credentials(
             [(config.server_key.encode(), config.server_cert.encode())],
             root_certificates=config.custom_ca.encode() or None,
