@@ -432,8 +432,9 @@ class Core:
         states = {version.state for version in versions}
         if "AVAILABLE" in states or not states & {"START", "LOADING"}:
             return error
+        which = "" if target.version is None else f" version {target.version}"
         return NotReady(
-            f"{target.model} is loading",
+            f"{target.model}{which} is loading",
             hint="`wait_until_available` waits for it",
             endpoint=endpoint.url,
             model=target.model,

@@ -29,8 +29,9 @@ Prepared: TypeAlias = "NDArray[np.uint8] | bytes"
 
 PIXELS, ENCODED = "serving_default", "serving_bytes"
 
-# What TensorFlow's decoders read; any other format that Pillow knows is sent as PNG.
-_FORMATS = frozenset({"PNG", "JPEG", "GIF", "BMP", "WEBP"})
+# What TensorFlow's decoders read; any other format that Pillow knows is sent as PNG, and BMP too,
+# of which they read only some.
+_FORMATS = frozenset({"PNG", "JPEG", "GIF", "WEBP"})
 
 # The limits of the model contract; what exceeds them is shrunk here, as the model would.
 MAX_SIDE = 4096
@@ -158,13 +159,7 @@ def _encoded(picture: Any) -> bytes:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
         with image:
-            if (
-                image.format not in _FORMATS
-                # TensorFlow reads no BMP of one bit a pixel.
-                or (image.format == "BMP" and image.mode == "1")
-                or max(image.size) > MAX_SIDE
-                or len(data) > MAX_BYTES
-            ):
+            if image.format not in _FORMATS or max(image.size) > MAX_SIDE or len(data) > MAX_BYTES:
                 return _as_png(image, name)
             # To the last row: half a picture is found here and not by the server.
             image.load()

@@ -39,6 +39,8 @@ def upstream_messages() -> dict[str, Descriptor]:
             for field in message.fields:
                 if field.message_type:
                     collect(field.message_type)
+                    if field.message_type.containing_type:
+                        collect(field.message_type.containing_type)
 
     for module in (
         get_model_metadata_pb2, get_model_status_pb2, model_management_pb2, predict_pb2,
@@ -79,7 +81,7 @@ def compare(ours: Descriptor, theirs: Descriptor) -> None:
 
 def test_the_delay_of_a_busy_server_is_read_as_google_rpc_writes_it() -> None:
     # google.rpc.Status{code: 8, details: [Any(google.rpc.RetryInfo{retry_delay: 1.5 s})]}
-    info = b"\n\x07\x08\x01\x10\x80\xca\xb5\xee\x01"
+    info = b"\n\x08\x08\x01\x10\x80\xca\xb5\xee\x01"
     url = b"type.googleapis.com/google.rpc.RetryInfo"
     packed = b"\n" + bytes([len(url)]) + url + b"\x12" + bytes([len(info)]) + info
     status = b"\x08\x08\x12\x04busy\x1a" + bytes([len(packed)]) + packed
