@@ -112,15 +112,12 @@ class Credentials:
         if token is not None:
             self._secrets.append(("authorization", "Bearer ", "token", token))
         # Those that do not change are looked at once.
-        self._fixed = (
-            tuple(
-                (name, prefix + checked_secret(secret, what))
-                for name, prefix, what, secret in self._secrets
-                if isinstance(secret, str)
-            )
-            if all(isinstance(secret, str) for _, _, _, secret in self._secrets)
-            else None
-        )
+        fixed = [
+            (name, prefix + checked_secret(secret, what))
+            for name, prefix, what, secret in self._secrets
+            if not callable(secret)
+        ]
+        self._fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
 
     def __bool__(self) -> bool:
         return bool(self._secrets)

@@ -17,8 +17,7 @@ from servable_client import Client
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.client.conftest import as_file
-from tests.conftest import RunningServer
+    from tests.conftest import RunningServer
 
     from servable_trainer._dataset import Dataset
 
