@@ -37,6 +37,8 @@ BATCH = 32
 RAW, SERVABLE, REST = "raw bytes on a grpc channel", "servable, gRPC", "servable, REST"
 UPSTREAM, MIN_TFS, OVMS = "tensorflow-serving-api", "min-tfs-client", "ovmsclient"
 ASYNC = "servable, AsyncClient, gRPC"
+# Its generated messages are refused by every protobuf since 2022.
+WITH = {MIN_TFS: ["protobuf<3.21"]}
 CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 
 
@@ -201,7 +203,7 @@ def environment(folder: Path, package: str) -> tuple[Path | None, str]:
     python = folder / package / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder / package], check=True)
     done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", package],
+        [python, "-m", "pip", "install", "--quiet", *WITH.get(package, ()), package],
         capture_output=True,
         text=True,
         check=False,
