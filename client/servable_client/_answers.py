@@ -24,6 +24,10 @@ class Score(NamedTuple):
         label: The class's name; its number as text where the model gives no names.
         score: How likely, 0 to 1 for a probability.
         class_id: Its number, None where only names are known.
+
+    Example:
+        >>> client.classify("boot.png").top(1)[0].label
+        'Ankle boot'
     """
 
     label: str

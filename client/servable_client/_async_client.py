@@ -72,7 +72,7 @@ class AsyncClient(BaseClient):
             ServableError: Any other leaf of its tree; see there.
 
         Example:
-            >>> boot = client.classify("boot.png")
+            >>> boot = await client.classify("boot.png")
             >>> boot.label, boot.class_id, boot.version
             ('Ankle boot', 9, 1)
         """
@@ -139,10 +139,10 @@ class AsyncClient(BaseClient):
             ServableError: Any other leaf of its tree; see there.
 
         Example:
-            >>> [answer.label for answer in client.classify_many(["boot.png", "shirt.png"])]
+            >>> [answer.label async for answer in client.classify_many(["boot.png", "shirt.png"])]
             ['Ankle boot', 'Shirt']
             >>> answers = client.classify_many(["boot.png", "notes.txt"], on_error="return")
-            >>> [str(answer) for answer in answers]
+            >>> [str(answer) async for answer in answers]
             ['Ankle boot (100.0%)', 'notes.txt is no picture']
         """
         target = self._core.target_of(version, label)
@@ -184,7 +184,7 @@ class AsyncClient(BaseClient):
             ServableError: Any leaf of its tree; see there.
 
         Example:
-            >>> answer = client.predict({"image": images}, output_filter=["class_id"])
+            >>> answer = await client.predict({"image": images}, output_filter=["class_id"])
             >>> answer["class_id"]
             array([9, 2, 1])
         """
@@ -226,7 +226,7 @@ class AsyncClient(BaseClient):
             ServableError: Any leaf of its tree; see there.
 
         Example:
-            >>> answer = client.classify_examples([{"image/encoded": png}])
+            >>> answer = await client.classify_examples([{"image/encoded": png}])
             >>> answer[0][0].label
             'Ankle boot'
         """
@@ -248,7 +248,7 @@ class AsyncClient(BaseClient):
             ServableError: Any other leaf of its tree; see there.
 
         Example:
-            >>> [(version.version, version.state) for version in client.status()]
+            >>> [(version.version, version.state) for version in await client.status()]
             [(1, 'AVAILABLE')]
         """
         return await self._driver.run(
@@ -268,7 +268,7 @@ class AsyncClient(BaseClient):
             ServableError: Any leaf of its tree; see there.
 
         Example:
-            >>> sorted(client.metadata())
+            >>> sorted(await client.metadata())
             ['classify', 'serving_bytes', 'serving_default']
         """
         target = self._core.target_of(version, label)
@@ -291,7 +291,7 @@ class AsyncClient(BaseClient):
             ServableError: Any other leaf of its tree; see there.
 
         Example:
-            >>> client.resolve()
+            >>> await client.resolve()
             1
         """
         target = self._core.target_of(version, label)
@@ -310,7 +310,7 @@ class AsyncClient(BaseClient):
             ServableError: It can be reached, and something else is wrong: AccessDenied, say.
 
         Example:
-            >>> client.ready(), client.ready(version=7)
+            >>> await client.ready(), await client.ready(version=7)
             (True, False)
         """
         target = self._core.target_of(version, label)
@@ -335,7 +335,7 @@ class AsyncClient(BaseClient):
             DeadlineExceeded: It is not available yet.
 
         Example:
-            >>> client.wait_until_available(1, timeout=10)
+            >>> await client.wait_until_available(1, timeout=10)
             1
         """
         target = self._core.target_of(version, label)
@@ -357,7 +357,7 @@ class AsyncClient(BaseClient):
                 say. It goes on as before.
 
         Example:
-            >>> client.reload_config(Path("models.config"))
+            >>> await client.reload_config(Path("models.config"))
         """
         parsed = config_of(config)
         await self._driver.run(reload(self._core, parsed, timeout))
@@ -366,8 +366,8 @@ class AsyncClient(BaseClient):
         """Hang up.
 
         Example:
-            >>> client = Client(server, model="fashion_mnist")
-            >>> client.close()
+            >>> client = AsyncClient(server, model="fashion_mnist")
+            >>> await client.close()
         """
         await self._driver.close()
 

@@ -31,17 +31,9 @@ def test_the_sdk_brings_no_tensorflow() -> None:
 
 
 def test_importing_it_is_light() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import time; import servable_client\n"
-            "print(time.process_time(), open('/proc/self/status').read(), sep='\n')",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = "import servable_client, time; print(time.process_time()); "
+    code += "print(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, *status = done.stdout.splitlines()
     # Not ru_maxrss, which a child has from the process that it was forked from.
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
