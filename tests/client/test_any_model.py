@@ -33,7 +33,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     class Echo(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.signatures = {
+            self.echoes = {
                 dtype: tf.function(
                     lambda x: {"x": tf.identity(x)},
                     input_signature=[tf.TensorSpec(None, dtype, name="x")],
@@ -57,7 +57,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     tf.saved_model.save(
         module,
         str(folder / NAME / "1"),
-        {**module.signatures, "serving_default": module.sizes},
+        {**module.echoes, "serving_default": module.sizes},
     )
     with serving(folder / NAME, folder / "log") as running:
         yield running
@@ -68,7 +68,6 @@ def values(dtype: str) -> Iterator[np.ndarray]:
         raw = b"\xff\x00 no text"
         yield np.array([b"a", raw, "ü".encode(), b""], object)
         yield np.array([[b"a"], [b"b"]], object)
-        yield np.array(b"alone", object)
     elif dtype == "bool":
         yield np.array([[True, False]])
     elif dtype.startswith("float"):
@@ -85,6 +84,12 @@ def test_every_dtype_goes_there_and_back(
     make: Callable[..., Any], echo: RunningServer, scheme: str, dtype: str
 ) -> None:
     with make(echo.address(scheme), model=NAME) as client:
+        if scheme == "http" and dtype in ("float16", "uint16"):
+            # TensorFlow Serving's REST reads no JSON for these.
+            with pytest.raises(sdk.ServerFailed, match="Conversion") as caught:
+                client.predict({"x": np.ones(1, dtype)}, signature=dtype)
+            assert caught.value.code == "UNIMPLEMENTED"
+            return
         for value in values(dtype):
             answer = client.predict({"x": value}, signature=dtype)
             assert answer["x"].shape == value.shape
@@ -94,9 +99,11 @@ def test_every_dtype_goes_there_and_back(
             assert list(answer) == ["x"]
 
 
-def test_python_values_are_arrays(client: Any, echo: RunningServer) -> None:
-    with Client(echo.grpc, model=NAME) as other:
-        assert other.predict({"x": "text"}, signature="string")["x"] == b"text"
+def test_python_values_are_arrays(
+    make: Callable[..., Any], echo: RunningServer, scheme: str
+) -> None:
+    with make(echo.address(scheme), model=NAME) as other:
+        assert other.predict({"x": ["text"]}, signature="string")["x"].tolist() == [b"text"]
         assert other.predict({"x": [[1.5]]}, signature="float64")["x"].tolist() == [[1.5]]
 
 

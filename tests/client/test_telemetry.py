@@ -18,7 +18,7 @@ import servable_client as sdk
 from servable_client import RequestEvent, ResponseEvent, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.conftest import RunningServer
 
@@ -34,9 +34,9 @@ def exporter() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
     exporter.clear()
-    yield exporter
+    return exporter
 
 
 def test_hooks_see_each_attempt(
@@ -61,9 +61,11 @@ def test_hooks_see_each_attempt(
 
 def test_hooks_see_what_was_never_sent(make: Callable[..., Any], server: RunningServer) -> None:
     ended: list[ResponseEvent] = []
-    with make(server.grpc, model=NAME, on_response=ended.append) as client:
-        with pytest.raises(sdk.InvalidInput):
-            client.predict({"image": np.zeros(1, "datetime64[s]")})
+    with (
+        make(server.grpc, model=NAME, on_response=ended.append) as client,
+        pytest.raises(sdk.InvalidInput),
+    ):
+        client.predict({"image": np.zeros(1, "datetime64[s]")})
     assert [event.code for event in ended] == ["INVALID_ARGUMENT"]
 
 
@@ -112,9 +114,11 @@ def test_the_log_tells_of_a_dead_address(
     caplog.set_level(logging.INFO, "servable")
     front = gateway(scheme, lambda *_: Refusal("UNAVAILABLE"))
     retry = Retry(attempts=2, initial=0, maximum=0)
-    with make(front.address, model=NAME, retry=retry) as client:
-        with pytest.raises(sdk.ConnectionFailed):
-            client.status()
+    with (
+        make(front.address, model=NAME, retry=retry) as client,
+        pytest.raises(sdk.ConnectionFailed),
+    ):
+        client.status()
     (record,) = caplog.records
     assert record.name == "servable.client"
     assert front.address in record.getMessage()
