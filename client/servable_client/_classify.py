@@ -37,6 +37,7 @@ class Classifier:
         self._core = core
         self._names: dict[tuple[str, int | None], list[str | None]] = {}
         self._attempts: dict[tuple[str, int | None], int] = {}
+        self._complete: dict[tuple[str, int | None], tuple[str, ...]] = {}
 
     def one(
         self, picture: Picture, *, target: Target, timeout: float | None
@@ -48,6 +49,18 @@ class Classifier:
             prepared = prepare(picture)
         else:
             prepared = yield Work(partial(prepare, picture))
+        description = yield from self._core.describe(target, deadline)
+        try:
+            signature, name, value = fit(prepared, description, target.model)
+        except InvalidInput:
+            pass  # perhaps a new version takes it, which is seen below
+        else:
+            # The short way, which most single pictures take.
+            batch = np.array([value], object) if signature == ENCODED else value[np.newaxis]
+            prediction: Prediction = yield from self._core.call(
+                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            )
+            return (yield from self._read(prediction, 1, target, deadline, began))[0]
         (answer,) = yield from self._fitted([prepared], target, deadline, began)
         if isinstance(answer, ServableError):
             raise answer
@@ -136,7 +149,8 @@ class Classifier:
             prediction: Prediction = yield from self._core.call(
                 PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
             )
-            return (yield from self._read(prediction, len(values), target, deadline, began))
+            found = yield from self._read(prediction, len(values), target, deadline, began)
+            return list(found)
         except InvalidInput as error:
             if len(values) == 1:
                 return [error]
@@ -152,7 +166,7 @@ class Classifier:
 
     def _read(
         self, prediction: Prediction, count: int, target: Target, deadline: float, began: float
-    ) -> Flow[list[Classification | ServableError]]:
+    ) -> Flow[list[Classification]]:
         """The answers that a prediction holds, with the names of the classes."""
         outputs = prediction.outputs
         try:
@@ -173,13 +187,15 @@ class Classifier:
                 model=target.model,
             ) from None
         version = prediction.version
-        names = self._names.get((target.model, version))
-        if names is None or None in names:
+        all_names = self._complete.get((target.model, version))
+        if all_names is None:
             names = yield from self._learn(target, version, probabilities.shape[1], deadline)
             for class_id, label, _ in found:
                 if names[class_id] is None:
                     names[class_id] = label
-        all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
+            all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
+            if None not in names:
+                self._complete[target.model, version] = all_names
         # From here on another version's description no longer stands for this target.
         self._core.seen(target, version)
         elapsed = time.monotonic() - began
