@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.protobuf import text_format
-
 from servable_client._classify import Classifier
 from servable_client._core import DEFAULT_TIMEOUT, Core
 from servable_client._errors import InvalidInput
@@ -144,6 +142,8 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
             raise InvalidInput(f"cannot read {config}: {reason}") from error
     else:
         text = config
+    from google.protobuf import text_format
+
     try:
         return text_format.Parse(text, wire.ModelServerConfig())
     except text_format.ParseError as error:

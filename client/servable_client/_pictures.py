@@ -212,6 +212,8 @@ def _as_png(image: Image.Image, name: str) -> bytes:
         image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image, name)
+    if image.mode == "La":
+        image = image.convert("LA")  # the one way there is
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     for side in _SHRINK_TO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from servable_client._errors import InvalidInput
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
     import grpc
@@ -60,6 +60,8 @@ class TLS:
 
     def ssl_context(self) -> ssl.SSLContext:
         """For HTTP."""
+        import ssl
+
         for path in (self.ca, self.certificate, self.key):
             if path is not None:
                 _read(path)

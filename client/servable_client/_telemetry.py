@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,15 +82,12 @@ class Telemetry:
         self._on_request = on_request
         self._on_response = on_response
         self._hooked = on_request is not None or on_response is not None
-        self._trace = _optional("opentelemetry.trace")
-        self._propagate = _optional("opentelemetry.propagate")
-        self._tracer = self._trace and self._trace.get_tracer("servable_client")
 
     def begin(
         self, endpoint: Endpoint, question: Question, attempt: int, timeout: float
     ) -> Attempt | None:
         """An attempt begins; None where nobody watches."""
-        traced = self._tracer is not None and self._recorded()
+        traced = _tracing()
         if not (self._hooked or traced):
             return None
         event = RequestEvent(
@@ -110,10 +107,10 @@ class Telemetry:
         """What carries the span on to the server, so that its own are found beside it."""
         if attempt is None or not attempt.span or not attempt.span.is_recording():
             return ()
+        from opentelemetry import propagate, trace
+
         carrier: dict[str, str] = {}
-        assert self._trace is not None
-        assert self._propagate is not None
-        self._propagate.inject(carrier, context=self._trace.set_span_in_context(attempt.span))
+        propagate.inject(carrier, context=trace.set_span_in_context(attempt.span))
         return tuple((name.lower(), value) for name, value in carrier.items())
 
     def end(self, attempt: Attempt | None, code: str, failure: Failure | None = None) -> None:
@@ -128,14 +125,6 @@ class Telemetry:
                     request=attempt.event, code=code, elapsed=time.monotonic() - attempt.began
                 )
             )
-
-    def _recorded(self) -> bool:
-        """Whether the program has set up something that spans go to."""
-        assert self._trace is not None
-        provider = self._trace.get_tracer_provider()
-        return not isinstance(
-            provider, self._trace.ProxyTracerProvider | self._trace.NoOpTracerProvider
-        )
 
     def _span(self, endpoint: Endpoint, question: Question, attempt: int) -> Any:
         # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ and .../http/http-spans/
@@ -157,10 +146,10 @@ class Telemetry:
             attributes |= {"http.request.method": verb}
             if attempt > 1:
                 attributes["http.request.resend_count"] = attempt - 1
-        assert self._trace is not None
-        return self._tracer.start_span(
-            name, kind=self._trace.SpanKind.CLIENT, attributes=attributes
-        )
+        from opentelemetry import trace
+
+        tracer = trace.get_tracer("servable_client")
+        return tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes)
 
     def _close(self, attempt: Attempt, code: str, failure: Failure | None) -> None:
         span = attempt.span
@@ -173,8 +162,9 @@ class Telemetry:
                 "error.type",
                 str(failure.http_status) if failure and failure.http_status else code,
             )
-            assert self._trace is not None
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+            from opentelemetry import trace
+
+            span.set_status(trace.StatusCode.ERROR)
         span.end()
 
 
@@ -199,12 +189,17 @@ class Attempt:
             self.http_status = reply.status
 
 
-def _optional(module: str) -> Any:
-    """OpenTelemetry's API, where it is installed; else nothing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
+def _tracing() -> bool:
+    """Whether the program has set up something that spans go to.
+
+    Whoever did has imported OpenTelemetry; where nobody has, it need not be imported either.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return False
+    return not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider
+    )
 
 
 def _number(code: str) -> int:
