@@ -2,124 +2,149 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal, Self, overload
 
-import numpy as np
-
-from servable_client._answers import (
-    INIT_SIGNATURE,
-    Classification,
-    Prediction,
-    Signature,
-    VersionStatus,
-)
-from servable_client._errors import (
-    ConnectionFailed,
-    DeadlineExceeded,
-    InvalidInput,
-    ModelNotFound,
-    NotReady,
-    ServableError,
-    ServerFailed,
-)
-from servable_client._pictures import Picture, as_request
-from servable_client._transport import Target, Transport
+from servable_client._base import BaseClient, config_of
+from servable_client._core import callable_signatures
+from servable_client._drive import Driver
+from servable_client._readiness import ready, reload, resolve, wait
+from servable_client._stream import OnError, check, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import ArrayLike
 
-DEFAULT_TIMEOUT = 5.0
-_POLL_SECONDS = 0.1
-_MAX_TIMEOUT = 86400.0
-_MAX_NAME = 1000
-_PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
+    from servable_client._answers import (
+        Classification,
+        ClassScores,
+        Prediction,
+        Signature,
+        VersionStatus,
+    )
+    from servable_client._errors import ServableError
+    from servable_client._examples import Example
+    from servable_client._pictures import Picture
 
 
-class Client:
-    """Asks a TensorFlow Serving endpoint, over gRPC or REST, without TensorFlow.
+class Client(BaseClient):
+    __doc__ = BaseClient.__doc__
 
-        with Client("grpc://localhost:8500", model="fashion_mnist") as client:
-            boot = client.classify("boot.png")
-            print(boot.label, boot.probability, boot.version)
+    def _open(self) -> None:
+        self._driver = Driver(self._core)
 
-    Args:
-        server: The address; `grpc`, `grpcs`, `http` or `https` picks the transport, and the
-            port is 8500 or 8501 unless given.
-        model: The model's name.
-        version: The version to ask; the highest available one unless given.
-        label: The label of the version to ask, `stable` for example; not with `version`.
-        timeout: Seconds that a call may take unless it says otherwise.
-
-    Raises:
-        InvalidInput: The address is malformed, or both `version` and `label` are given.
-    """
-
-    def __init__(
+    def classify(
         self,
-        server: str = "grpc://localhost:8500",
+        picture: Picture,
         *,
-        model: str,
         version: int | None = None,
         label: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> None:
-        if version is not None and label is not None:
-            raise InvalidInput("give a version or a label, not both")
-        if version is not None and not 0 < version < 1 << 63:
-            raise InvalidInput(f"{version} is no version", hint="versions count from 1")
-        for name, what in ((model, "model"), (label, "label")):
-            if name is not None and not (name and name.isprintable() and len(name) <= _MAX_NAME):
-                raise InvalidInput(f"{name!r:.40} is no {what}'s name")
-        _checked_timeout(timeout)
-        self._target = Target(model=model, version=version, label=label)
-        self._timeout = timeout
-        self._transport = transport_for(server)
-
-    @property
-    def endpoint(self) -> str:
-        """The server's address."""
-        return self._transport.endpoint
-
-    def classify(self, picture: Picture, *, timeout: float | None = None) -> Classification:
+        timeout: float | None = None,
+    ) -> Classification:
         """Ask what a picture shows.
 
+        The model's metadata are read once for each version, and what does not fit them is
+        refused before it is sent; so are its class names, by two small calls.
+
         Args:
-            picture: A path, the bytes of a file, an open file or a Pillow image of any size, or
-                an array uint8 [height, width] or [height, width, 1] of the model's size, white
-                on black.
+            picture: A path, the bytes of a file, an open file or a Pillow image, of any mode and
+                size; or an array uint8 [height, width] or [height, width, 1] of the model's own
+                size, white on black.
+            version: The version to ask; the client's own unless given.
+            label: The label of the version to ask; the client's own unless given.
             timeout: Seconds; the client's own unless given.
 
         Raises:
             InvalidInput: It is no picture, or not one that the model takes.
             ServableError: Any other leaf of its tree; see there.
+
+        Example:
+            >>> boot = client.classify("boot.png")
+            >>> boot.label, boot.class_id, boot.version
+            ('Ankle boot', 9, 1)
         """
-        began = time.monotonic()
-        signature, inputs = as_request(picture)
-        prediction = self.predict(inputs, signature=signature, timeout=timeout)
-        try:
-            label = prediction.outputs["label"][0]
-            class_id = int(prediction.outputs["class_id"][0])
-            probabilities = prediction.outputs["probabilities"][0]
-        except (KeyError, IndexError):
-            raise ServerFailed(
-                f"{self._target.model} answers {sorted(prediction.outputs)}, and a classifier "
-                "answers label, class_id and probabilities",
-                hint="`predict` serves models of any other kind",
-                endpoint=self.endpoint,
-                model=self._target.model,
-            ) from None
-        return Classification(
-            label=label.decode(),
-            class_id=class_id,
-            probability=float(probabilities[class_id]),
-            probabilities=probabilities,
-            version=prediction.version,
-            elapsed=time.monotonic() - began,
+        target = self._core.target_of(version, label)
+        return self._driver.run(self._classifier.one(picture, target=target, timeout=timeout))
+
+    @overload
+    def classify_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = ...,
+        concurrency: int = ...,
+        on_error: Literal["raise"] = ...,
+        version: int | None = ...,
+        label: str | None = ...,
+        timeout: float | None = ...,
+    ) -> Iterator[Classification]: ...
+    @overload
+    def classify_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = ...,
+        concurrency: int = ...,
+        on_error: OnError,
+        version: int | None = ...,
+        label: str | None = ...,
+        timeout: float | None = ...,
+    ) -> Iterator[Classification | ServableError]: ...
+    def classify_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = 32,
+        concurrency: int = 4,
+        on_error: OnError = "raise",
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Classification | ServableError]:
+        """Ask what many pictures show, in chunks, several under way at once.
+
+        Where the server refuses a chunk, the picture that it is about is found by halves, and
+        the others get their answers.
+
+        Args:
+            pictures: Any iterable, endless ones too: at most `batch_size` x (`concurrency` + 1)
+                are taken ahead of the answers. An array uint8 [N, height, width] is one.
+            batch_size: Pictures in a request.
+            concurrency: Requests at once.
+            on_error: "raise" ends at the first picture that failed, once those before it are
+                answered, with its place as the error's `index`; "return" gives the error in the
+                place of the answer and goes on.
+            version: The version to ask; the client's own unless given.
+            label: The label of the version to ask; the client's own unless given.
+            timeout: Seconds for each request; the client's own unless given.
+
+        Returns:
+            The answers, in the order of the pictures.
+
+        Raises:
+            InvalidInput: An argument makes no sense, or a picture is none.
+            ServableError: Any other leaf of its tree; see there.
+
+        Example:
+            >>> [answer.label for answer in client.classify_many(["boot.png", "shirt.png"])]
+            ['Ankle boot', 'Shirt']
+            >>> answers = client.classify_many(["boot.png", "notes.txt"], on_error="return")
+            >>> [str(answer) for answer in answers]
+            ['Ankle boot (100.0%)', 'notes.txt is no picture']
+        """
+        target = self._core.target_of(version, label)
+        check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)
+        self._core.deadline(timeout)  # refuses a timeout that makes no sense, now
+        return stream(
+            lambda chunk: self._driver.run(
+                self._classifier.chunk(chunk, target=target, timeout=timeout)
+            ),
+            pictures,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            on_error=on_error,
         )
 
     def predict(
@@ -127,27 +152,82 @@ class Client:
         inputs: Mapping[str, ArrayLike],
         *,
         signature: str = "serving_default",
+        output_filter: Sequence[str] | None = None,
+        version: int | None = None,
+        label: str | None = None,
         timeout: float | None = None,
     ) -> Prediction:
         """Run a signature of any model.
 
         Args:
-            inputs: Arrays by the names that the signature gives them.
+            inputs: Arrays, or what NumPy makes arrays of, by the names that the signature gives
+                them; text and bytes are strings.
             signature: Its name.
+            output_filter: The outputs wanted, by name; all unless given. Over REST, which knows
+                no filter, the others are sent and dropped.
+            version: The version to ask; the client's own unless given.
+            label: The label of the version to ask; the client's own unless given.
             timeout: Seconds; the client's own unless given.
 
         Raises:
             ServableError: Any leaf of its tree; see there.
+
+        Example:
+            >>> answer = client.predict({"image": images}, output_filter=["class_id"])
+            >>> answer["class_id"]
+            array([9, 2, 1])
         """
-        try:
-            arrays = {name: np.asarray(value) for name, value in inputs.items()}
-        except ValueError as error:
-            raise InvalidInput(f"an input is no array: {error}") from error
-        timeout = self._timeout if timeout is None else _checked_timeout(timeout)
-        try:
-            return self._transport.predict(self._target, signature, arrays, timeout)
-        except ModelNotFound as error:
-            raise self._if_loading(error, timeout) from error
+        return self._driver.run(
+            self._core.predict(
+                inputs,
+                signature=signature,
+                outputs=output_filter,
+                target=self._core.target_of(version, label),
+                deadline=self._core.deadline(timeout),
+            )
+        )
+
+    def classify_examples(
+        self,
+        examples: Sequence[Example],
+        *,
+        context: Example | None = None,
+        signature: str = "classify",
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> ClassScores:
+        """Ask by the Classify API, which takes tf.Examples.
+
+        Args:
+            examples: Dicts of feature name to value: text, bytes, a number, or a flat list or
+                array of one of them.
+            context: The features that all examples have in common.
+            signature: A signature of the method `tensorflow/serving/classify`.
+            version: The version to ask; the client's own unless given.
+            label: The label of the version to ask; the client's own unless given.
+            timeout: Seconds; the client's own unless given.
+
+        Returns:
+            For each example its classes and scores, in the order in which the model gives them.
+
+        Raises:
+            ServableError: Any leaf of its tree; see there.
+
+        Example:
+            >>> answer = client.classify_examples([{"image/encoded": png}])
+            >>> answer[0][0].label
+            'Ankle boot'
+        """
+        return self._driver.run(
+            self._core.classify_examples(
+                examples,
+                context=context,
+                signature=signature,
+                target=self._core.target_of(version, label),
+                deadline=self._core.deadline(timeout),
+            )
+        )
 
     def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
         """The model's versions that the server knows, highest first.
@@ -155,76 +235,128 @@ class Client:
         Raises:
             ModelNotFound: It knows none.
             ServableError: Any other leaf of its tree; see there.
-        """
-        return self._transport.status(
-            self._target, self._timeout if timeout is None else _checked_timeout(timeout)
-        )
 
-    def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
+        Example:
+            >>> [(version.version, version.state) for version in client.status()]
+            [(1, 'AVAILABLE')]
+        """
+        return self._driver.run(self._core.status(self._core.target, self._core.deadline(timeout)))
+
+    def metadata(
+        self,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Signature]:
         """The model's signatures, by name.
 
         Raises:
             ServableError: Any leaf of its tree; see there.
-        """
-        signatures = self._transport.metadata(
-            self._target, self._timeout if timeout is None else _checked_timeout(timeout)
-        )
-        return {name: value for name, value in signatures.items() if name != INIT_SIGNATURE}
 
-    def wait_until_available(self, version: int | None = None, *, timeout: float = 60) -> int:
-        """Wait until the server serves a version of the model.
+        Example:
+            >>> sorted(client.metadata())
+            ['classify', 'serving_bytes', 'serving_default']
+        """
+        target = self._core.target_of(version, label)
+        found = self._driver.run(
+            self._core.describe(target, self._core.deadline(timeout), fresh=True)
+        )
+        return callable_signatures(found)
+
+    def resolve(
+        self,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """The version that would answer now.
+
+        Raises:
+            ModelNotFound: None would: there is no such model, version or label.
+            ServableError: Any other leaf of its tree; see there.
+
+        Example:
+            >>> client.resolve()
+            1
+        """
+        target = self._core.target_of(version, label)
+        return self._driver.run(resolve(self._core, target, self._core.deadline(timeout)))
+
+    def ready(
+        self,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Whether the server can be reached and would answer a question to the model now.
+
+        Raises:
+            ServableError: It can be reached, and something else is wrong: AccessDenied, say.
+
+        Example:
+            >>> client.ready(), client.ready(version=7)
+            (True, False)
+        """
+        target = self._core.target_of(version, label)
+        return self._driver.run(ready(self._core, target, self._core.deadline(timeout)))
+
+    def wait_until_available(
+        self, version: int | None = None, timeout: float = 60, *, label: str | None = None
+    ) -> int:
+        """Wait until every server that answers, and at least one, serves a version of the model.
 
         Args:
-            version: The version; the client's own unless given, any where it has none. Labels
-                are not looked at.
+            version: The version; the client's own version or label unless given, any where it
+                has none.
             timeout: Seconds to wait in all.
+            label: Wait until this label stands for a version, in place of a version.
 
         Returns:
-            The version, the highest where any will do.
+            The version; the highest, where any will do.
 
         Raises:
             ServerFailed: The version failed to load; `message` holds the server's reason.
             DeadlineExceeded: It is not available yet.
+
+        Example:
+            >>> client.wait_until_available(1, timeout=10)
+            1
         """
-        end = time.monotonic() + timeout
-        # Of all versions: the one to wait for need not be the one that this client asks.
-        target = Target(model=self._target.model)
-        wanted = self._target.version if version is None else version
-        seen = "the server did not answer"
-        while True:
-            try:
-                versions = self._transport.status(
-                    target, min(self._timeout, max(end - time.monotonic(), 1))
-                )
-            except (ConnectionFailed, DeadlineExceeded, ModelNotFound) as error:
-                seen = str(error)
-            else:
-                versions = [v for v in versions if wanted in (None, v.version)]
-                for status in versions:
-                    if status.state == "AVAILABLE":
-                        return status.version
-                failed = [v for v in versions if v.state == "END" and v.error_code != "OK"]
-                if failed and len(failed) == len(versions):
-                    raise ServerFailed(
-                        f"version {failed[0].version} failed to load: {failed[0].error_message}",
-                        endpoint=self.endpoint,
-                        model=self._target.model,
-                        code=failed[0].error_code,
-                    )
-                seen = ", ".join(f"{v.version} {v.state}" for v in versions)
-            if time.monotonic() >= end:
-                raise DeadlineExceeded(
-                    f"{self._target.model} was not available at {self.endpoint} within "
-                    f"{timeout:g} s: {seen}",
-                    endpoint=self.endpoint,
-                    model=self._target.model,
-                    code="DEADLINE_EXCEEDED",
-                )
-            time.sleep(_POLL_SECONDS)
+        target = self._core.target_of(version, label)
+        return self._driver.run(wait(self._core, target, timeout))
+
+    def reload_config(self, config: str | Path, *, timeout: float = 60) -> None:
+        """Have each server serve what a configuration says, in place of what it did.
+
+        TensorFlow Serving takes it over gRPC alone, and loads before it answers. A server that
+        polls a file goes back to that file's content within its interval: write the file too.
+
+        Args:
+            config: The text of a ModelServerConfig, or a Path to a file with it.
+            timeout: Seconds for each server.
+
+        Raises:
+            InvalidInput: It is no ModelServerConfig, or the transport is REST.
+            ServerFailed: The server refused it: a label for a version that is not available,
+                say. It goes on as before.
+
+        Example:
+            >>> client.reload_config(Path("models.config"))
+        """
+        parsed = config_of(config)
+        self._driver.run(reload(self._core, parsed, timeout))
 
     def close(self) -> None:
-        """Hang up."""
-        self._transport.close()
+        """Hang up.
+
+        Example:
+            >>> client = Client(server, model="fashion_mnist")
+            >>> client.close()
+        """
+        self._driver.close()
 
     def __enter__(self) -> Self:
         return self
@@ -236,63 +368,3 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _if_loading(self, error: ModelNotFound, timeout: float) -> ServableError:
-        """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
-        if error.code != "NOT_FOUND":
-            return error  # the model is there, and has no such signature or label
-        try:
-            states = {v.state for v in self._transport.status(self._target, timeout)}
-        except ServableError:
-            return error
-        if "AVAILABLE" in states or not states & {"START", "LOADING"}:
-            return error
-        return NotReady(
-            f"{self._target.model} is loading",
-            hint="`wait_until_available` waits for it",
-            endpoint=self.endpoint,
-            model=self._target.model,
-            code=error.code,
-        )
-
-
-def _checked_timeout(timeout: float) -> float:
-    if not 0 < timeout <= _MAX_TIMEOUT:
-        raise InvalidInput(
-            f"{timeout:g} s is no timeout", hint=f"give a number above 0 and up to {_MAX_TIMEOUT:g}"
-        )
-    return timeout
-
-
-def transport_for(server: str) -> Transport:
-    """The transport that an address asks for.
-
-    Raises:
-        InvalidInput: It is no address.
-    """
-    hint = "write it as grpc://host:8500 or http://host:8501"
-    try:
-        parts = urlsplit(server)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidInput(f"{server!r} is no server's address: {error}", hint=hint) from None
-    if (
-        parts.scheme not in _PORTS
-        or not host
-        or port == 0
-        or parts.username is not None
-        or parts.path.strip("/")
-        or parts.query
-    ):
-        raise InvalidInput(f"{server!r} is no server's address", hint=hint)
-    host = f"[{host}]" if ":" in host else host
-    address = f"{host}:{_PORTS[parts.scheme] if port is None else port}"
-    secure = parts.scheme in ("grpcs", "https")
-    # Either transport alone is enough for a program: the other's library is not imported.
-    if parts.scheme.startswith("grpc"):
-        from servable_client._grpc import GrpcTransport
-
-        return GrpcTransport(address, secure=secure)
-    from servable_client._rest import RestTransport
-
-    return RestTransport(address, secure=secure)

@@ -27,6 +27,14 @@ class ServableError(Exception):
         model: The model's name, or None.
         code: The canonical status code by name, `NOT_FOUND` for example, or None where
             the server gave none.
+        retry_after: Seconds after which the server wants to be asked again, or None where it
+            did not say.
+        index: Which picture of `classify_many` it was, counted from 0, or None.
+
+    Example:
+        >>> error = ModelNotFound("no model shoes", code="NOT_FOUND", hint="`servable status`")
+        >>> isinstance(error, LookupError), error.code, error.hint
+        (True, 'NOT_FOUND', '`servable status`')
     """
 
     def __init__(
@@ -37,6 +45,7 @@ class ServableError(Exception):
         endpoint: str | None = None,
         model: str | None = None,
         code: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         # The message alone: OSError, an ancestor of some leaves, would read a second argument
         # as a file's name.
@@ -46,6 +55,8 @@ class ServableError(Exception):
         self.endpoint = endpoint
         self.model = model
         self.code = code
+        self.retry_after = retry_after
+        self.index: int | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -122,7 +133,13 @@ def code_of_http_status(status: int) -> str:
 
 
 def error_for(
-    code: str, message: str, *, endpoint: str, model: str, signature: str = ""
+    code: str,
+    message: str,
+    *,
+    endpoint: str,
+    model: str | None,
+    signature: str = "",
+    retry_after: float | None = None,
 ) -> ServableError:
     """The leaf of the tree for a server's status `code` and `message`."""
     kind, hint = _BY_CODE.get(code, ServerFailed), None
@@ -143,4 +160,10 @@ def error_for(
         hint = f"is {endpoint} TensorFlow Serving's gRPC port, 8500 mostly?"
     elif kind is DeadlineExceeded:
         hint = "give a longer timeout, or ask for less at once"
-    return kind(message, hint=hint, endpoint=endpoint, model=model, code=code)
+    elif kind is AccessDenied:
+        hint = "give the key or token that this server wants: `api_key=` or `token=`"
+    elif kind is ServerBusy:
+        hint = "ask again later, or for less at once"
+    return kind(
+        message, hint=hint, endpoint=endpoint, model=model, code=code, retry_after=retry_after
+    )

@@ -7,6 +7,7 @@ row-major order and the machine's (little-endian) byte order; otherwise a typed 
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,13 @@ _FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
     wire.DT_COMPLEX64: (np.complex64, "scomplex_val"),
     wire.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
 }
+# On the wire a tensor's bytes are little-endian.
+_WIRE_DTYPES = {
+    int(data_type): np.dtype(kind).newbyteorder("<") for data_type, (kind, _) in _FIELDS.items()
+}
 _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.items()}
+
+_LITTLE = sys.byteorder == "little"
 
 # A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
 MAX_BYTES = 1 << 31
@@ -77,17 +84,31 @@ def to_proto(value: ArrayLike) -> wire.TensorProto:
     Raises:
         InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
     """
+    proto = wire.TensorProto()
+    fill_proto(proto, value)
+    return proto
+
+
+def fill_proto(proto: Any, value: ArrayLike) -> None:
+    """Write `value` into an empty TensorProto, of this package's class or of upstream's.
+
+    Where the tensor is a field of a larger message this saves the copy that `CopyFrom` makes.
+
+    Raises:
+        InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
+    """
     array = np.asarray(value)
-    proto = wire.TensorProto(dtype=data_type_of(array))
+    data_type = data_type_of(array)
+    proto.dtype = data_type
     proto.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    if proto.dtype == wire.DT_STRING:
-        proto.string_val.extend(_as_bytes(item) for item in array.ravel())
+    if data_type == wire.DT_STRING:
+        proto.string_val.extend(map(_as_bytes, array.ravel().tolist()))
     else:
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        proto.tensor_content = little.tobytes()
-    return proto
+        if array.dtype.byteorder == ">" or not _LITTLE:
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        proto.tensor_content = array.tobytes()
 
 
 def _as_bytes(item: object) -> bytes:
@@ -108,24 +129,33 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
         InvalidInput: The dtype is not supported, the shape is not known or too large, or
             `tensor_content` has another size than shape and dtype ask for.
     """
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    content = proto.tensor_content
+    if content:
+        # The short way, since an answer holds several and each call waits for it.
+        wire_dtype = _WIRE_DTYPES.get(proto.dtype)
+        if (
+            wire_dtype is not None
+            and (not shape or min(shape) >= 0)
+            and not proto.tensor_shape.unknown_rank
+            and len(content) == math.prod(shape) * wire_dtype.itemsize
+        ):
+            return np.frombuffer(content, wire_dtype).reshape(shape)
     dtype = numpy_dtype(proto.dtype)
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
-        raise InvalidInput(f"a tensor's shape must be known, and is {list(shape)}")
+        raise InvalidInput(f"a tensor's shape must be known, and is {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
-        raise InvalidInput(f"a tensor of shape {list(shape)} is too large")
+        raise InvalidInput(f"a tensor of shape {shape} is too large")
     if dtype.kind == "O":
         strings = np.empty(count, object)
         strings[:] = _filled(list(proto.string_val), count, b"")
         return strings.reshape(shape)
-    if proto.tensor_content:
-        if len(proto.tensor_content) != count * dtype.itemsize:
-            raise InvalidInput(
-                f"a tensor of shape {list(shape)} and dtype {dtype} takes "
-                f"{count * dtype.itemsize} bytes, and has {len(proto.tensor_content)}"
-            )
-        return np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")).reshape(shape)
+    if content:
+        raise InvalidInput(
+            f"a tensor of shape {shape} and dtype {dtype} takes "
+            f"{count * dtype.itemsize} bytes, and has {len(content)}"
+        )
     field = getattr(proto, _FIELDS[proto.dtype][1])
     if proto.dtype == wire.DT_HALF:
         values = np.asarray(field, np.uint16).view(np.float16)

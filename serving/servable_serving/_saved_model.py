@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
@@ -176,13 +177,14 @@ class SavedModel:
         began = time.monotonic()
         try:
             run = self._callable(what, list(feeds), fetches, inline, milliseconds)
-            values: list[NDArray[Any]] = run(*feeds.values())
+            values = run(*feeds.values())
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
             if inline and time.monotonic() - began > _SLOW_SECONDS:
                 self._slow.add(what)
-        return values
+        # A string that stands alone comes as bytes.
+        return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
 
     def close(self) -> None:
         """Give the memory back; the model cannot be run any more."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+from tests.client.gateways import Refusal
 from tests.conftest import free_port, only_sentence, servable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import RunningServer
@@ -31,6 +36,40 @@ def test_classify_prints_a_table_or_json(
     answers = json.loads(done.stdout)
     assert [a["label"] for a in answers] == ["Ankle boot", "Pullover"]
     assert answers[0]["picture"] == str(pictures[0])
+    assert answers[0]["labels"] == list(dataset.labels)
+    done = servable("classify", *pictures, "--server", server.grpc, "--csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["label"] for row in rows] == ["Ankle boot", "Pullover"]
+    assert rows[0]["version"] == "1"
+
+
+def test_one_bad_picture_among_good_ones(
+    server: RunningServer, dataset: Dataset, tmp_path: Path
+) -> None:
+    Image.fromarray(dataset.test.images[0]).save(tmp_path / "boot.png")
+    (tmp_path / "notes.png").write_text("milk, eggs")
+    done = servable(
+        "classify", tmp_path / "notes.png", tmp_path / "boot.png", "--server", server.grpc, "--csv"
+    )
+    assert "notes.png is no picture" in only_sentence(done)
+    assert "Ankle boot" in done.stdout
+
+
+def test_settings_from_the_environment(
+    gateway: Callable[..., Any], dataset: Dataset, tmp_path: Path
+) -> None:
+    def decide(_: str, headers: dict[str, str]) -> Refusal | None:
+        good = headers.get("x-api-key") == "open-sesame"
+        return None if good else Refusal("UNAUTHENTICATED", "no key, no answer")
+
+    Image.fromarray(dataset.test.images[0]).save(tmp_path / "boot.png")
+    environ = {**os.environ, "SERVABLE_SERVER": gateway("http", decide).address}
+    done = servable("classify", tmp_path / "boot.png", env=environ)
+    assert "no key, no answer" in only_sentence(done)
+    environ["SERVABLE_API_KEY"] = "open-sesame"
+    assert "Ankle boot" in servable("classify", tmp_path / "boot.png", env=environ).stdout
+    assert servable("wait", env=environ).returncode == 0
+    assert "open-sesame" not in servable("wait", "--help", env=environ).stdout
 
 
 def test_status_and_wait(server: RunningServer) -> None:
@@ -39,6 +78,7 @@ def test_status_and_wait(server: RunningServer) -> None:
     assert answer["versions"] == [
         {"version": 1, "state": "AVAILABLE", "error_code": "OK", "error_message": ""}
     ]
+    assert answer["labels"] == {}
     assert set(answer["signatures"]) == {"serving_default", "serving_bytes", "classify"}
     assert "AVAILABLE" in servable("status", "--server", server.grpc).stdout
     assert servable("wait", "--server", server.grpc, "--version", "1").returncode == 0
@@ -66,4 +106,9 @@ def test_asked_wrongly() -> None:
     assert servable("serve").returncode == 2
     assert servable("status", "--server", "ftp://localhost").returncode == 2
     assert servable("classify", "x.png", "--version", "1", "--label", "stable").returncode == 2
+    assert servable("classify", "x.png", "--json", "--csv").returncode == 2
+    assert (
+        servable("classify", "x.png", "--ca", "/nowhere", "--server", "grpcs://h").returncode == 2
+    )
+    assert servable("status", "--server", "http://h", "--api-key", "k").returncode == 2
     assert servable("train", "--seed", "-1").returncode == 2

@@ -22,16 +22,36 @@ def modules_after(code: str) -> set[str]:
 def test_the_sdk_brings_no_tensorflow() -> None:
     modules = modules_after(
         "from servable_client import *\n"
-        "Client('grpc://localhost:1', model='m'); Client('http://localhost:1', model='m')"
+        "for server in ('grpc://localhost:1', 'http://localhost:1'):\n"
+        "    try: Client(server, model='m', retry=Retry(attempts=1)).status()\n"
+        "    except ConnectionFailed: pass\n"
     )
-    assert {"grpc", "requests", "numpy"} <= modules
+    assert {"grpc", "httpcore", "numpy"} <= modules
     assert not modules & {"tensorflow", "keras", "servable_serving", "servable_trainer"}
+
+
+def test_importing_it_is_light() -> None:
+    code = "import servable_client, time; print(time.process_time()); "
+    code += "print(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *status = done.stdout.splitlines()
+    # Not ru_maxrss, which a child has from the process that it was forked from.
+    (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+    assert float(seconds) <= 0.2
+    assert int(peak) / 1024 <= 60
+
+
+def test_a_protocol_that_is_not_asked_for_is_not_imported() -> None:
+    ask = "from servable_client import *\ntry: Client('{}://localhost:1', model='m').status()\n"
+    ask += "except ConnectionFailed: pass"
+    assert "httpcore" not in modules_after(ask.format("grpc"))
+    assert "grpc" not in modules_after(ask.format("http"))
 
 
 def test_help_imports_nothing_heavy() -> None:
     modules = modules_after("from servable_client._command import build; build()")
     assert "servable_trainer" in modules  # its commands are there
-    assert not modules & {"tensorflow", "keras", "numpy", "PIL", "grpc", "requests", "sklearn"}
+    assert not modules & {"tensorflow", "keras", "numpy", "PIL", "grpc", "httpcore", "sklearn"}
 
 
 def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
@@ -44,8 +64,9 @@ def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
 
 PUBLIC = {
     "servable_client": """
-        AccessDenied Classification Client ConnectionFailed DeadlineExceeded InvalidInput
-        ModelNotFound NotReady Picture Prediction ServableError ServerBusy ServerFailed Signature
+        TLS AccessDenied AsyncClient ClassScores Classification Client ConnectionFailed
+        DeadlineExceeded Example InvalidInput ModelNotFound NotReady Picture Prediction
+        RequestEvent ResponseEvent Retry Score ServableError ServerBusy ServerFailed Signature
         TensorSpec VersionStatus
     """,
     "servable_serving": """
@@ -62,8 +83,8 @@ PUBLIC = {
 @pytest.mark.parametrize("package", PUBLIC)
 def test_the_public_names(package: str) -> None:
     module = import_module(package)
-    assert module.__all__ == PUBLIC[package].split()
-    assert dir(module) == module.__all__
+    assert sorted(module.__all__) == sorted(PUBLIC[package].split())
+    assert dir(module) == sorted(module.__all__)
     for name in module.__all__:
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="nosuch"):

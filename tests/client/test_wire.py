@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import servable_client
+from servable_client._grpc_codec import delay_of
 from servable_client._tensors import from_proto, to_proto
 from servable_client._wire import wire_pb2 as wire
 
@@ -25,6 +26,7 @@ def upstream_messages() -> dict[str, Descriptor]:
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
         get_model_status_pb2,
+        model_management_pb2,
         predict_pb2,
         prediction_log_pb2,
     )
@@ -37,21 +39,31 @@ def upstream_messages() -> dict[str, Descriptor]:
             for field in message.fields:
                 if field.message_type:
                     collect(field.message_type)
+                    if field.message_type.containing_type:
+                        collect(field.message_type.containing_type)
 
     for module in (
-        get_model_metadata_pb2, get_model_status_pb2, predict_pb2, prediction_log_pb2,
+        get_model_metadata_pb2, get_model_status_pb2, model_management_pb2, predict_pb2,
+        prediction_log_pb2,
     ):  # fmt: skip
         for message in module.DESCRIPTOR.message_types_by_name.values():
             collect(message)
     return found
 
 
-OURS = list(wire.DESCRIPTOR.message_types_by_name)
+# google.rpc's, which no service of TensorFlow Serving's names.
+RPC = {"RpcStatus", "RetryInfo"}
+OURS = [name for name in wire.DESCRIPTOR.message_types_by_name if name not in RPC]
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_field_is_upstreams(name: str) -> None:
-    ours, theirs = wire.DESCRIPTOR.message_types_by_name[name], upstream_messages()[name]
+    compare(wire.DESCRIPTOR.message_types_by_name[name], upstream_messages()[name])
+
+
+def compare(ours: Descriptor, theirs: Descriptor) -> None:
+    for nested in ours.nested_types:
+        compare(nested, theirs.nested_types_by_name[nested.name])
     for field in ours.fields:
         other = theirs.fields_by_name[field.name]
         assert field.number == other.number
@@ -60,6 +72,20 @@ def test_every_field_is_upstreams(name: str) -> None:
         # An enum is an integer on the wire, and error codes are one here.
         assert len(kinds) == 1 or kinds == {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM}
         assert field.json_name == other.json_name
+        assert (field.message_type and field.message_type.name) == (
+            other.message_type and other.message_type.name
+        )
+        for value in field.enum_type.values if field.enum_type else ():
+            assert other.enum_type.values_by_name[value.name].number == value.number
+
+
+def test_the_delay_of_a_busy_server_is_read_as_google_rpc_writes_it() -> None:
+    # google.rpc.Status{code: 8, details: [Any(google.rpc.RetryInfo{retry_delay: 1.5 s})]}
+    info = b"\n\x08\x08\x01\x10\x80\xca\xb5\xee\x01"
+    url = b"type.googleapis.com/google.rpc.RetryInfo"
+    packed = b"\n" + bytes([len(url)]) + url + b"\x12" + bytes([len(info)]) + info
+    status = b"\x08\x08\x12\x04busy\x1a" + bytes([len(packed)]) + packed
+    assert delay_of([("grpc-status-details-bin", status)]) == 1.5
 
 
 def test_data_types_are_upstreams() -> None:

@@ -10,6 +10,15 @@ from importlib.resources import files
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
+
+class _Enum(EnumTypeWrapper):
+    """An enum that can be called, as wire_pb2.pyi says: a number is checked, and given back."""
+
+    def __call__(self, number: int) -> int:
+        self.Name(number)
+        return number
+
+
 _pool = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString(
     files(__package__).joinpath("wire.binpb").read_bytes()
@@ -22,5 +31,5 @@ for _name, _message in DESCRIPTOR.message_types_by_name.items():
     globals()[_name] = message_factory.GetMessageClass(_message)
 
 for _name, _enum in DESCRIPTOR.enum_types_by_name.items():
-    globals()[_name] = EnumTypeWrapper(_enum)
+    globals()[_name] = _Enum(_enum)
     globals().update({value.name: value.number for value in _enum.values})

@@ -1,0 +1,99 @@
+"""tf.Example, from plain Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from servable_client._errors import InvalidInput
+from servable_client._wire import wire_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike
+
+# A feature's name with its value: text, bytes, a number, or a flat list or array of one kind.
+Example: TypeAlias = "Mapping[str, ArrayLike]"
+
+# A feature's kind with its values: list[bytes], list[int] or list[float].
+_Feature: TypeAlias = "tuple[str, list[Any]]"
+
+
+def features(example: Example) -> dict[str, _Feature]:
+    """Each feature of an example as the kind of list that holds it, and the list.
+
+    Raises:
+        InvalidInput: It is no mapping of names to text, bytes, numbers or flat lists of them.
+    """
+    if not isinstance(example, Mapping):
+        raise InvalidInput(
+            f"a {type(example).__name__} is no example", hint="give a dict: feature name to value"
+        )
+    return {str(name): _feature(str(name), value) for name, value in example.items()}
+
+
+def _feature(name: str, value: Any) -> _Feature:
+    # NumPy drops the zero bytes at the end of bytes, so those do not pass through it.
+    if isinstance(value, bytes | str):
+        return "bytes_list", [_as_bytes(value)]
+    if isinstance(value, list | tuple) and value and isinstance(value[0], bytes | str):
+        if not all(isinstance(item, bytes | str) for item in value):
+            raise InvalidInput(f"the feature {name} mixes text with something else")
+        return "bytes_list", [_as_bytes(item) for item in value]
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InvalidInput(f"the feature {name} is no flat list") from None
+    if array.ndim > 1:
+        raise InvalidInput(
+            f"the feature {name} has shape {list(array.shape)}",
+            hint="a feature is a number, text, bytes, or a flat list of one of them",
+        )
+    flat = array.ravel().tolist()
+    if array.dtype.kind in "biu":
+        return "int64_list", [int(item) for item in flat]
+    if array.dtype.kind == "f":
+        return "float_list", flat
+    if array.dtype.kind in "OSU" and all(isinstance(item, bytes | str) for item in flat):
+        return "bytes_list", [_as_bytes(item) for item in flat]
+    raise InvalidInput(f"the feature {name} is of a kind that no example holds: {array.dtype}")
+
+
+def _as_bytes(item: bytes | str) -> bytes:
+    return item.encode() if isinstance(item, str) else item
+
+
+def fill_example(proto: wire.Example, example: Example) -> None:
+    """Write an example into an empty message."""
+    proto.features.SetInParent()
+    for name, (kind, values) in features(example).items():
+        feature = proto.features.feature[name]
+        try:
+            getattr(feature, kind).value.extend(values)
+        except ValueError as error:
+            raise InvalidInput(f"the feature {name} does not fit: {error}") from None
+        getattr(feature, kind).SetInParent()
+
+
+def serialized(example: Example) -> bytes:
+    """An example as the bytes that a graph's `parse_example` reads."""
+    proto = wire.Example()
+    fill_example(proto, example)
+    return proto.SerializeToString()
+
+
+def fill_input(
+    proto: wire.Input, examples: Iterable[Example], context: Example | None = None
+) -> None:
+    """Write examples, and the one with what they have in common, into an empty message."""
+    if context is None:
+        proto.example_list.SetInParent()
+        target: Any = proto.example_list.examples
+    else:
+        fill_example(proto.example_list_with_context.context, context)
+        target = proto.example_list_with_context.examples
+    for example in examples:
+        fill_example(target.add(), example)

@@ -1,0 +1,204 @@
+"""Questions and answers as TensorFlow Serving's gRPC messages; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+
+from servable_client._answers import (
+    STATUS_CODES,
+    ClassScores,
+    Prediction,
+    Score,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from servable_client._examples import fill_input
+from servable_client._questions import (
+    ClassifyQuestion,
+    Description,
+    Failure,
+    MetadataQuestion,
+    NoTensorFlowServing,
+    PredictQuestion,
+    Question,
+    ReloadQuestion,
+    StatusQuestion,
+    Target,
+)
+from servable_client._tensors import fill_proto, from_proto
+from servable_client._wire import wire_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from servable_client._endpoints import Endpoint
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class GrpcRequest:
+    """A unary call."""
+
+    endpoint: Endpoint
+    path: str
+    body: bytes
+    metadata: Headers
+
+
+def encode(endpoint: Endpoint, question: Question, metadata: Headers) -> GrpcRequest:
+    """A question as a call.
+
+    Raises:
+        InvalidInput: An array or example has no counterpart on the wire.
+    """
+    request: Any
+    if isinstance(question, PredictQuestion):
+        request = wire.PredictRequest(output_filter=question.outputs)
+        _fill_spec(request.model_spec, question.target, question.signature)
+        for name, array in question.inputs.items():
+            fill_proto(request.inputs[name], array)
+    elif isinstance(question, ClassifyQuestion):
+        request = wire.ClassificationRequest()
+        _fill_spec(request.model_spec, question.target, question.signature)
+        fill_input(request.input, question.examples, question.context)
+    elif isinstance(question, MetadataQuestion):
+        request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
+        _fill_spec(request.model_spec, question.target)
+    elif isinstance(question, StatusQuestion):
+        request = wire.GetModelStatusRequest()
+        _fill_spec(request.model_spec, question.target)
+    else:
+        request = wire.ReloadConfigRequest(config=question.config)
+    return GrpcRequest(
+        endpoint,
+        f"/{question.service}/{question.method}",
+        request.SerializeToString(),
+        metadata,
+    )
+
+
+def decode(question: Question, body: bytes) -> Any:
+    """The answer to a question.
+
+    Raises:
+        Failure: It says that the server failed after all.
+        NoTensorFlowServing: It has another form.
+        InvalidInput: It holds tensors that NumPy has no dtype for.
+    """
+    try:
+        if isinstance(question, PredictQuestion):
+            predicted = wire.PredictResponse.FromString(body)
+            return Prediction(
+                outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
+                version=_version(predicted),
+            )
+        if isinstance(question, ClassifyQuestion):
+            classified = wire.ClassificationResponse.FromString(body)
+            return ClassScores(
+                results=[
+                    [Score(item.label, item.score) for item in row.classes]
+                    for row in classified.result.classifications
+                ],
+                version=_version(classified),
+            )
+        if isinstance(question, MetadataQuestion):
+            described = wire.GetModelMetadataResponse.FromString(body)
+            # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
+            found = wire.SignatureDefMap.FromString(described.metadata["signature_def"].value)
+            return Description(
+                version=_version(described),
+                signatures={name: _signature(value) for name, value in found.signature_def.items()},
+            )
+        if isinstance(question, StatusQuestion):
+            return _statuses(wire.GetModelStatusResponse.FromString(body).model_version_status)
+        status = wire.ReloadConfigResponse.FromString(body).status
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise NoTensorFlowServing from error
+    assert isinstance(question, ReloadQuestion)
+    if status.error_code:
+        raise Failure(code_by_number(status.error_code), status.error_message)
+    return None
+
+
+def code_by_number(number: int) -> str:
+    """A status code's name."""
+    return STATUS_CODES[number] if 0 <= number < len(STATUS_CODES) else "UNKNOWN"
+
+
+def _version(response: Any) -> int | None:
+    return response.model_spec.version.value or None
+
+
+def _fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None:
+    spec.name = target.model
+    if signature:
+        spec.signature_name = signature
+    if target.version is not None:
+        spec.version.value = target.version
+    elif target.label is not None:
+        spec.version_label = target.label
+
+
+def _statuses(found: Iterable[wire.ModelVersionStatus]) -> list[VersionStatus]:
+    versions = [
+        VersionStatus(
+            version=status.version,
+            state=wire.ModelVersionStatus.State.Name(status.state),
+            error_code=code_by_number(status.status.error_code),
+            error_message=status.status.error_message,
+        )
+        for status in found
+    ]
+    return sorted(versions, key=lambda status: -status.version)
+
+
+def _signature(proto: wire.SignatureDef) -> Signature:
+    def specs(tensors: Mapping[str, wire.TensorInfo]) -> dict[str, TensorSpec]:
+        return {
+            name: TensorSpec(
+                dtype=_dtype_name(info.dtype),
+                shape=None
+                if info.tensor_shape.unknown_rank
+                else tuple(dim.size for dim in info.tensor_shape.dim),
+            )
+            for name, info in tensors.items()
+        }
+
+    return Signature(
+        inputs=specs(proto.inputs), outputs=specs(proto.outputs), method=proto.method_name
+    )
+
+
+def _dtype_name(number: wire.DataType) -> str:
+    try:
+        return str(wire.DataType.Name(number))
+    except ValueError:
+        return f"DT_{number}"  # one of the newer, of which we know the number alone
+
+
+def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
+    """The seconds after which a server wants to be asked again, where its trailers say so.
+
+    Either google.rpc.RetryInfo among the status' details, or `grpc-retry-pushback-ms` (gRFC
+    A6), or `retry-after` in seconds, which gateways that also speak HTTP send.
+    """
+    for key, value in metadata:
+        try:
+            if key == "grpc-status-details-bin" and isinstance(value, bytes):
+                for detail in wire.RpcStatus.FromString(value).details:
+                    if detail.type_url.endswith("/google.rpc.RetryInfo"):
+                        delay = wire.RetryInfo.FromString(detail.value).retry_delay
+                        return max(delay.seconds + delay.nanos / 1e9, 0.0)
+            elif key == "grpc-retry-pushback-ms":
+                # Anything negative means: do not.
+                return float(value) / 1000 if float(value) >= 0 else None
+            elif key == "retry-after":
+                return max(float(value), 0.0)
+        except (ValueError, DecodeError):
+            continue
+    return None

@@ -1,0 +1,223 @@
+"""Models of any kind: every dtype, other sizes, several versions and labels."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.client.conftest import KINDS
+from tests.conftest import NAME, SHIPPED, RunningServer, serving
+
+import servable_client as sdk
+from servable_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+DTYPES = [
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+    "uint32", "uint64", "bool", "string",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A model that gives back what it gets: one signature for each dtype, and two more."""
+    import tensorflow as tf
+
+    class Echo(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.echoes = {
+                dtype: tf.function(
+                    lambda x: {"x": tf.identity(x)},
+                    input_signature=[tf.TensorSpec(None, dtype, name="x")],
+                )
+                for dtype in DTYPES
+            }
+            self.sizes = tf.function(
+                lambda image: {
+                    "probabilities": tf.one_hot(tf.shape(image)[1] % 3 + 0 * tf.cast(
+                        image[:, 0, 0], tf.int32), 3),
+                    "class_id": tf.cast(0 * tf.cast(image[:, 0, 0], tf.int32)
+                                        + tf.shape(image)[1] % 3, tf.int64),
+                    "label": tf.strings.as_string(0 * tf.cast(image[:, 0, 0], tf.int32)
+                                                  + tf.shape(image)[1] % 3),
+                },
+                input_signature=[tf.TensorSpec([None, 10, 12], tf.uint8, name="pixels")],
+            )  # fmt: skip
+
+    folder = tmp_path_factory.mktemp("echo")
+    module = Echo()
+    tf.saved_model.save(
+        module,
+        str(folder / NAME / "1"),
+        {**module.echoes, "serving_default": module.sizes},
+    )
+    with serving(folder / NAME, folder / "log") as running:
+        yield running
+
+
+def values(dtype: str) -> Iterator[np.ndarray]:
+    if dtype == "string":
+        raw = b"\xff\x00 no text"
+        yield np.array([b"a", raw, "ü".encode(), b""], object)
+        yield np.array([[b"a"], [b"b"]], object)
+    elif dtype == "bool":
+        yield np.array([[True, False]])
+    elif dtype.startswith("float"):
+        yield np.array([[0.1, -1e-3, 3, np.inf, -np.inf, np.nan]], dtype)
+        yield np.array(2.5, dtype)
+    else:
+        info = np.iinfo(dtype)
+        yield np.array([[info.min, 0, info.max]], dtype)
+        yield np.array(7, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_goes_there_and_back(
+    make: Callable[..., Any], echo: RunningServer, scheme: str, dtype: str
+) -> None:
+    with make(echo.address(scheme), model=NAME) as client:
+        if scheme == "http" and dtype in ("float16", "uint16"):
+            # TensorFlow Serving's REST reads no JSON for these.
+            with pytest.raises(sdk.ServerFailed, match="Conversion") as caught:
+                client.predict({"x": np.ones(1, dtype)}, signature=dtype)
+            assert caught.value.code == "UNIMPLEMENTED"
+            return
+        for value in values(dtype):
+            answer = client.predict({"x": value}, signature=dtype)
+            assert answer["x"].shape == value.shape
+            assert answer["x"].dtype == value.dtype
+            np.testing.assert_array_equal(answer["x"], value)
+            assert answer.version == 1
+            assert list(answer) == ["x"]
+
+
+def test_python_values_are_arrays(
+    make: Callable[..., Any], echo: RunningServer, scheme: str
+) -> None:
+    with make(echo.address(scheme), model=NAME) as other:
+        assert other.predict({"x": ["text"]}, signature="string")["x"].tolist() == [b"text"]
+        assert other.predict({"x": [[1.5]]}, signature="float64")["x"].tolist() == [[1.5]]
+
+
+def test_an_output_filter(client: Any, boot: np.ndarray) -> None:
+    answer = client.predict({"image": boot[np.newaxis]}, output_filter=["class_id"])
+    assert set(answer) == {"class_id"}
+    with pytest.raises(sdk.InvalidInput):
+        client.predict({"image": boot[np.newaxis]}, output_filter="class_id")
+
+
+def test_complex_numbers_have_no_form_in_json(
+    make: Callable[..., Any], echo: RunningServer
+) -> None:
+    with make(echo.http, model=NAME) as client, pytest.raises(sdk.InvalidInput, match="complex"):
+        client.predict({"x": np.zeros(1, np.complex64)}, signature="nosuch")
+
+
+def test_a_model_of_another_size_and_of_no_names(
+    make: Callable[..., Any], echo: RunningServer, scheme: str
+) -> None:
+    with make(echo.address(scheme), model=NAME) as client:
+        for form in ([10, 12], [10, 12, 1], [1, 10, 12]):
+            answer = client.classify(np.zeros(form, np.uint8))
+            assert (answer.label, answer.class_id) == ("1", 1)
+        assert [score.label for score in answer.top(3)] == ["1", "0", "2"]
+        with pytest.raises(sdk.InvalidInput, match=r"\[10, 12\].*\[28, 28\]"):
+            client.classify(np.zeros([28, 28], np.uint8))
+        with pytest.raises(sdk.InvalidInput, match="serving_bytes"):
+            client.classify(png())
+
+
+def png() -> bytes:
+    from tests.client.conftest import as_file
+
+    return as_file(np.zeros([10, 12], np.uint8))
+
+
+def test_examples(client: Any, boot: np.ndarray) -> None:
+    from tests.client.conftest import as_file
+
+    answer = client.classify_examples([{"image/encoded": as_file(boot)}] * 2)
+    assert len(answer) == 2
+    assert answer[0][0].label == "Ankle boot"
+    assert answer[0][0].score == client.classify(as_file(boot)).probability
+    assert len(answer[1]) == 10
+    assert answer.version == 1
+    for examples in ([{"image/encoded": {}}], [3], {"image/encoded": b""}):
+        with pytest.raises(sdk.InvalidInput):
+            client.classify_examples(examples)
+
+
+def test_examples_with_a_context(client: Any, boot: np.ndarray) -> None:
+    from tests.client.conftest import as_file
+
+    answer = client.classify_examples([{}, {}], context={"image/encoded": as_file(boot)})
+    assert [row[0].label for row in answer] == ["Ankle boot"] * 2
+
+
+@contextmanager
+def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
+    """A server of two versions with labels, and what writes its configuration."""
+    for version in ("1", "2"):
+        shutil.copytree(SHIPPED, folder / NAME / version)
+
+    def config(**labels: int) -> str:
+        listed = "".join(
+            f'version_labels {{ key: "{key}" value: {value} }} ' for key, value in labels.items()
+        )
+        return (
+            f'model_config_list {{ config {{ name: "{NAME}" base_path: "{folder / NAME}" '
+            f'model_platform: "tensorflow" model_version_policy {{ specific {{ versions: 1 '
+            f"versions: 2 }} }} {listed} }} }}"
+        )
+
+    with serving(folder / NAME, folder / "log") as server:
+        with Client(server.grpc, model=NAME) as client:
+            client.reload_config(config())
+            client.wait_until_available(1)
+            client.wait_until_available(2)
+        yield server, config
+
+
+def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:
+    with labelled(tmp_path) as (server, config), Client(server.grpc, model=NAME) as admin:
+        path = tmp_path / "models.config"
+        path.write_text(config(stable=1, canary=2))
+        admin.reload_config(path)
+        assert admin.resolve(label="stable") == 1
+        for kind in KINDS.values():
+            for scheme in ("grpc", "http"):
+                with kind(server.address(scheme), model=NAME, label="stable") as client:
+                    assert client.classify(boot).version == 1
+                    assert client.classify(boot, label="canary").version == 2
+                    assert client.classify(boot, version=2).version == 2
+                    assert client.predict({"image": boot[None]}).version == 1
+                    assert client.wait_until_available() == 1
+                    assert client.wait_until_available(label="canary") == 2
+                    assert client.ready()
+                    assert not client.ready(label="nosuch")
+                    # A label that moves is followed, within a second over REST.
+                    admin.reload_config(config(stable=2, canary=2))
+                    end = time.monotonic() + (0.05 if scheme == "grpc" else 1.5)
+                    while client.classify(boot).version != 2:
+                        assert time.monotonic() < end
+                        time.sleep(0.05)
+                    admin.reload_config(config(stable=1, canary=2))
+        with pytest.raises(sdk.ServableError) as caught:
+            admin.reload_config(config(stable=7))
+        assert type(caught.value) in (sdk.ServerFailed, sdk.InvalidInput)
+        for text in ("model_config_list { nonsense: 3 }", "{"):
+            with pytest.raises(sdk.InvalidInput, match="no ModelServerConfig"):
+                admin.reload_config(text)
+        with (
+            Client(server.http, model=NAME) as rest,
+            pytest.raises(sdk.InvalidInput, match="gRPC alone"),
+        ):
+            rest.reload_config(config())
