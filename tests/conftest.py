@@ -79,23 +79,35 @@ class RunningServer:
 
 
 @contextmanager
-def serving(base_path: Path, log: Path, *, wait: bool = True) -> Iterator[RunningServer]:
+def serving(
+    base_path: Path | None, log: Path, *flags: str, model: str = NAME, wait: bool = True
+) -> Iterator[RunningServer]:
+    """A server in a process of its own, ended with the block.
+
+    Args:
+        base_path: The folder with the version folders; None where a flag names a config file.
+        log: Where its output goes.
+        flags: More flags; they win over those given here.
+        model: The model's name.
+        wait: Whether to wait until that is available.
+    """
     port, rest_port = free_port(), free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "servable_client", "serve", f"--model_name={NAME}",
-                f"--model_base_path={base_path}", f"--port={port}", f"--rest_api_port={rest_port}",
-                "--file_system_poll_wait_seconds=1",
+                sys.executable, "-m", "servable_client", "serve", f"--model_name={model}",
+                *([f"--model_base_path={base_path}"] if base_path else []),
+                f"--port={port}", f"--rest_api_port={rest_port}",
+                "--file_system_poll_wait_seconds=1", *flags,
             ],
             stdout=output,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
         if wait:
-            with Client(f"http://127.0.0.1:{rest_port}", model=NAME) as client:
+            with Client(f"http://127.0.0.1:{rest_port}", model=model) as client:
                 client.wait_until_available(timeout=120)
-        yield RunningServer(process, port, rest_port, base_path, log)
+        yield RunningServer(process, port, rest_port, base_path or Path(), log)
     finally:
         process.terminate()
         process.wait(30)
