@@ -71,7 +71,7 @@ PUBLIC = {
     """,
     "servable_serving": """
         CandidateError ExportError FolderError ModelError Repository SavedModel Server ServerError
-        check_candidate export
+        ServerOptions check_candidate export
     """,
     "servable_trainer": """
         ClassScore Dataset DatasetError Evaluation ImageClassifier Pictures Run RunError Trial
