@@ -44,7 +44,7 @@ def results(
     try:
         yield {
             path: executor.submit(replay, path, fixtures, logs / path.stem)
-            for path in sorted(wanted, key=_pause, reverse=True)
+            for path in sorted(wanted, key=lambda path: (-_pause(path), path))
         }
     finally:
         executor.shutdown(cancel_futures=True)
