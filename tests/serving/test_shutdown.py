@@ -46,10 +46,10 @@ def test_requests_in_flight_are_finished(slow_model: Path, tmp_path: Path) -> No
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING
         watch.cancel()
-        # Nothing new is taken.
+        # Nothing new is taken; gRPC cancels what comes in just while it closes.
         with pytest.raises(grpc.RpcError) as caught:
             call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         assert tf.make_ndarray(by_grpc.result(60).outputs["steps"]).tolist() == steps
         assert by_rest.result(60).json()["outputs"]["steps"] == steps
         assert server.process.wait(60) == 0
