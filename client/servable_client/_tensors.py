@@ -45,6 +45,8 @@ _LITTLE = sys.byteorder == "little"
 
 # A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
 MAX_BYTES = 1 << 31
+# Strings that one stands for; each takes dozens of bytes where it is unpacked.
+_MOST_FILLED = 1 << 20
 
 
 def numpy_dtype(data_type: wire.DataType) -> np.dtype[Any]:
@@ -148,6 +150,8 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     if count * dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"a tensor of shape {shape} is too large")
     if dtype.kind == "O":
+        if count > max(len(proto.string_val), _MOST_FILLED):
+            raise InvalidInput(f"a tensor of shape {shape} has {len(proto.string_val)} strings")
         strings = np.empty(count, object)
         strings[:] = _filled(list(proto.string_val), count, b"")
         return strings.reshape(shape)

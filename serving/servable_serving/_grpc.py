@@ -40,6 +40,7 @@ _log = logging.getLogger("servable.serving")
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 _FOREVER_SECONDS = 1e6
+_LONGEST_DETAILS = 2000
 _SIGNATURES = "signature_def"
 _SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
@@ -363,7 +364,8 @@ def _handler(
             record.code, message = "INTERNAL", "the server failed; its log says why"
         finally:
             requests.keep(record)
-        context.abort(grpc.StatusCode[record.code], message)
+        # In a trailer, of which clients take 8 KiB: what is longer would hide the code as well.
+        context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS])
         raise AssertionError  # abort raises
 
     # As bytes, so that what is no message is ours to answer, without a trace in the log.

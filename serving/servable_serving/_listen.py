@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 from servable_client import ServableError
 
@@ -38,6 +39,20 @@ def check(host: str, port: int, flag: str) -> None:
         ServableError: As `bind`.
     """
     bind(host, port, flag).close()
+
+
+def check_socket(path: str) -> None:
+    """Hold a UNIX socket's path against those in use: gRPC would take it from whoever listens.
+
+    Raises:
+        ServableError: Somebody listens there.
+    """
+    with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+        sock.connect(path)
+        raise ServableError(
+            f"cannot listen at {path}: Address already in use",
+            hint="stop what listens there, or choose another path with --grpc_socket_path",
+        )
 
 
 def in_use(host: str, port: int, flag: str, error: Exception) -> ServableError:

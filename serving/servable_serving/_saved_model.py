@@ -100,7 +100,7 @@ class SavedModel:
         self._callables: dict[tuple[Any, ...], Any] = {}
         # With more than one thread asked for, ops are to run side by side.
         self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
-        self._slow: set[tuple[str, ...]] = set()
+        self._fast: set[tuple[str, ...]] = set()
         try:
             with self._graph.as_default():
                 SavedModelLoader(str(folder)).load(self._session, [_TAG])
@@ -169,8 +169,8 @@ class SavedModel:
         what = (*feeds, "", *fetches)
         rows = max((len(array) if array.ndim else 1 for array in feeds.values()), default=1)
         # A few rows of a fast graph cost a third less where the calling thread runs the ops
-        # itself. It then cannot be given up, so a graph that was slow once goes another way.
-        inline = rows <= self._inline_rows and what not in self._slow
+        # itself. It then cannot be given up, so a graph must have been fast to go that way.
+        inline = rows <= self._inline_rows and what in self._fast
         milliseconds = 0
         if timeout is not None and not inline:
             milliseconds = 1 << max(int(timeout * 1000) - 1, 0).bit_length()
@@ -181,8 +181,10 @@ class SavedModel:
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
-            if inline and time.monotonic() - began > _SLOW_SECONDS:
-                self._slow.add(what)
+            if time.monotonic() - began > _SLOW_SECONDS:
+                self._fast.discard(what)
+            elif rows <= self._inline_rows:
+                self._fast.add(what)
         # A string that stands alone comes as bytes.
         return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
 

@@ -15,7 +15,7 @@ from servable_client import ServableError
 from servable_serving._batching import Batcher, Batching
 from servable_serving._config import config_pb2
 from servable_serving._grpc import GrpcServer
-from servable_serving._listen import bind, check, in_use
+from servable_serving._listen import bind, check, check_socket, in_use
 from servable_serving._loaded import LoadOptions
 from servable_serving._metrics import Metrics
 from servable_serving._models import Models
@@ -204,6 +204,7 @@ class Server:
                     ) from None
                 raise in_use(options.host, options.port, "--port", error) from None
         if options.grpc_socket_path:
+            check_socket(options.grpc_socket_path)
             try:
                 self._grpc.listen(f"unix:{options.grpc_socket_path}", self._credentials)
             except OSError:

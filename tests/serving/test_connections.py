@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from tests.conftest import serving
+from tests.conftest import only_sentence, servable, serving
 from tests.serving.calls import METHODS, MODEL, PREDICTION, call, linear
 
 from servable_client import Client
@@ -159,3 +159,11 @@ def test_a_unix_socket(fixtures: Path, short_path: Path) -> None:
         for target in (f"unix:{path}", f"127.0.0.1:{server.port}"):
             with grpc.insecure_channel(target) as channel:
                 assert answers(channel)
+        # Another server does not take it away.
+        done = servable(
+            "serve", f"--model_base_path={fixtures / 'linear'}", "--port=0",
+            f"--grpc_socket_path={path}",
+        )  # fmt: skip
+        assert "Address already in use" in only_sentence(done)
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            assert answers(channel)

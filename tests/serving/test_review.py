@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.conftest import NAME, SHIPPED, free_port, servable
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving._batching import Batcher, Batching
 from servable_serving._models import Models, Spec
 from servable_serving._text_config import ModelSettings
@@ -127,6 +128,32 @@ def test_a_wish_for_http_2_keeps_the_body(server: RunningServer) -> None:
             answer = connection.getresponse()
             assert answer.status == 400
             assert b"Missing 'inputs' or 'instances' key" in answer.read()
+
+
+def test_a_long_name_does_not_hide_the_code(server: RunningServer) -> None:
+    """Details beyond what a trailer holds came as RESOURCE_EXHAUSTED."""
+    request = wire.PredictRequest()
+    request.model_spec.name = "x" * 100_000
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), timeout=20)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert caught.value.details().startswith("Servable not found for request: Latest(xxx")
+
+
+def test_a_few_bytes_do_not_stand_for_many_strings(server: RunningServer) -> None:
+    """Thirty bytes once took a gigabyte and three seconds."""
+    request = wire.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = NAME, "serving_bytes"
+    request.inputs["image_bytes"].dtype = wire.DT_STRING
+    request.inputs["image_bytes"].tensor_shape.dim.add(size=1 << 24)
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "tensor parsing error: image_bytes"
 
 
 def test_open_streams_neither_keep_calls_waiting_nor_the_end(tmp_path: Path) -> None:
