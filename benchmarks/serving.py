@@ -166,7 +166,9 @@ def measure(rounds: int, seconds: float, flags: list[str]) -> dict[str, list[tup
             ):
                 for callers in (1, 16):
                     got = load(process, [make(at, images) for _ in range(callers)], seconds)
-                    results.setdefault(f"{name}, {callers} callers", []).append(got)
+                    results.setdefault(
+                        f"{name}, {callers} caller{'s' if callers > 1 else ''}", []
+                    ).append(got)
         print(".", end="", flush=True)
     print()
     return results

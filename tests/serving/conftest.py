@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.conftest import serving
+from tests.conftest import ROOT, serving
 from tests.serving.calls import config_of
 
 if TYPE_CHECKING:
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the models of fixture_models; not to be written to."""
-    from tests.serving.fixture_models import save_all
-
     root = tmp_path_factory.mktemp("fixtures")
-    save_all(root)
+    # In a process of its own: TensorFlow numbers the functions of a process in one row, and the
+    # numbers stand in the graph and in the words of its errors.
+    code = "import pathlib, sys; from tests.serving.fixture_models import save_all"
+    subprocess.run(
+        [sys.executable, "-c", f"{code}; save_all(pathlib.Path(sys.argv[1]))", str(root)],
+        check=True,
+        cwd=ROOT,
+    )
     return root
 
 
