@@ -59,7 +59,6 @@ def questions(description: Description, target: Target) -> tuple[PredictQuestion
             target=target,
             signature=ENCODED,
             inputs={next(iter(numbered.inputs)): np.array(pictures, object)},
-            outputs=("probabilities",),
             known=numbered,
         ),
     )

@@ -34,6 +34,8 @@ class LoadOptions:
         batch_all: Whether for every model, or for those alone whose rows are known to be
             independent of each other: those that Servable exported.
         metrics: Where runs are counted.
+        timeout: Seconds after which a slow run is given up whose deadline is no later; one for
+            all, since TensorFlow optimizes the graph for each anew.
     """
 
     intra_op_threads: int = 0
@@ -42,6 +44,7 @@ class LoadOptions:
     batcher: Batcher | None = None
     batch_all: bool = False
     metrics: Metrics | None = None
+    timeout: float | None = None
 
 
 class LoadedModel:
@@ -67,6 +70,7 @@ class LoadedModel:
             intra_op_threads=options.intra_op_threads,
             inter_op_threads=options.inter_op_threads,
         )
+        self._warming = True
         try:
             self.warmup_records = warm_up(self, folder) if options.warm_up else 0
         except BaseException:
@@ -75,7 +79,7 @@ class LoadedModel:
         if options.batcher is not None and not options.batch_all:
             # Nobody asked for batches: the long runs of one model are not to hold up another's.
             options = replace(options, batcher=options.batcher.apart())
-        self._options = options
+        self._options, self._warming = options, False
 
     @property
     def signatures(self) -> dict[str, wire.SignatureDef]:
@@ -107,12 +111,15 @@ class LoadedModel:
         def run(
             inputs: Mapping[str, NDArray[Any]], deadline: float | None
         ) -> dict[str, NDArray[Any]]:
-            return self._graph.run(signature, inputs, outputs, timeout=_remaining(deadline))
+            return self._graph.run(signature, inputs, outputs, timeout=self._timeout(deadline))
 
         batcher = self._options.batcher
         began = time.perf_counter()
         if batcher is None or not self._together or not self._fits(signature, inputs):
             answer = run(inputs, deadline)
+            if self._warming:
+                # Once more as a request with a deadline is run, which TensorFlow prepares apart.
+                self._graph.run(signature, inputs, outputs, timeout=self._options.timeout)
         else:
             key = (self, signature, *sorted(outputs))
             answer = batcher.run(key, inputs, run, deadline=deadline)
@@ -133,7 +140,7 @@ class LoadedModel:
             ModelError: As `run`.
         """
         began = time.perf_counter()
-        answer = self._graph.run_tensors(feeds, fetches, timeout=_remaining(deadline))
+        answer = self._graph.run_tensors(feeds, fetches, timeout=self._timeout(deadline))
         self._count(api, began)
         return answer
 
@@ -152,11 +159,11 @@ class LoadedModel:
         if self._options.metrics is not None:
             self._options.metrics.ran(self.name, api, time.perf_counter() - began)
 
-
-def _remaining(deadline: float | None) -> float | None:
-    if deadline is None:
-        return None
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise ModelError("DEADLINE_EXCEEDED", "the deadline has passed")
-    return remaining
+    def _timeout(self, deadline: float | None) -> float | None:
+        if deadline is None:
+            return None
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise ModelError("DEADLINE_EXCEEDED", "the deadline has passed")
+        limit = self._options.timeout
+        return limit if limit is not None and remaining <= limit else None

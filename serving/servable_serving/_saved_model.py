@@ -100,7 +100,7 @@ class SavedModel:
         self._callables: dict[tuple[Any, ...], Any] = {}
         # With more than one thread asked for, ops are to run side by side.
         self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
-        self._fast: set[tuple[str, ...]] = set()
+        self._slow: set[tuple[str, ...]] = set()
         try:
             with self._graph.as_default():
                 SavedModelLoader(str(folder)).load(self._session, [_TAG])
@@ -160,31 +160,33 @@ class SavedModel:
         Args:
             feeds: What goes in, of the tensors' dtypes.
             fetches: What comes out.
-            timeout: Seconds after which a slow graph is given up, rounded up to a power of two
-                of milliseconds; none unless given.
+            timeout: Seconds after which a slow graph is given up; none unless given. The first run
+                with each value costs about as much as a load, so there should be few values.
 
         Raises:
             ModelError: The graph refused it, or took longer (DEADLINE_EXCEEDED).
         """
         what = (*feeds, "", *fetches)
         rows = max((len(array) if array.ndim else 1 for array in feeds.values()), default=1)
+        few = rows <= self._inline_rows
         # A few rows of a fast graph cost a third less where the calling thread runs the ops
-        # itself. It then cannot be given up, so a graph must have been fast to go that way.
-        inline = rows <= self._inline_rows and what in self._fast
-        milliseconds = 0
-        if timeout is not None and not inline:
-            milliseconds = 1 << max(int(timeout * 1000) - 1, 0).bit_length()
+        # itself. It then cannot be given up, so a graph that was slow goes another way.
+        inline = few and what not in self._slow
+        milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)
+        key = (what, inline, milliseconds)
+        known = key in self._callables
         began = time.monotonic()
         try:
-            run = self._callable(what, list(feeds), fetches, inline, milliseconds)
-            values = run(*feeds.values())
+            values = self._callable(key, list(feeds), fetches)(*feeds.values())
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
-            if time.monotonic() - began > _SLOW_SECONDS:
-                self._fast.discard(what)
-            elif rows <= self._inline_rows:
-                self._fast.add(what)
+            # The first run of each way has TensorFlow optimize the graph, and tells nothing.
+            if known and few:
+                if time.monotonic() - began > _SLOW_SECONDS:
+                    self._slow.add(what)
+                else:
+                    self._slow.discard(what)
         # A string that stands alone comes as bytes.
         return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
 
@@ -194,15 +196,10 @@ class SavedModel:
         self._session.close()
 
     def _callable(
-        self,
-        what: tuple[str, ...],
-        feeds: Sequence[str],
-        fetches: Sequence[str],
-        inline: bool,
-        milliseconds: int,
+        self, key: tuple[tuple[str, ...], bool, int], feeds: Sequence[str], fetches: Sequence[str]
     ) -> Any:
-        key = (what, inline, milliseconds)
         if key not in self._callables:
+            _, inline, milliseconds = key
             # Session.run would hold inputs against the placeholders' shapes, which TensorFlow
             # Serving does not, and convert dtypes in silence. This is its own RunCallable.
             self._callables[key] = self._session._make_callable_from_options(  # noqa: SLF001

@@ -77,6 +77,7 @@ class Server:
                 batcher=Batcher(batching),
                 batch_all=options.enable_batching,
                 metrics=metrics,
+                timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
             ),
             load_threads=options.num_load_threads,
             max_load_retries=options.max_num_load_retries,
