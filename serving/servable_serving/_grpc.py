@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from servable_client._answers import STATUS_CODES
-from servable_client._tensors import to_proto
+from servable_client._tensors import fill_proto
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._models import Models, Spec
@@ -63,9 +63,9 @@ class GrpcService:
         spec = request.model_spec
         with self._models.find(_spec(spec, record)) as (record.version, model):
             name, outputs = predict(model, request, deadline=_deadline(context))
-        response = wire.PredictResponse(
-            outputs={key: to_proto(array) for key, array in outputs.items()}
-        )
+        response = wire.PredictResponse()
+        for key, array in outputs.items():
+            fill_proto(response.outputs[key], array)
         _fill(response.model_spec, record, name)
         return response
 
