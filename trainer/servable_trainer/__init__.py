@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from servable_trainer._model import ImageClassifier
     from servable_trainer._run import Run, RunError
     from servable_trainer._train import train
-    from servable_trainer._tune import Trial, TuneError, tune
+    from servable_trainer._trials import Trial, TuneError
+    from servable_trainer._tune import tune
 
 __all__ = [
     "ClassScore",
@@ -51,8 +52,8 @@ __getattr__, __dir__ = lazily(
         "Pictures": "_dataset",
         "Run": "_run",
         "RunError": "_run",
-        "Trial": "_tune",
-        "TuneError": "_tune",
+        "Trial": "_trials",
+        "TuneError": "_trials",
         "evaluate": "_candidate",
         "export_run": "_candidate",
         "find": "_fashion_mnist",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -57,34 +57,111 @@ def fetch(data: Data = None, json: Json = False) -> None:
 
 
 def tune(
-    output: Annotated[Path, typer.Option(help="Folder for the trials; replaced.")] = Path(
-        "build/tuning"
-    ),
-    trials: Annotated[int, typer.Option(min=1, help="How many points of the space to try.")] = 10,
-    epochs: Annotated[int, typer.Option(min=1, help="How long to train each.")] = 2,
-    subset: Annotated[int, typer.Option(min=100, help="How many pictures each sees.")] = 12_000,
-    seed: Seed = 0,
+    output: Annotated[
+        Path, typer.Option(help="Folder of the search; one that is there is gone on with.")
+    ] = Path("build/tuning"),
+    tuner: Annotated[
+        Literal["random", "hyperband", "bayesian"] | None,
+        typer.Option(help="How to search.", show_default="random"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many points of the space to try; 10 where nothing is said."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="How long to search, earlier parts of it counted in."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How long to train each; with Hyperband the best ones.", show_default="2"
+        ),
+    ] = None,
+    subset: Annotated[
+        int | None,
+        typer.Option(min=100, help="How many pictures each sees.", show_default="12000"),
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A hyperparameter not to search; may be repeated."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=(1 << 32) - 1,
+            help="The same seed tries the same points.",
+            show_default="0",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew what is in the folder.")
+    ] = False,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Search for hyperparameters on part of the training pictures."""
+    """Search for hyperparameters on part of the training pictures.
+
+    The same command goes on where it was, whatever ended it. Ctrl-C ends it with what is done.
+    """
+    from dataclasses import asdict
+
     from servable_client._console import print_json, say
 
     _quiet()
     from servable_trainer._fashion_mnist import find
-    from servable_trainer._tune import print_trials, save_trials
-    from servable_trainer._tune import tune as search
+    from servable_trainer._project import Budget, Settings
+    from servable_trainer._results import Interrupted, SearchFailed
+    from servable_trainer._trials import print_trials
+    from servable_trainer._tune import search
 
-    _, dataset = find(data)
-    found = search(
-        dataset, directory=output, trials=trials, epochs=epochs, subset=subset, seed=seed
-    )
-    path = save_trials(output, found)
+    given: dict[str, Any] = {
+        "tuner": tuner,
+        "epochs": epochs,
+        "subset": subset,
+        "seed": seed,
+        "fixed": _assignments(fix or []) or None,
+    }
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    status, failure = 0, None
+    try:
+        found = search(
+            find(data)[1],
+            directory=output,
+            settings=settings,
+            budget=Budget.of(settings, trials, minutes),
+            overwrite=overwrite,
+        )
+    except Interrupted as interrupted:
+        found, status = interrupted.found, interrupted.status
+    except SearchFailed as error:
+        found, failure = error.found, error
+    path = output / "trials.json"
     if json:
-        print_json({"trials": [vars(trial) for trial in found], "file": str(path)})
-    else:
-        print_trials(found)
+        print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(found)})
+    elif found.trials:
+        print_trials(found.trials)
         say(f"train the best with: servable train --hyperparameters {path}")
+    if failure is not None:
+        raise failure
+    raise typer.Exit(status)
+
+
+def _assignments(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, the value as in JSON, or a word."""
+    from json import loads
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals and text):
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--fix")
+        try:
+            values[name] = loads(text)
+        except ValueError:
+            values[name] = text
+    return values
 
 
 def train(
@@ -111,7 +188,7 @@ def train(
     _quiet()
     from servable_trainer._fashion_mnist import find
     from servable_trainer._train import train as fit
-    from servable_trainer._tune import load_hyperparameters
+    from servable_trainer._trials import load_hyperparameters
 
     if hyperparameters and start_from:
         raise typer.BadParameter(

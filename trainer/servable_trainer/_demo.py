@@ -24,8 +24,9 @@ from servable_trainer import _fashion_mnist as fashion_mnist
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import print_evaluation
 from servable_trainer._train import train
+from servable_trainer._trials import print_trials
 from servable_trainer._trickle import SWITCH_SECONDS, DemoError, Trickle, wait_for
-from servable_trainer._tune import print_trials, tune
+from servable_trainer._tune import tune
 
 if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset
