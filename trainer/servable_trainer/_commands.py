@@ -98,6 +98,31 @@ def tune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew what is in the folder.")
     ] = False,
+    role: Annotated[
+        Literal["chief", "worker"] | None,
+        typer.Option(
+            help="Hand trials out, or run them; else as KERASTUNER_TUNER_ID says, or both.",
+            show_default=False,
+        ),
+    ] = None,
+    chief: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the chief listens; else KERASTUNER_ORACLE_IP and _PORT.",
+        ),
+    ] = None,
+    worker: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What this worker is called; else by its machine."),
+    ] = None,
+    watchdog: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds after which chief and workers give each other up when nothing is heard.",
+        ),
+    ] = 60.0,
     data: Data = None,
     json: Json = False,
 ) -> None:
@@ -110,10 +135,12 @@ def tune(
     from servable_client._console import print_json, say
 
     _quiet()
+    from servable_trainer._distributed import follow, lead
     from servable_trainer._fashion_mnist import find
     from servable_trainer._project import Budget, Settings
     from servable_trainer._results import Interrupted, SearchFailed
-    from servable_trainer._trials import print_trials
+    from servable_trainer._roles import role_from
+    from servable_trainer._trials import TuneError, print_trials
     from servable_trainer._tune import search
 
     given: dict[str, Any] = {
@@ -123,17 +150,31 @@ def tune(
         "seed": seed,
         "fixed": _assignments(fix or []) or None,
     }
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = Settings(**given)
+    try:
+        part = role_from(role, chief, worker)
+    except TuneError as error:
+        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+    _, dataset = find(data)
     status, failure = 0, None
     try:
-        found = search(
-            find(data)[1],
-            directory=output,
-            settings=settings,
-            budget=Budget.of(settings, trials, minutes),
-            overwrite=overwrite,
-        )
+        if part is not None and not part.chief:
+            count = follow(dataset, part, directory=output, given=given, watchdog=watchdog)
+            if json:
+                print_json({"worker": part.name, "trials": count})
+            else:
+                say(f"the search is over; worker {part.name} ended {count} trials of it")
+            return
+        budget = Budget.of(settings, trials, minutes)
+        options: dict[str, Any] = {"directory": output, "settings": settings, "budget": budget}
+        if part is not None:
+            found = lead(dataset, part, watchdog=watchdog, overwrite=overwrite, **options)
+        else:
+            found = search(dataset, overwrite=overwrite, **options)
     except Interrupted as interrupted:
+        if interrupted.found is None:
+            raise typer.Exit(interrupted.status) from None
         found, status = interrupted.found, interrupted.status
     except SearchFailed as error:
         found, failure = error.found, error

@@ -36,11 +36,11 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a search; what had ended is written, and the search can go on.
 
     Attributes:
-        found: What it had found until then.
+        found: What it had found until then; None for a worker, whose chief knows.
         status: The exit status that says so.
     """
 
-    def __init__(self, found: Found, status: int) -> None:
+    def __init__(self, found: Found | None, status: int) -> None:
         super().__init__()
         self.found = found
         self.status = status
@@ -117,6 +117,12 @@ def conclude(oracle: Any, folder: SearchFolder, stop: Stop, budget: Budget) -> F
     save_plot(folder.path, found)
     if stop.number is not None:
         raise Interrupted(found, 128 + stop.number)
+    if reason == "workers":
+        raise SearchFailed(
+            "there is no worker any more that runs trials",
+            found=found,
+            hint="what had ended is kept; the chief begun again, with workers, goes on",
+        )
     failed = oracle.failed_in_a_row()
     if reason == "failures":
         raise SearchFailed(

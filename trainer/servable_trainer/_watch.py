@@ -9,6 +9,7 @@ from servable_client._console import console, say
 from servable_trainer._trials import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.console import RenderableType
@@ -27,6 +28,7 @@ class Watch:
         self._running: dict[str, tuple[str, int, int]] = {}
         self._lock = threading.Lock()
         self._live: Any = None
+        self._epochs: Callable[..., None] | None = None
 
     def __enter__(self) -> Self:
         err = console()
@@ -55,6 +57,10 @@ class Watch:
             say(text)
         else:
             self._live.console.print(text, markup=False)
+
+    def tell_epochs(self, listener: Callable[..., None]) -> None:
+        """Call somebody with what `epoch` is called with."""
+        self._epochs = listener
 
     def best(self, trials: list[Trial]) -> None:
         """The trials so far, best first."""
@@ -91,6 +97,8 @@ class Watch:
         self.say(f"  trial {name} epoch {epoch}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s")
         with self._lock:
             self._running[name] = (f"epoch {min(epoch + 1, epochs)}/{epochs}", 0, 1)
+        if self._epochs is not None:
+            self._epochs(name, epoch, epochs, measured, seconds)
 
     def ended(self, trial: Trial, best: list[Trial]) -> None:
         """A trial ended."""
