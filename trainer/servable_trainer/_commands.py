@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from servable_client._commands import Json
+from servable_trainer._dataset_flags import Channels, Folder, Size, SkipCorrupt, find_dataset
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of the dataset; else SERVABLE_DATA, or wherever it is found."),
+    typer.Option(help="Fashion-MNIST's folder; else SERVABLE_DATA, or wherever it is found."),
 ]
 Seed = Annotated[
     int,
@@ -65,17 +66,20 @@ def tune(
     subset: Annotated[int, typer.Option(min=100, help="How many pictures each sees.")] = 12_000,
     seed: Seed = 0,
     data: Data = None,
+    folder: Folder = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Search for hyperparameters on part of the training pictures."""
     from servable_client._console import print_json, say
 
     _quiet()
-    from servable_trainer._fashion_mnist import find
     from servable_trainer._tune import print_trials, save_trials
     from servable_trainer._tune import tune as search
 
-    _, dataset = find(data)
+    dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
     found = search(
         dataset, directory=output, trials=trials, epochs=epochs, subset=subset, seed=seed
     )
@@ -101,6 +105,10 @@ def train(
     ] = False,
     seed: Seed = 0,
     data: Data = None,
+    folder: Folder = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Train a network."""
@@ -109,7 +117,6 @@ def train(
     from servable_client._console import print_json, say
 
     _quiet()
-    from servable_trainer._fashion_mnist import find
     from servable_trainer._train import train as fit
     from servable_trainer._tune import load_hyperparameters
 
@@ -118,7 +125,9 @@ def train(
             "the run that it starts from has its own", param_hint="--hyperparameters"
         )
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
-    _, dataset = find(data)
+    dataset = find_dataset(
+        data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
+    )
     run = fit(
         dataset,
         directory=output,
@@ -137,6 +146,8 @@ def train(
 def evaluate(
     what: Annotated[Path, typer.Argument(metavar="RUN|CANDIDATE", help="What to evaluate.")],
     data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Show how good a run or an exported model is on the test pictures."""
@@ -147,9 +158,9 @@ def evaluate(
     _quiet()
     from servable_trainer._candidate import evaluate as measure
     from servable_trainer._evaluate import print_evaluation
-    from servable_trainer._fashion_mnist import find
 
-    evaluation = measure(what, find(data)[1])
+    dataset = find_dataset(data, folder, skip_corrupt=skip_corrupt, like=what)
+    evaluation = measure(what, dataset)
     if json:
         print_json(asdict(evaluation))
     else:
@@ -163,6 +174,8 @@ def export(
     ),
     name: Annotated[str, typer.Option(help="The name to serve it under.")] = "",
     data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Write a run's network as a SavedModel that servers can load."""
@@ -170,9 +183,8 @@ def export(
 
     _quiet()
     from servable_trainer._candidate import export_run
-    from servable_trainer._fashion_mnist import find
 
-    _, dataset = find(data)
+    dataset = find_dataset(data, folder, skip_corrupt=skip_corrupt, like=run)
     manifest = export_run(run, output, dataset, name=name or dataset.name)
     if json:
         print_json(manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Pictures:
     """Pictures with their classes.
 
     Attributes:
-        images: uint8 [N, height, width].
+        images: uint8 [N, height, width], or [N, height, width, 3] in colour.
         targets: Class numbers, int64 [N].
     """
 
@@ -48,7 +49,7 @@ class Dataset:
         labels: The name of each class, by its number.
         train: What may be learnt from and chosen by.
         test: What only an evaluation may look at.
-        checksums: SHA-256 of each file's content, by file name.
+        checksums: SHA-256 of each file's content, by file name, or of each part of a folder.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Dataset:
 
         Args:
             seed: The same seed gives the same division.
-            validation: The share of them to keep for choosing.
+            validation: The share of them to keep for choosing; one for each class at least.
 
         Returns:
             What to fit, and what to validate with.
@@ -74,7 +75,7 @@ class Dataset:
 
         fit, keep = train_test_split(
             np.arange(len(self.train)),
-            test_size=validation,
+            test_size=max(math.ceil(validation * len(self.train)), len(self.labels)),
             stratify=self.train.targets,
             random_state=seed,
         )

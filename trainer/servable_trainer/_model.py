@@ -14,30 +14,30 @@ BATCH_SIZES = [64, 128]
 
 
 class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
-    """A convolutional classifier of grey pictures.
+    """A convolutional classifier of pictures.
 
     Blocks of convolution, max pooling, batch normalization, ReLU and dropout, each with
     twice the filters of the one before, then one dense layer and a softmax. Pooling comes
     first in a block: it commutes with ReLU, and what follows has a quarter of the work.
 
     Args:
-        size: Height and width of a picture.
+        size: Height and width of a picture, and 3 where it is in colour.
         classes: How many classes there are.
     """
 
-    def __init__(self, *, size: tuple[int, int], classes: int) -> None:
+    def __init__(self, *, size: tuple[int, ...], classes: int) -> None:
         super().__init__(name="image_classifier")
         self.size = size
         self.classes = classes
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Build and compile: uint8 [N, height, width] to probabilities float32 [N, classes]."""
+        """Build and compile: uint8 [N, *size] to probabilities float32 [N, classes]."""
         dropout = hp.Float("dropout", 0.1, 0.4, step=0.1)
         kernel = hp.Choice("kernel_size", [3, 5])
         filters = hp.Choice("filters", [16, 24, 32])
 
         image = keras.Input(self.size, dtype="uint8", name="image")
-        x = layers.Reshape((*self.size, 1))(image)
+        x = layers.Reshape((*self.size, 1)[:3])(image)
         x = layers.Rescaling(1 / 255)(x)
         for block in range(hp.Int("blocks", 2, 3)):
             x = layers.Conv2D(filters << block, kernel, padding="same", use_bias=False)(x)

@@ -31,7 +31,7 @@ class Run:
         dataset: The dataset's name.
         checksums: SHA-256 of the dataset's files, by file name.
         labels: The name of each class, by its number.
-        size: Height and width of a picture.
+        size: Height and width of a picture, and 3 where it is in colour.
         hyperparameters: What the network was built from.
         seed: What its weights and batches were drawn with.
         epochs: One entry an epoch: loss and accuracy, and validation's where there was any.
@@ -44,7 +44,7 @@ class Run:
     dataset: str
     checksums: dict[str, str]
     labels: list[str]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     hyperparameters: dict[str, Any]
     seed: int
     epochs: list[dict[str, float]]

@@ -50,7 +50,7 @@ def train(
         RunError: `start_from` is no run, or one for other classes or sizes.
     """
     fit, validation = (dataset.train, None) if all_data else dataset.split(seed=seed)
-    size = (int(fit.images.shape[1]), int(fit.images.shape[2]))
+    size = tuple(map(int, fit.images.shape[1:]))
     classifier = ImageClassifier(size=size, classes=len(dataset.labels))
     before = None
     if start_from is None:
