@@ -13,7 +13,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -146,8 +146,9 @@ def _read(
         return Refusal(reason=f"is damaged: {error}")
 
 
+@lru_cache(maxsize=4)
 def _decoder(shape: tuple[int, ...]) -> Callable[[bytes], NDArray[np.uint8]]:
-    """The serving graph's `decode`, as a function of a file's bytes."""
+    """The serving graph's `decode`, as a function of a file's bytes; tracing it takes a second."""
     channels = 1 if len(shape) == 2 else shape[2]
     with tf.device("CPU:0"):
         function = tf.function(
