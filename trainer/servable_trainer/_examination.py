@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset
 
 MISTAKES = 24
+_PICTURES = {"validation": "validation pictures", "half of test": "of the test pictures"}
 # One number is fitted: more would cost time and move it little.
 _TO_FIT = 2000
 
@@ -107,6 +108,37 @@ class Examination:
         """All of it, for JSON; the evaluation's figures stand at the top."""
         found = asdict(self)
         return {**found.pop("subject"), **found.pop("evaluation"), **found}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What stands beside the evaluation, for a table of names and values."""
+        c = self.calibration
+        found = [
+            (
+                f"temperature, fitted to {c.fitted} {_PICTURES[c.fitted_on]}",
+                f"{c.temperature:.3f}",
+            ),
+            (
+                f"calibration error of {c.measured} others with it",
+                f"{c.error_cooled:.4f} in place of {c.error:.4f}",
+            ),
+        ]
+        for d in self.robustness or ():
+            name = f"{d.disturbance} {d.level:g} ({d.unit})" if d.unit else "undisturbed"
+            low, high = d.interval
+            found.append(
+                (
+                    f"accuracy, {name}, {d.count} pictures",
+                    f"{d.accuracy:.3f} ({low:.3f}-{high:.3f})",
+                )
+            )
+        found += [
+            (
+                f"latency, batch {one.batch}, {self.clock}",
+                f"median {one.median_ms:.2f} ms, p99 {one.p99_ms:.2f} ms, {one.cpu_ms:.2f} CPU-ms",
+            )
+            for one in self.latency or ()
+        ]
+        return found
 
 
 def examination_of(subject: Subject, dataset: Dataset, *, thorough: bool) -> Examination:
