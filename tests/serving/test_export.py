@@ -138,7 +138,7 @@ def test_the_manifest_tells_where_it_comes_from(which: str, candidate: Path) -> 
     assert len(manifest["dataset"]["sha256"]) == 4
     assert 0 < manifest["metrics"]["validation"]["accuracy"] < 1
     assert 0 < manifest["metrics"]["test"]["accuracy"] < 1
-    assert manifest["hyperparameters"]["filters"] >= 16
+    assert manifest["hyperparameters"]["width"] >= 16
     assert manifest["signatures"]["classify"]["method"] == "tensorflow/serving/classify"
     assert manifest["created"].endswith("+00:00")
     assert {"seed", "git_revision", "training", "labels"} <= manifest.keys()

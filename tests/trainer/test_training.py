@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from servable_trainer._dataset import Dataset
 
-SMALL = {"filters": 16, "blocks": 2, "dense_units": 64, "batch_size": 128}
+SMALL = {"width": 16, "stages": 2, "dense_units": 64, "batch_size": 128}
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,11 @@ def test_tune_finds_points_of_the_space(trials_folder: Path) -> None:
     for trial in trials:
         assert 0 <= trial["validation_accuracy"] <= 1
         values = trial["hyperparameters"]
-        assert values["blocks"] in (2, 3)
-        assert values["filters"] in (16, 24, 32)
-        assert values["batch_size"] in (64, 128)
-        assert 5e-4 <= values["learning_rate"] <= 4e-3
+        assert values["kind"] in ("plain", "residual")
+        assert values["stages"] in (1, 2, 3)
+        assert values["width"] in (8, 16, 24, 32, 48, 64)
+        assert values["batch_size"] in (64, 128, 256)
+        assert 5e-4 <= values["learning_rate"] <= 2e-2
     assert trials[0]["hyperparameters"] != trials[1]["hyperparameters"]
 
 
@@ -67,11 +68,12 @@ def test_a_file_that_holds_no_hyperparameters(content: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"filters": "abc"}, "filters is 'abc'"),
+        ({"width": "abc"}, "width is 'abc'"),
+        ({"flip": 1}, "must be true or false"),
         ({"kernel_size": -1}, "must be [3, 5]"),
-        ({"blocks": 9}, "must be 2 to 3"),
-        ({"dropout": 7}, "must be 0.1 to 0.4"),
-        ({"batch_size": 63}, "must be [64, 128]"),
+        ({"blocks": 9}, "must be 1 to 3"),
+        ({"dropout": 7}, "must be 0.0 to 0.5"),
+        ({"batch_size": 63}, "must be [64, 128, 256]"),
         ({"learning_rate": "x"}, "learning_rate is 'x'"),
         ({"nosuch": 1}, "no hyperparameter 'nosuch'"),
     ],

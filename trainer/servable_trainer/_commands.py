@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,14 @@ Seed = Annotated[
     ),
 ]
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")]
+
+
+class Precision(enum.StrEnum):
+    """What a network can learn in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    MIXED_BFLOAT16 = "mixed_bfloat16"
 
 
 def register(app: typer.Typer) -> None:
@@ -93,15 +102,45 @@ def tune(
 
 def train(
     output: Annotated[Path, typer.Option(help="A new folder for the run.")] = Path("build/run"),
+    recipe: Annotated[
+        str, typer.Option(help="baseline, resnet, or mobilenet (which transfers).")
+    ] = "baseline",
     hyperparameters: Annotated[
-        Path | None, typer.Option(help="What tune wrote, or a JSON object of your own.")
+        Path | None,
+        typer.Option(help="What tune wrote, or a JSON object: what to change of the recipe."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How often each picture is seen; else the recipe's.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="A run to go on with, in place of a new network.")
     ] = None,
     all_data: Annotated[
         bool, typer.Option("--all-data", help="Learn from the validation pictures too.")
+    ] = False,
+    validation_share: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.9, help="Share of the training pictures to validate with."),
+    ] = 1 / 6,
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet, or a file of weights, for mobilenet.")
+    ] = None,
+    distill: Annotated[
+        Path | None,
+        typer.Option(metavar="TEACHER", help="A run or candidate to learn the answers of, too."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="End after as many epochs without a lower validation loss."),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: mixed_bfloat16 where the processor has it.")
+    ] = Precision.AUTO,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="A folder for TensorBoard's logs.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew what was broken off.")
     ] = False,
     seed: Seed = 0,
     data: Data = None,
@@ -111,12 +150,13 @@ def train(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Train a network."""
+    """Train a network; what was broken off goes on after its last whole epoch."""
     from dataclasses import asdict
 
     from servable_client._console import print_json, say
 
     _quiet()
+    from servable_trainer._teacher import teach
     from servable_trainer._train import train as fit
     from servable_trainer._tune import load_hyperparameters
 
@@ -124,6 +164,8 @@ def train(
         raise typer.BadParameter(
             "the run that it starts from has its own", param_hint="--hyperparameters"
         )
+    if all_data and patience:
+        raise typer.BadParameter("nothing is left to validate with", param_hint="--patience")
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
     dataset = find_dataset(
         data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
@@ -131,11 +173,19 @@ def train(
     run = fit(
         dataset,
         directory=output,
+        recipe=recipe,
         hyperparameters=values,
         epochs=epochs,
         seed=seed,
         start_from=start_from,
         all_data=all_data,
+        validation=validation_share,
+        weights=weights,
+        teacher=teach(distill, dataset) if distill else None,
+        patience=patience,
+        precision=precision.value,
+        tensorboard=tensorboard,
+        restart=restart,
     )
     if json:
         print_json(asdict(run))

@@ -35,6 +35,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def take(self, indices: NDArray[np.int64]) -> Pictures:
+        """Those at `indices`, in that order."""
+        return Pictures(images=self.images[indices], targets=self.targets[indices])
+
     def first(self, count: int) -> Pictures:
         """The first `count` of them."""
         return Pictures(images=self.images[:count], targets=self.targets[:count])
@@ -70,6 +74,13 @@ class Dataset:
         Returns:
             What to fit, and what to validate with.
         """
+        fit, keep = self.split_indices(seed=seed, validation=validation)
+        return self.train.take(fit), self.train.take(keep)
+
+    def split_indices(
+        self, *, seed: int, validation: float = VALIDATION_SHARE
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in `train` the two parts of `split` are."""
         import numpy as np
         from sklearn.model_selection import train_test_split
 
@@ -79,7 +90,4 @@ class Dataset:
             stratify=self.train.targets,
             random_state=seed,
         )
-        return (
-            Pictures(images=self.train.images[fit], targets=self.train.targets[fit]),
-            Pictures(images=self.train.images[keep], targets=self.train.targets[keep]),
-        )
+        return fit, keep

@@ -104,11 +104,10 @@ def tune(
             overwrite=True,
         )
         search.search(
-            fit.images,
-            fit.targets,
-            validation_data=(validation.images, validation.targets),
+            fit,
+            validation_data=validation,
             epochs=epochs,
-            verbose=0,
+            seed=seed,
             callbacks=[EpochLines(prefix="  ")],
         )
     _log.debug("KerasTuner printed: %s", printed.getvalue())
