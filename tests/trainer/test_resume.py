@@ -92,7 +92,7 @@ def test_it_goes_on_as_it_would_have(
         train(other, directory=broken_off, hyperparameters=POINT, epochs=9, seed=3)
 
     fit(broken_off)
-    assert "going on after epoch 2" in capsys.readouterr().out
+    assert "going on after epoch 2" in capsys.readouterr().err
     fit(tmp_path / "whole")
     resumed, one = load_run(broken_off)
     whole, other = load_run(tmp_path / "whole")

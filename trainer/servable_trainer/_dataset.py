@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,7 +85,7 @@ class Dataset:
 
         fit, keep = train_test_split(
             np.arange(len(self.train)),
-            test_size=max(math.ceil(validation * len(self.train)), len(self.labels)),
+            test_size=max(round(validation * len(self.train)), len(self.labels)),
             stratify=self.train.targets,
             random_state=seed,
         )

@@ -223,7 +223,7 @@ def _validation(
     # What a run went on from may have been trained with another split.
     if checksums != dataset.checksums or not count or started_from is not None:
         return None
-    _, validation = dataset.split(seed=seed)
+    _, validation = dataset.split(seed=seed, validation=count / len(dataset.train))
     return validation if len(validation) == count else None
 
 
