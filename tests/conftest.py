@@ -131,7 +131,7 @@ def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from servable_trainer._train import train
 
     directory = tmp_path_factory.mktemp("trained") / "run"
-    train(small_dataset, directory=directory, hyperparameters={"filters": 16}, epochs=2, seed=7)
+    train(small_dataset, directory=directory, hyperparameters={"width": 16}, epochs=2, seed=7)
     return directory
 
 

@@ -50,8 +50,8 @@ class Client(BaseClient):
 
         Args:
             picture: A path, the bytes of a file, an open file or a Pillow image, of any mode and
-                size; or an array uint8 [height, width] or [height, width, 1] of the model's own
-                size, white on black.
+                size; or an array uint8 of the model's own size: [height, width] or
+                [height, width, 1], white on black, or of a model of colour [height, width, 3].
             version: The version to ask; the client's own unless given.
             label: The label of the version to ask; the client's own unless given.
             timeout: Seconds; the client's own unless given.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from servable_client._errors import InvalidInput
 
@@ -163,6 +163,9 @@ def _encoded(picture: Any) -> bytes:
                 return _as_png(image, name)
             # To the last row: half a picture is found here and not by the server.
             image.load()
+            # Models turn JPEG files themselves, and no others.
+            if image.format != "JPEG" and _lies(image):
+                return _as_png(image, name)
     except UnidentifiedImageError:
         raise InvalidInput(
             f"{name} is no picture", hint="give a PNG, JPEG, GIF, BMP or WebP file"
@@ -204,9 +207,19 @@ def _read(picture: Any) -> tuple[str, bytes]:
     )
 
 
+def _lies(image: Image.Image) -> bool:
+    """Whether a picture's Exif data say that it is to be turned."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # noqa: BLE001  # damaged in many ways, and the pixels may be whole
+        return False
+
+
 def _as_png(image: Image.Image, name: str) -> bytes:
     if not image.width or not image.height:
         raise InvalidInput(f"{name} has no pixels")
+    if _lies(image):
+        image = ImageOps.exif_transpose(image)
     if max(image.size) > MAX_SIDE:
         image = image.copy()
         image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import keras
-    import numpy as np
     from numpy.typing import NDArray
 
 WARMUP_BATCHES = (1, 8, 32)
@@ -59,12 +59,13 @@ def export(
     """Write a candidate: a SavedModel with the contract's signatures, warm-up and manifest.
 
     Args:
-        model: uint8 [N, height, width] to probabilities float32 [N, C].
+        model: uint8 [N, height, width], or [N, height, width, 3] for colour, to probabilities
+            float32 [N, C].
         target: A new folder, outside the model repository.
         name: The name that it will be served under.
         labels: The name of each of the C classes.
-        examples: At least 32 pictures, uint8 [N, height, width], for warm-up records and golden
-            requests; not from the test set.
+        examples: Pictures as the network takes them, for warm-up records and golden requests: 32
+            or, where there are fewer, these again; not from the test set.
         about: What else the manifest should hold: seed, hyperparameters, metrics.
 
     Returns:
@@ -72,21 +73,22 @@ def export(
 
     Raises:
         CandidateError: `name` cannot be a model's name.
-        ExportError: The network is not of that form, or there are too few examples.
+        ExportError: The network or the examples are not of that form.
         FolderError: `target` exists or cannot be written.
     """
     check_name(name)
-    size = _checked_size(model, labels)
-    if examples.shape[1:] != size or len(examples) < max(WARMUP_BATCHES):
+    shape = _checked_shape(model, labels)
+    if examples.shape[1:] != shape or not len(examples):
         raise ExportError(
-            f"export takes {max(WARMUP_BATCHES)} examples of {size[0]} x {size[1]} pixels, and "
-            f"was given an array of shape {list(examples.shape)}"
+            f"export takes examples of shape {list(shape)}, as the network does, and was given an "
+            f"array of shape {list(examples.shape)}"
         )
+    examples = examples[np.arange(max(WARMUP_BATCHES)) % len(examples)]
     classifier = Classifier(
         lambda image: model(image, training=False),
         variables=[variable.value for variable in model.variables],
         labels=labels,
-        size=size,
+        shape=shape,
     )
     with new_folder(target) as incoming:
         signatures = classifier.signatures()
@@ -103,7 +105,7 @@ def export(
             "labels": list(labels),
             "signatures": _contract(incoming),
             **about,
-            "golden": _golden_requests(signatures["serving_default"], examples[:_GOLDEN]),
+            "golden": _golden_requests(signatures["serving_bytes"], examples[:_GOLDEN]),
             "versions": {
                 "python": platform.python_version(),
                 **{p: version(p) for p in ("servable", "tensorflow", "keras", "numpy")},
@@ -114,18 +116,19 @@ def export(
     return manifest
 
 
-def _checked_size(model: keras.Model, labels: Sequence[str]) -> tuple[int, int]:
+def _checked_shape(model: keras.Model, labels: Sequence[str]) -> tuple[int, ...]:
     shape, outputs = tuple(model.input_shape), tuple(model.output_shape)
-    if len(shape) != 3 or None in shape[1:]:
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)) or None in shape[1:]:
         raise ExportError(
-            f"the network takes {list(shape)}, and the contract asks for [N, height, width]",
-            hint="begin it with a Reshape to [height, width, 1] and a Rescaling",
+            f"the network takes {list(shape)}, and the contract asks for [N, height, width] in "
+            "grey, or [N, height, width, 3] in colour",
+            hint="for grey begin it with a Reshape to [height, width, 1]",
         )
     if outputs != (None, len(labels)):
         raise ExportError(
             f"the network answers {list(outputs)}, and there are {len(labels)} labels"
         )
-    return shape[1], shape[2]
+    return shape[1:]
 
 
 def _mark_classify(folder: Path) -> None:
@@ -138,7 +141,7 @@ def _mark_classify(folder: Path) -> None:
 
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 [height, width], as a PNG file."""
+    """A picture, uint8 [height, width] or [height, width, 3], as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
@@ -174,15 +177,16 @@ def _warmup_records(name: str, examples: NDArray[np.uint8]) -> Iterator[wire.Pre
 def _golden_requests(
     signature: tf.types.experimental.ConcreteFunction, pictures: NDArray[np.uint8]
 ) -> list[dict[str, Any]]:
-    answers = {k: v.numpy() for k, v in signature(image=tf.constant(pictures)).items()}
+    files = [encode_png(picture) for picture in pictures]
+    answers = {k: v.numpy() for k, v in signature(image_bytes=tf.constant(files)).items()}
     return [
         {
-            "png": base64.b64encode(encode_png(picture)).decode(),
+            "png": base64.b64encode(file).decode(),
             "probabilities": [round(float(p), 6) for p in answers["probabilities"][index]],
             "class_id": int(answers["class_id"][index]),
             "label": answers["label"][index].decode(),
         }
-        for index, picture in enumerate(pictures)
+        for index, file in enumerate(files)
     ]
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from servable_serving._limits import refusals
+from servable_serving._orientation import orientation, upright
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-MAX_SIDE = 4096
-MAX_BYTES = 10 << 20
 
 # Feature of the tf.Example that `classify` reads; the name is TensorFlow's own convention.
 IMAGE_FEATURE = "image/encoded"
@@ -28,10 +28,10 @@ class Classifier(tf.Module):  # type: ignore[misc]
     """An image classifier with the signatures of the model contract.
 
     Args:
-        probabilities: uint8 [N, height, width] to float32 [N, C], for inference.
+        probabilities: uint8 [N, *shape] to float32 [N, C], for inference.
         variables: What `probabilities` reads, so that it is saved.
         labels: The name of each of the C classes.
-        size: Height and width of a picture.
+        shape: Height and width of a picture, and 3 where it is in colour.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Classifier(tf.Module):  # type: ignore[misc]
         *,
         variables: Sequence[tf.Variable],
         labels: Sequence[str],
-        size: tuple[int, int],
+        shape: tuple[int, ...],
     ) -> None:
         super().__init__(name="classifier")
         self._probabilities = probabilities
         self._weights = list(variables)
         self._labels = list(labels)
-        self._size = size
+        self._shape = shape
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The three signatures, traced."""
-        image = tf.TensorSpec([None, *self._size], tf.uint8, name="image")
+        image = tf.TensorSpec([None, *self._shape], tf.uint8, name="image")
         image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
         examples = tf.TensorSpec([None], tf.string, name="inputs")
         # tf.Module keeps what is assigned to it: a function that nobody holds is not saved.
@@ -73,7 +73,7 @@ class Classifier(tf.Module):  # type: ignore[misc]
         return self._answer(self._decode(image_bytes))
 
     def _answer(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = tf.ensure_shape(image, [None, *self._size])
+        image = tf.ensure_shape(image, [None, *self._shape])
         probabilities = tf.ensure_shape(
             tf.cast(self._probabilities(image), tf.float32), [None, len(self._labels)]
         )
@@ -85,10 +85,11 @@ class Classifier(tf.Module):  # type: ignore[misc]
         }
 
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        size, channels = self._shape[:2], 1 if len(self._shape) == 2 else self._shape[2]
         return tf.map_fn(
-            lambda one: decode(one, size=self._size),
+            lambda one: decode(one, size=size, channels=channels),
             tf.ensure_shape(encoded, [None]),
-            fn_output_signature=tf.TensorSpec(self._size, tf.uint8),
+            fn_output_signature=tf.TensorSpec(self._shape, tf.uint8),
             parallel_iterations=_DECODE_PARALLEL,
         )
 
@@ -97,30 +98,67 @@ def _function(run: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorS
     return tf.function(run, input_signature=[spec], autograph=False)
 
 
-def decode(encoded: tf.Tensor, *, size: tuple[int, int]) -> tf.Tensor:
+def decode(encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1) -> tf.Tensor:
     """What a person would do by hand to make a picture look like the dataset's.
 
-    Decode, put it on white where it is transparent, to grey, invert where the border is light,
-    centre it on a ground of the border's own grey, and shrink with anti-aliasing.
+    Decode, turn it as its Exif data say, put it on white where it is transparent, centre it on a
+    ground of its border's mean, and shrink with anti-aliasing. In grey, a picture whose border is
+    light is inverted; in colour none is.
 
     Args:
         encoded: A PNG, JPEG, GIF, BMP or WebP file, string []; of an animation the first frame.
         size: Height and width of the result.
+        channels: 1 for grey, 3 for colour.
 
     Returns:
-        uint8 [height, width], light on dark. A grey picture of that very size comes out as it is.
+        uint8 [height, width], light on dark, or uint8 [height, width, 3]. A picture of that very
+        size, opaque and not turned, comes out as it is, if it is dark at the border or in colour.
     """
-    with tf.control_dependencies(_refusals(encoded)):
+    with tf.control_dependencies(refusals(encoded)):
         image = tf.io.decode_image(tf.identity(encoded), channels=0, expand_animations=False)
-    grey = _to_grey(tf.ensure_shape(image, [None, None, None]))
-    border = tf.concat([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]], axis=0)
-    ground = tf.reduce_mean(border)
+    image = upright(tf.ensure_shape(image, [None, None, None]), orientation(encoded))
+    image = tf.ensure_shape(image, [None, None, None])
+    if channels == 1:
+        canvas = _centre(*_light_on_dark(_to_grey(image)), size)[..., tf.newaxis]
+    else:
+        colour = _to_colour(image)
+        ground = tf.cast(tf.round(_ground(tf.cast(_border(colour), tf.float32))), tf.uint8)
+        canvas = _centre(colour, ground, size)
+    small = tf.image.resize(canvas, size, antialias=True)
+    small = tf.cast(tf.clip_by_value(tf.round(small), 0.0, 255.0), tf.uint8)
+    return small[..., 0] if channels == 1 else small
+
+
+def _border(image: tf.Tensor) -> tf.Tensor:
+    """The outermost pixels of [H, W, ...], once each, in a row."""
+    return tf.concat([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]], axis=0)
+
+
+def _ground(border: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(border, axis=0)
+
+
+def _light_on_dark(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 [H, W], inverted where its border is light, and its ground."""
+    ground = _ground(_border(grey))
     light = ground > 127.5
     grey = tf.where(light, 255.0 - grey, grey)
-    ground = tf.where(light, 255.0 - ground, ground)
-    canvas = _centre(grey, ground, size)
-    small = tf.image.resize(canvas[..., tf.newaxis], size, antialias=True)[..., 0]
-    return tf.cast(tf.clip_by_value(tf.round(small), 0.0, 255.0), tf.uint8)
+    return grey, tf.where(light, 255.0 - ground, ground)
+
+
+def _to_colour(image: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, 1 to 4] (grey, grey and alpha, RGB, RGBA) to uint8 [H, W, 3]."""
+    channels = tf.shape(image)[2]
+    opaque = image[..., : channels - (channels + 1) % 2]
+
+    def on_white() -> tf.Tensor:
+        alpha = tf.cast(image[..., -1:], tf.float32) / 255.0
+        mixed = tf.cast(opaque, tf.float32) * alpha + 255.0 * (1.0 - alpha)
+        return tf.cast(tf.round(mixed), tf.uint8)
+
+    opaque = tf.cond(channels % 2 == 0, on_white, lambda: opaque)
+    colour = tf.cond(channels <= 2, lambda: tf.repeat(opaque, 3, axis=2), lambda: opaque)
+    return tf.ensure_shape(colour, [None, None, 3])
 
 
 def _bt601() -> tf.Tensor:
@@ -142,9 +180,9 @@ def _to_grey(image: tf.Tensor) -> tf.Tensor:
     return tf.cond(channels % 2 == 0, on_white, lambda: grey)
 
 
-def _centre(grey: tf.Tensor, ground: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Pad float32 [H, W] with `ground` to the proportions of `size`."""
-    shape = tf.shape(grey)
+def _centre(image: tf.Tensor, ground: tf.Tensor, size: tuple[int, ...]) -> tf.Tensor:
+    """Pad [H, W, ...] with `ground` to the proportions of `size`."""
+    shape = tf.shape(image)
     height, width = shape[0], shape[1]
     ratio = size[1] / size[0]
     full_height = tf.maximum(
@@ -155,122 +193,8 @@ def _centre(grey: tf.Tensor, ground: tf.Tensor, size: tuple[int, int]) -> tf.Ten
     padding = [
         [above, full_height - height - above],
         [left, full_width - width - left],
+        *[[0, 0]] * (image.shape.rank - 2),
     ]
-    return tf.pad(grey - ground, padding) + ground
-
-
-def _refusals(encoded: tf.Tensor) -> list[tf.Operation]:
-    """Assertions that a picture is not too large, from its first bytes alone."""
-    length = tf.strings.length(encoded)
-    height, width = _declared_size(encoded)
-    return [
-        tf.debugging.Assert(length <= MAX_BYTES, ["a picture of more than 10 MiB:", length]),
-        tf.debugging.Assert(
-            (height <= MAX_SIDE) & (width <= MAX_SIDE),
-            ["a picture of more than 4096 x 4096 pixels:", width, "x", height],
-        ),
-    ]
-
-
-def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width that a file declares, int64 []; zeros where its format is not known.
-
-    The formats are told apart as tf.io.decode_image does it. Sources: PNG (W3C) 11.2.2, GIF89a
-    18, BITMAPINFOHEADER, RFC 9649 for WebP.
-    """
-    head = tf.strings.substr(encoded, 0, 32)
-    head = tf.strings.join([head, tf.constant(b"\0" * 32)])
-    byte = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 0, 32), tf.uint8), tf.int64)
-
-    def number(*places: int) -> tf.Tensor:
-        """The bytes at `places`, the most significant first."""
-        value = tf.constant(0, tf.int64)
-        for place in places:
-            value = value * 256 + byte[place]
-        return value
-
-    def starts(magic: bytes, at: int = 0) -> tf.Tensor:
-        return tf.equal(tf.strings.substr(head, at, len(magic)), magic)
-
-    def signed(value: tf.Tensor) -> tf.Tensor:
-        """The size of a 32-bit number that may be negative: a BMP's rows from the top."""
-        return tf.where(value >= 1 << 31, (1 << 32) - value, value)
-
-    def jpeg() -> tf.Tensor:
-        shape = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
-        return tf.stack([shape[0], shape[1]])
-
-    def png() -> tf.Tensor:
-        return tf.stack([number(20, 21, 22, 23), number(16, 17, 18, 19)])
-
-    def gif() -> tf.Tensor:
-        # The screen's size binds nobody: what is allocated is each frame at its own, all of them.
-        pixels = _gif_pixels(encoded)
-        side = tf.cast(tf.math.ceil(tf.sqrt(tf.cast(pixels, tf.float64))), tf.int64)
-        return tf.stack([tf.maximum(number(9, 8), side), tf.maximum(number(7, 6), side)])
-
-    def bmp() -> tf.Tensor:
-        return tf.stack([signed(number(25, 24, 23, 22)), signed(number(21, 20, 19, 18))])
-
-    def webp() -> tf.Tensor:
-        lossy = tf.stack([number(29, 28) % (1 << 14), number(27, 26) % (1 << 14)])
-        bits = number(24, 23, 22, 21)
-        lossless = tf.stack([(bits // (1 << 14)) % (1 << 14) + 1, bits % (1 << 14) + 1])
-        extended = tf.stack([number(29, 28, 27) + 1, number(26, 25, 24) + 1])
-        kinds = tf.where(starts(b"VP8L", 12), lossless, extended)
-        return tf.where(starts(b"VP8 ", 12), lossy, kinds)
-
-    size = tf.case(
-        [
-            (starts(b"\xff\xd8\xff"), jpeg),
-            (starts(b"\x89PNG\r\n\x1a\n"), png),
-            (starts(b"GIF8"), gif),
-            (starts(b"BM"), bmp),
-            (starts(b"RIFF") & starts(b"WEBP", 8), webp),
-        ],
-        default=lambda: tf.zeros([2], tf.int64),
-    )
-    return size[0], size[1]
-
-
-def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """The pixels of all frames of a GIF together, int64 [], found by walking its blocks.
-
-    The walk ends with the file, at what is no block, or once there are too many to be taken.
-    GIF89a: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
-    """
-    byte = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int64)
-    end = tf.size(byte, out_type=tf.int64)
-
-    def at(place: tf.Tensor) -> tf.Tensor:
-        return tf.where(place < end, byte[tf.minimum(place, end - 1)], 0)
-
-    def colours(packed: tf.Tensor) -> tf.Tensor:
-        """The size of the colour table that a packed field declares."""
-        size = tf.bitwise.left_shift(tf.constant(6, tf.int64), packed % 8)
-        return tf.where(packed >= 128, size, tf.zeros_like(size))
-
-    def going_on(place: tf.Tensor, _inside: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-        return (place < end) & (pixels <= MAX_SIDE * MAX_SIDE)
-
-    def step(
-        place: tf.Tensor, inside: tf.Tensor, pixels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        kind = at(place)
-        # Inside a block: sub-blocks, each behind its length, until one of none.
-        after_data = place + 1 + kind
-        frame = (at(place + 6) * 256 + at(place + 5)) * (at(place + 8) * 256 + at(place + 7))
-        after_frame = place + 11 + colours(at(place + 9))
-        is_frame, is_extension = kind == 0x2C, kind == 0x21
-        outside = tf.where(is_frame, after_frame, tf.where(is_extension, place + 2, end))
-        return (
-            tf.where(inside, after_data, outside),
-            tf.where(inside, kind > 0, is_frame | is_extension),
-            pixels + tf.where(~inside & is_frame, frame, tf.zeros_like(frame)),
-        )
-
-    first = 13 + colours(at(tf.constant(10, tf.int64)))
-    _, _, pixels = tf.while_loop(
-        going_on, step, (first, tf.constant(False), tf.constant(0, tf.int64))
-    )
-    return pixels
+    # tf.pad knows one number for all channels: so it pads what is less by the ground with 0. In
+    # uint8 that wraps, and wraps back.
+    return tf.pad(image - ground, padding) + ground

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import servable_client as sdk
 from servable_client._answers import Classification
@@ -72,6 +72,32 @@ def test_large_pictures_are_shrunk(tmp_path: Path) -> None:
     Image.fromarray(noise).save(file, "PNG")
     assert len(file.getvalue()) > MAX_BYTES
     assert len(prepare(file.getvalue())) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_what_the_model_would_not_turn_is_sent_upright(
+    client: Any, boot: np.ndarray, kind: str
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = Image.fromarray(np.rot90(boot).copy()).resize((56, 56), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    options = {"lossless": True} if kind == "WEBP" else {}
+    stored.save(file, kind, exif=exif.tobytes(), **options)
+    if kind == "JPEG":
+        assert prepare(file.getvalue()) == file.getvalue()  # a new model turns it itself
+        answer = client.classify(Image.open(file))
+    else:
+        sent = opened(prepare(file.getvalue()))
+        np.testing.assert_array_equal(np.asarray(sent.convert("L"))[::2, ::2], boot)
+        answer = client.classify(file.getvalue())
+    assert answer.label == "Ankle boot"
+
+
+def test_damaged_exif_data_harm_nobody(boot: np.ndarray) -> None:
+    file = io.BytesIO()
+    Image.fromarray(boot).save(file, "PNG", exif=b"Exif\0\0nonsense")
+    assert prepare(file.getvalue()) == file.getvalue()
 
 
 def test_bytes_by_other_names(boot: np.ndarray) -> None:

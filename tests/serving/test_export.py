@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from servable_trainer._dataset import Dataset
+
+
+class Other(NamedTuple):
+    folder: Path
+    pictures: np.ndarray
+    expected: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,7 @@ def test_the_manifest_tells_where_it_comes_from(which: str, candidate: Path) -> 
     assert len(manifest["dataset"]["sha256"]) == 4
     assert 0 < manifest["metrics"]["validation"]["accuracy"] < 1
     assert 0 < manifest["metrics"]["test"]["accuracy"] < 1
-    assert manifest["hyperparameters"]["filters"] >= 16
+    assert manifest["hyperparameters"]["width"] >= 16
     assert manifest["signatures"]["classify"]["method"] == "tensorflow/serving/classify"
     assert manifest["created"].endswith("+00:00")
     assert {"seed", "git_revision", "training", "labels"} <= manifest.keys()
@@ -177,4 +183,86 @@ def test_a_network_of_another_form_is_refused(tmp_path: Path, dataset: Dataset) 
     three = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(3)])
     with pytest.raises(ExportError, match="10 labels"):
         export(three, tmp_path / "c", name="n", labels=dataset.labels, examples=pictures, about={})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module", params=[(20, 36), (20, 36, 3)], ids=["grey", "colour"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Other:
+    """A candidate for pictures of another size, exported with five of them."""
+    import keras
+
+    shape = request.param
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input(shape, dtype="uint8"),
+            keras.layers.Reshape((*shape, 1)[:3]),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 100, [5, *shape], np.uint8)
+    # Noise on a light ground, in grey: a server would invert it, pixels are taken as they are.
+    pictures[0] = 255 - pictures[0]
+    folder = tmp_path_factory.mktemp("other") / "candidate"
+    export(network, folder, name="other", labels=["a", "b", "c"], examples=pictures, about={})
+    return Other(folder, pictures, network.predict(pictures, verbose=0))
+
+
+def test_another_size_and_colour_are_exported(other: Other) -> None:
+    shape = other.pictures.shape[1:]
+    manifest = check_candidate(other.folder)
+    image = manifest["signatures"]["serving_default"]["inputs"]["image"]
+    assert image == {"dtype": "DT_UINT8", "shape": [-1, *shape]}
+    files = np.array([encode_png(picture) for picture in other.pictures], object)
+    model = SavedModel(other.folder)
+    try:
+        pixels = model.run("serving_default", {"image": other.pictures})
+        np.testing.assert_allclose(pixels["probabilities"], other.expected, atol=1e-5)
+        encoded = model.run("serving_bytes", {"image_bytes": files})["probabilities"]
+        as_they_are = slice(0 if len(shape) == 3 else 1, None)
+        np.testing.assert_allclose(encoded[as_they_are], other.expected[as_they_are], atol=1e-5)
+        ranked = model.run("classify", {"inputs": examples(other.pictures)})
+        np.testing.assert_allclose(ranked["scores"][:, 0], encoded.max(axis=1), atol=1e-5)
+        golden = manifest["golden"]
+        assert len(golden) == 4
+        sent = np.array([base64.b64decode(one["png"]) for one in golden], object)
+        np.testing.assert_allclose(
+            model.run("serving_bytes", {"image_bytes": sent})["probabilities"],
+            [one["probabilities"] for one in golden],
+            atol=1e-5,
+        )
+        for wrong in (shape[:2], (1, *shape, 1), (1, *shape[::-1]), (1, 20, 36, 4), (1, 28, 28)):
+            with pytest.raises(ModelError) as caught:
+                model.run("serving_default", {"image": np.zeros(wrong, np.uint8)})
+            assert caught.value.code == "INVALID_ARGUMENT"
+    finally:
+        model.close()
+
+
+def test_few_examples_fill_the_warm_up(other: Other) -> None:
+    path = other.folder / "assets.extra" / "tf_serving_warmup_requests"
+    shapes = []
+    for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(data)
+        inputs = log.predict_log.request.inputs
+        if "image" in inputs:
+            shapes.append([dim.size for dim in inputs["image"].tensor_shape.dim])
+    assert shapes == [[batch, *other.pictures.shape[1:]] for batch in (1, 8, 32)]
+
+
+def test_examples_of_another_shape_are_refused(tmp_path: Path, dataset: Dataset) -> None:
+    import keras
+
+    network = keras.Sequential(
+        [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    for wrong in (dataset.train.images[:32, :27], dataset.train.images[:0]):
+        with pytest.raises(ExportError, match=r"examples of shape \[28, 28\]"):
+            export(
+                network, tmp_path / "c", name="n", labels=dataset.labels, examples=wrong, about={}
+            )
     assert not list(tmp_path.iterdir())

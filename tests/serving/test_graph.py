@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from servable_serving._graph import decode
 
@@ -181,3 +181,104 @@ def test_a_file_of_too_many_bytes_is_refused(shrink: Shrink) -> None:
 def test_what_is_no_picture_is_an_invalid_argument(shrink: Shrink, data: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         shrink(data)
+
+
+def turned(picture: np.ndarray, orientation: int, order: str = "II") -> bytes:
+    """A JPEG file that says how it is to be turned, as a camera writes it."""
+    exif = Image.Exif()
+    exif.endian = "<" if order == "II" else ">"
+    exif[ExifTags.Base.Make] = "Camera"
+    exif[ExifTags.Base.Orientation] = orientation
+    data = as_file(picture, "JPEG", quality=95, exif=exif.tobytes())
+    assert data[data.index(b"Exif\0\0") + 6 :][:2] == order.encode()
+    return data
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_camera_says(
+    shrink: Shrink, dataset: Dataset, orientation: int, order: str
+) -> None:
+    picture = dataset.test.images[0]
+    data = turned(picture, orientation, order)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.abs(shrink(data).astype(int) - np.asarray(upright)).mean() < 2
+    if orientation != 1:
+        assert np.abs(shrink(data).astype(int) - picture).mean() > 10
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_turns_nothing(
+    shrink: Shrink, dataset: Dataset, orientation: int
+) -> None:
+    picture = dataset.test.images[0]
+    np.testing.assert_array_equal(shrink(turned(picture, orientation)), shrink(turned(picture, 1)))
+
+
+def test_damaged_exif_harms_nobody(shrink: Shrink, dataset: Dataset) -> None:
+    data = turned(dataset.test.images[0], 6)
+    directory = data.index(b"Exif\0\0") + 6 + 4  # where its place is told, then its length
+    nowhere, endless = bytearray(data), bytearray(data)
+    nowhere[directory : directory + 4] = b"\xff\xff\xff\xff"
+    endless[directory + 4 : directory + 6] = b"\xff\xff"
+    np.testing.assert_array_equal(shrink(bytes(nowhere)), shrink(turned(dataset.test.images[0], 1)))
+    np.testing.assert_array_equal(shrink(bytes(endless)), shrink(data))
+
+
+@pytest.fixture(scope="module")
+def shrink_colour() -> Shrink:
+    """`decode` in colour to 24 rows and 32 columns."""
+    function = tf.function(
+        lambda encoded: decode(encoded, size=(24, 32), channels=3),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    )
+    return lambda data: function(tf.constant(data)).numpy()
+
+
+def coloured(height: int, width: int) -> np.ndarray:
+    """A blot of red on a light ground of blue."""
+    picture = np.full([height, width, 3], (180, 200, 250), np.uint8)
+    picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = (200, 30, 20)
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+def test_a_picture_in_colour_comes_out_as_it_is(shrink_colour: Shrink, kind: str) -> None:
+    # Its ground is light: in colour nothing is inverted.
+    picture = coloured(24, 32)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    np.testing.assert_array_equal(shrink_colour(as_file(picture, kind, **options)), picture)
+
+
+@pytest.mark.parametrize(("height", "width"), [(240, 100), (50, 320)])
+def test_colour_is_centred_on_the_mean_of_its_border(
+    shrink_colour: Shrink, height: int, width: int
+) -> None:
+    seen = shrink_colour(as_file(coloured(height, width)))
+    assert seen.shape == (24, 32, 3)
+    for corner in (seen[0, 0], seen[-1, -1], seen[0, -1]):
+        np.testing.assert_allclose(corner, (180, 200, 250), atol=1)
+    np.testing.assert_allclose(seen[12, 16], (200, 30, 20), atol=12)  # a blot of 2.5 rows
+
+
+def test_colour_is_shrunk_with_antialiasing(shrink_colour: Shrink) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, [96, 128, 3], np.uint8)
+    by_hand = np.asarray(Image.fromarray(noise).resize((32, 24), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(shrink_colour(as_file(noise)), by_hand, atol=1)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1"])
+def test_every_mode_becomes_colour(shrink_colour: Shrink, mode: str) -> None:
+    image = Image.fromarray(coloured(24, 32)).convert("L" if mode in ("LA", "1") else "RGB")
+    image = image.convert(mode)
+    seen = shrink_colour(as_file(image))
+    np.testing.assert_allclose(seen, np.asarray(image.convert("RGB")), atol=1)
+
+
+def test_what_is_transparent_is_white_in_colour(shrink_colour: Shrink) -> None:
+    image = Image.new("RGBA", (32, 24), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 128), (10, 10, 18, 18))
+    seen = shrink_colour(as_file(image))
+    assert seen[0, 0].tolist() == [255, 255, 255]
+    np.testing.assert_allclose(seen[14, 14], (127, 127, 255), atol=1)

@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from servable_serving._export import WARMUP_BATCHES, export
-from servable_serving._manifest import check_candidate
-from servable_serving._saved_model import SavedModel
 from servable_trainer._evaluate import Evaluation, score
-from servable_trainer._run import RunError, load_evaluation, load_run, save_evaluation
+from servable_trainer._examination import Examination, examination_of
+from servable_trainer._run import load_evaluation, load_run, save_evaluation
+from servable_trainer._subject import subject_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from servable_client import Client
     from servable_trainer._dataset import Dataset
 
-_BATCH = 500
 
+def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
+    """How a run, a SavedModel or a live endpoint fares on the test pictures.
 
-def evaluate(what: Path, dataset: Dataset) -> Evaluation:
-    """How a run or a SavedModel fares on the test pictures; a run keeps the answer.
+    A run keeps the answer, which goes into the manifest when it is exported.
+
+    Args:
+        what: A folder, or a client; it stays open.
+        dataset: The one that the classifier was trained with.
 
     Raises:
-        RunError: `what` is neither, or one for other classes.
+        RunError: `what` is none of them, or one for other classes.
         CandidateError: `what` is a SavedModel whose files are not as they were exported.
+        ServableError: The server cannot be reached, or has no such model.
     """
-    if (what / "saved_model.pb").is_file():
-        return _evaluate_saved_model(what, dataset)
-    run, model = load_run(what)
-    _check_labels(what, run.labels, dataset)
-    probabilities = model.predict(dataset.test.images, batch_size=_BATCH, verbose=0)
+    with subject_of(what, dataset) as subject:
+        probabilities = subject.answers(dataset.test, dataset.labels, lambda _: None)
     evaluation = score(dataset.test.targets, probabilities, dataset.labels)
-    save_evaluation(what, evaluation)
+    _keep(what, evaluation)
     return evaluation
 
 
-def _evaluate_saved_model(folder: Path, dataset: Dataset) -> Evaluation:
-    _check_labels(folder, check_candidate(folder)["labels"], dataset)
-    model = SavedModel(folder)
-    try:
-        answers = [
-            model.run("serving_default", {"image": dataset.test.images[start : start + _BATCH]})[
-                "probabilities"
-            ]
-            for start in range(0, len(dataset.test), _BATCH)
-        ]
-    finally:
-        model.close()
-    return score(dataset.test.targets, np.concatenate(answers), dataset.labels)
+def examine(what: Path | Client, dataset: Dataset, *, thorough: bool = True) -> Examination:
+    """The same, and all else that can be found out: confusion, calibration, the worst mistakes.
+
+    Args:
+        what: A folder, or a client; it stays open.
+        dataset: The one that the classifier was trained with.
+        thorough: Measure robustness and latency too; that takes about twice as long.
+
+    Raises:
+        ServableError: As `evaluate` does.
+    """
+    with subject_of(what, dataset) as subject:
+        examination = examination_of(subject, dataset, thorough=thorough)
+    _keep(what, examination.evaluation)
+    return examination
 
 
-def _check_labels(what: Path, labels: list[str], dataset: Dataset) -> None:
-    if tuple(labels) != dataset.labels:
-        raise RunError(
-            f"{what} knows other classes than {dataset.name}",
-            hint="evaluate it on the dataset that it was trained with",
-        )
+def _keep(what: Path | Client, evaluation: Evaluation) -> None:
+    if isinstance(what, Path) and not (what / "saved_model.pb").is_file():
+        save_evaluation(what, evaluation)
 
 
 def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ _GRACE_SECONDS = 1.0
 class _Worker:
     token: str
     heard: float = field(default_factory=time.monotonic)
+    given_up: bool = False
 
 
 class Chief:
@@ -58,7 +59,8 @@ class Chief:
         budget: When to end.
         stop: Why to end.
         watch: Who is told.
-        watchdog: After how many seconds a worker that was not heard of counts as dead.
+        watchdog: After how many seconds a worker that was not heard of counts as dead; one that
+            was only slow is taken back, without its trial.
     """
 
     def __init__(
@@ -148,6 +150,9 @@ class Chief:
             self._stop.ask("workers")
         return self._done or self._stop.reason is not None
 
+    def _is_dead(self, worker: _Worker, now: float) -> bool:
+        return not worker.given_up and now - worker.heard > self._watchdog
+
     def _end(self) -> None:
         """Begin no more trials, break off those that run, and let the workers know."""
         self.oracle.over = True
@@ -156,7 +161,9 @@ class Chief:
         if self._stop.reason == "workers":
             return
         until = time.monotonic() + self._watchdog
-        while self._workers and time.monotonic() < until:
+        while time.monotonic() < until and any(
+            not one.given_up for one in list(self._workers.values())
+        ):
             time.sleep(_LOOK_SECONDS)
 
     def _on_oracle(self, call: Callable[[], Any]) -> Any:
@@ -181,11 +188,14 @@ class Chief:
         with self._lock:
             worker = self._workers.get(name)
             if worker is not None and worker.token == said.get(TOKEN):
-                worker.heard = self._heard = time.monotonic()
+                if worker.given_up:
+                    self.watch.say(f"worker {name} is back")
+                worker.heard, worker.given_up = time.monotonic(), False
+                self._heard = worker.heard
                 return name
         context.abort(
             grpc.StatusCode.PERMISSION_DENIED,
-            f"the chief does not know worker {name!r}, or has given up on it",
+            f"the chief does not know worker {name!r}",
         )
         raise AssertionError  # abort raises
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from servable_client._commands import Json
+from servable_client._commands import Authority, Json, Key, Label, Timeout, Version
+from servable_trainer._dataset_flags import Channels, Folder, Size, SkipCorrupt, find_dataset
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of the dataset; else SERVABLE_DATA, or wherever it is found."),
+    typer.Option(help="Fashion-MNIST's folder; else SERVABLE_DATA, or wherever it is found."),
 ]
 Seed = Annotated[
     int,
@@ -20,6 +22,14 @@ Seed = Annotated[
     ),
 ]
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")]
+
+
+class Precision(enum.StrEnum):
+    """What a network can learn in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    MIXED_BFLOAT16 = "mixed_bfloat16"
 
 
 def register(app: typer.Typer) -> None:
@@ -124,6 +134,10 @@ def tune(
         ),
     ] = 60.0,
     data: Data = None,
+    folder: Folder = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Search for hyperparameters on part of the training pictures.
@@ -136,7 +150,6 @@ def tune(
 
     _quiet()
     from servable_trainer._distributed import follow, lead
-    from servable_trainer._fashion_mnist import find
     from servable_trainer._project import Budget, Settings
     from servable_trainer._results import Interrupted, SearchFailed
     from servable_trainer._roles import role_from
@@ -156,7 +169,7 @@ def tune(
         part = role_from(role, chief, worker)
     except TuneError as error:
         raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
-    _, dataset = find(data)
+    dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
     status, failure = 0, None
     try:
         if part is not None and not part.chief:
@@ -207,27 +220,61 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
 
 def train(
     output: Annotated[Path, typer.Option(help="A new folder for the run.")] = Path("build/run"),
+    recipe: Annotated[
+        str, typer.Option(help="baseline, resnet, or mobilenet (which transfers).")
+    ] = "baseline",
     hyperparameters: Annotated[
-        Path | None, typer.Option(help="What tune wrote, or a JSON object of your own.")
+        Path | None,
+        typer.Option(help="What tune wrote, or a JSON object: what to change of the recipe."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How often each picture is seen; else the recipe's.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="A run to go on with, in place of a new network.")
     ] = None,
     all_data: Annotated[
         bool, typer.Option("--all-data", help="Learn from the validation pictures too.")
     ] = False,
+    validation_share: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.9, help="Share of the training pictures to validate with."),
+    ] = 1 / 6,
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet, or a file of weights, for mobilenet.")
+    ] = None,
+    distill: Annotated[
+        Path | None,
+        typer.Option(metavar="TEACHER", help="A run or candidate to learn the answers of, too."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="End after as many epochs without a lower validation loss."),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: mixed_bfloat16 where the processor has it.")
+    ] = Precision.AUTO,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="A folder for TensorBoard's logs.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew what was broken off.")
+    ] = False,
     seed: Seed = 0,
     data: Data = None,
+    folder: Folder = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Train a network."""
+    """Train a network; what was broken off goes on after its last whole epoch."""
     from dataclasses import asdict
 
     from servable_client._console import print_json, say
 
     _quiet()
-    from servable_trainer._fashion_mnist import find
+    from servable_trainer._teacher import teach
     from servable_trainer._train import train as fit
     from servable_trainer._trials import load_hyperparameters
 
@@ -235,16 +282,28 @@ def train(
         raise typer.BadParameter(
             "the run that it starts from has its own", param_hint="--hyperparameters"
         )
+    if all_data and patience:
+        raise typer.BadParameter("nothing is left to validate with", param_hint="--patience")
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
-    _, dataset = find(data)
+    dataset = find_dataset(
+        data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
+    )
     run = fit(
         dataset,
         directory=output,
+        recipe=recipe,
         hyperparameters=values,
         epochs=epochs,
         seed=seed,
         start_from=start_from,
         all_data=all_data,
+        validation=validation_share,
+        weights=weights,
+        teacher=teach(distill, dataset) if distill else None,
+        patience=patience,
+        precision=precision.value,
+        tensorboard=tensorboard,
+        restart=restart,
     )
     if json:
         print_json(asdict(run))
@@ -253,25 +312,76 @@ def train(
 
 
 def evaluate(
-    what: Annotated[Path, typer.Argument(metavar="RUN|CANDIDATE", help="What to evaluate.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CANDIDATE|ENDPOINT",
+            help="A run's folder, a SavedModel's (a version's too), or grpc://..., http://...",
+        ),
+    ],
+    report: Annotated[
+        Path | None, typer.Option(help="An HTML file to write, with the same as .json beside it.")
+    ] = None,
+    thorough: Annotated[
+        bool | None,
+        typer.Option(
+            "--thorough/--quick",
+            help="Measure robustness and latency too; with a report unless --quick is given.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            envvar="SERVABLE_MODEL", help="An endpoint's model; the dataset's name unless given."
+        ),
+    ] = "",
+    version: Version = None,
+    label: Label = None,
+    api_key: Key = None,
+    ca: Authority = None,
+    timeout: Timeout = 30.0,
     data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Show how good a run or an exported model is on the test pictures."""
-    from dataclasses import asdict
+    """Show how good a run, an exported model or a live endpoint is on the test pictures."""
+    from contextlib import nullcontext
 
-    from servable_client._console import print_json
+    from servable_client._commands import _client
+    from servable_client._console import print_json, print_table, say
 
     _quiet()
-    from servable_trainer._candidate import evaluate as measure
+    from servable_trainer._candidate import examine
     from servable_trainer._evaluate import print_evaluation
-    from servable_trainer._fashion_mnist import find
+    from servable_trainer._report import check_report, write_report
 
-    evaluation = measure(what, find(data)[1])
+    live = "://" in what
+    if not live and (version is not None or label is not None):
+        raise typer.BadParameter(f"{what} is no endpoint; --version and --label are for one")
+    if report:
+        check_report(report)
+    dataset = find_dataset(
+        data, folder, skip_corrupt=skip_corrupt, like=None if live else Path(what)
+    )
+    options = {"version": version, "label": label, "timeout": timeout}
+    with (
+        _client(what, model=model or dataset.name, api_key=api_key, ca=ca, **options)
+        if live
+        else nullcontext(Path(what))
+    ) as subject:
+        found = examine(
+            subject, dataset, thorough=report is not None if thorough is None else thorough
+        )
+    beside = write_report(report, found, dataset) if report else None
     if json:
-        print_json(asdict(evaluation))
-    else:
-        print_evaluation(evaluation, title=str(what))
+        print_json(found.as_dict())
+        return
+    print_evaluation(found.evaluation, title=what)
+    print_table(("beside it", "measured"), found.rows())
+    if report:
+        say(f"the report is in {report}, the same as JSON in {beside}")
 
 
 def export(
@@ -281,6 +391,8 @@ def export(
     ),
     name: Annotated[str, typer.Option(help="The name to serve it under.")] = "",
     data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Write a run's network as a SavedModel that servers can load."""
@@ -288,9 +400,8 @@ def export(
 
     _quiet()
     from servable_trainer._candidate import export_run
-    from servable_trainer._fashion_mnist import find
 
-    _, dataset = find(data)
+    dataset = find_dataset(data, folder, skip_corrupt=skip_corrupt, like=run)
     manifest = export_run(run, output, dataset, name=name or dataset.name)
     if json:
         print_json(manifest)

@@ -24,7 +24,7 @@ class Pictures:
     """Pictures with their classes.
 
     Attributes:
-        images: uint8 [N, height, width].
+        images: uint8 [N, height, width], or [N, height, width, 3] in colour.
         targets: Class numbers, int64 [N].
     """
 
@@ -33,6 +33,10 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, indices: NDArray[np.int64]) -> Pictures:
+        """Those at `indices`, in that order."""
+        return Pictures(images=self.images[indices], targets=self.targets[indices])
 
     def first(self, count: int) -> Pictures:
         """The first `count` of them."""
@@ -48,7 +52,7 @@ class Dataset:
         labels: The name of each class, by its number.
         train: What may be learnt from and chosen by.
         test: What only an evaluation may look at.
-        checksums: SHA-256 of each file's content, by file name.
+        checksums: SHA-256 of each file's content, by file name, or of each part of a folder.
     """
 
     name: str
@@ -64,21 +68,25 @@ class Dataset:
 
         Args:
             seed: The same seed gives the same division.
-            validation: The share of them to keep for choosing.
+            validation: The share of them to keep for choosing; one for each class at least.
 
         Returns:
             What to fit, and what to validate with.
         """
+        fit, keep = self.split_indices(seed=seed, validation=validation)
+        return self.train.take(fit), self.train.take(keep)
+
+    def split_indices(
+        self, *, seed: int, validation: float = VALIDATION_SHARE
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in `train` the two parts of `split` are."""
         import numpy as np
         from sklearn.model_selection import train_test_split
 
         fit, keep = train_test_split(
             np.arange(len(self.train)),
-            test_size=validation,
+            test_size=max(round(validation * len(self.train)), len(self.labels)),
             stratify=self.train.targets,
             random_state=seed,
         )
-        return (
-            Pictures(images=self.train.images[fit], targets=self.train.targets[fit]),
-            Pictures(images=self.train.images[keep], targets=self.train.targets[keep]),
-        )
+        return fit, keep

@@ -7,24 +7,26 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import keras_tuner
 
-from servable_trainer._model import BATCH_SIZES, ImageClassifier, hyperparameters_from
+from servable_trainer._model import ImageClassifier, hyperparameters_from, space_of
 from servable_trainer._oracles import make_oracle
 from servable_trainer._runner import Runner
 from servable_trainer._trials import TuneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from servable_trainer._dataset import Dataset
     from servable_trainer._search_folder import SearchFolder
     from servable_trainer._watch import Watch
 
 _DEFAULT_TRIALS = 10
+_CODE = ("_augment", "_batches", "_model", "_optimizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class Project:
         self.classifier = classifier or ImageClassifier(
             size=dataset.train.images.shape[1:], classes=len(dataset.labels)
         )
-        self.whole_space = _space_of(self.classifier)
+        self.whole_space = space_of(self.classifier)
         if settings.fixed:
             hyperparameters_from(settings.fixed, self.classifier)
         self.space = _pinned(self.whole_space, settings.fixed)
@@ -105,6 +107,7 @@ class Project:
             },
             "code": {
                 "servable": version("servable"),
+                "network": _code(),
                 "space": hashlib.sha256(space.encode()).hexdigest(),
             },
         }
@@ -154,11 +157,12 @@ def _is_no_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in str(record.msg)
 
 
-def _space_of(classifier: ImageClassifier) -> keras_tuner.HyperParameters:
-    space = keras_tuner.HyperParameters()
-    classifier.build(space)
-    space.Choice("batch_size", BATCH_SIZES)
-    return space
+def _code() -> str:
+    """A digest of what a trial's result depends on, but for its hyperparameters."""
+    digest = hashlib.sha256(keras.__version__.encode())
+    for name in _CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
 
 
 def _pinned(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from servable_trainer._evaluate import Evaluation
 
-_MODEL, _RECORD, _EVALUATION = "model.keras", "run.json", "evaluation.json"
+MODEL, _RECORD, _EVALUATION = "model.keras", "run.json", "evaluation.json"
 
 
 class RunError(ServableError):
@@ -31,7 +31,8 @@ class Run:
         dataset: The dataset's name.
         checksums: SHA-256 of the dataset's files, by file name.
         labels: The name of each class, by its number.
-        size: Height and width of a picture.
+        size: Height and width of a picture, and 3 where it is in colour.
+        recipe: The name of the recipe whose family of networks it is of.
         hyperparameters: What the network was built from.
         seed: What its weights and batches were drawn with.
         epochs: One entry an epoch: loss and accuracy, and validation's where there was any.
@@ -44,7 +45,8 @@ class Run:
     dataset: str
     checksums: dict[str, str]
     labels: list[str]
-    size: tuple[int, int]
+    size: tuple[int, ...]
+    recipe: str
     hyperparameters: dict[str, Any]
     seed: int
     epochs: list[dict[str, float]]
@@ -63,7 +65,7 @@ class Run:
 
     def save(self, directory: Path, model: keras.Model) -> None:
         """Write the run into a folder that is there."""
-        model.save(directory / _MODEL)
+        model.save(directory / MODEL)
         (directory / _RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
@@ -78,7 +80,7 @@ def load_run(directory: Path) -> tuple[Run, keras.Model]:
     try:
         record = json.loads((directory / _RECORD).read_text())
         run = Run(**{**record, "size": tuple(record["size"])})
-        model = keras.saving.load_model(directory / _MODEL)
+        model = keras.saving.load_model(directory / MODEL)
     except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise RunError(
             f"{directory} holds no training run: {error}", hint="`servable train` writes one"

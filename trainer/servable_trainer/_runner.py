@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
+from servable_trainer._precision import dtype_policy
 from servable_trainer._search import BrokenOff
 from servable_trainer._trials import TuneError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 OBJECTIVE = "val_accuracy"
 _WEIGHTS = "weights.npz"
+_VALIDATION_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,8 @@ class Runner:
         gc.collect()
         notes: dict[str, Any] = {"epochs": []}
         try:
-            model, first = self._network(trial.hyperparameters)
+            with dtype_policy("auto"):
+                model, first = self._network(trial.hyperparameters)
             notes["first_epoch"] = first
             history = self._train(trial, model, first)
             notes["epochs"] = _epochs(history)
@@ -132,11 +135,12 @@ class Runner:
         return self.classifier.fit(
             trial.hyperparameters,
             model,
-            self.fit.images,
-            self.fit.targets,
-            validation_data=(self.validation.images, self.validation.targets),
+            self.fit,
+            validation_data=self.validation,
+            validation_batch_size=_VALIDATION_BATCH,
             epochs=trial.hyperparameters.values.get("tuner/epochs", self.epochs),
             initial_epoch=first,
+            seed=self.seed,
             callbacks=[_Report(trial.trial_id, self.watch, self.heartbeat)],
         )
 

@@ -138,7 +138,13 @@ def differences(
     there: dict[str, Any], here: dict[str, Any], *, places: tuple[str, str] = ("there", "here")
 ) -> list[str]:
     """What differs between two searches, each in a few words."""
-    words = {"space": "the space of hyperparameters", "servable": "Servable's version"}
+    # Digests tell nobody anything.
+    digests = {
+        "checksums": "the data's content",
+        "network": "the network's code",
+        "space": "the space of hyperparameters",
+    }
+    words = {"servable": "Servable's version"}
     found = []
     for part in sorted({*there, *here}):
         one, other = there.get(part) or {}, here.get(part) or {}
@@ -146,8 +152,8 @@ def differences(
             a, b = one.get(key), other.get(key)
             if a == b:
                 continue
-            if key in ("space", "checksums"):  # digests tell nobody anything
-                found.append(words.get(key, "the data's content"))
+            if key in digests:
+                found.append(digests[key])
             else:
                 found.append(
                     f"{words.get(key, key)} {_said(a)} {places[0]}, {_said(b)} {places[1]}"

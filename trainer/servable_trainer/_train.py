@@ -2,107 +2,230 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
+from servable_client._console import say
 from servable_serving._folder import new_folder
-from servable_trainer._model import ImageClassifier, hyperparameters_from, plain
+from servable_trainer._batches import Batches, one_hot, whole
+from servable_trainer._checkpoint import KeepEpochs, checkpoints
+from servable_trainer._dataset import VALIDATION_SHARE
+from servable_trainer._model import hyperparameters_from, plain
+from servable_trainer._optimizer import training_from
+from servable_trainer._precision import dtype_policy, policy_name
 from servable_trainer._progress import EpochLines
-from servable_trainer._run import Run, RunError, load_run
+from servable_trainer._recipes import recipe as recipe_of
+from servable_trainer._run import MODEL, Run, RunError, load_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from numpy.typing import NDArray
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer._checkpoint import Checkpoints
+    from servable_trainer._dataset import Dataset, Pictures
+
+# What a training cannot be gone on with when it has changed.
+_CODE = ("_augment", "_batches", "_model", "_optimizer", "_train", "_transfer")
+_TEACHER_SHARE = 0.5
+_VALIDATION_BATCH = 500
 
 
 def train(
     dataset: Dataset,
     *,
     directory: Path,
+    recipe: str = "baseline",
     hyperparameters: dict[str, Any] | None = None,
-    epochs: int = 10,
+    epochs: int | None = None,
     seed: int = 0,
     start_from: Path | None = None,
     all_data: bool = False,
+    validation: float = VALIDATION_SHARE,
+    weights: str | None = None,
+    teacher: NDArray[np.float32] | None = None,
+    patience: int | None = None,
+    precision: str = "auto",
+    tensorboard: Path | None = None,
+    restart: bool = False,
 ) -> Run:
     """Train a network and write the run to `directory`.
 
-    The learning rate falls to nothing along half a cosine (Loshchilov and Hutter 2017,
-    https://arxiv.org/abs/1608.03983), one step an epoch.
+    A training that was broken off, by whatever, goes on after its last whole epoch when it is
+    called again with the same arguments, and ends as it would have.
 
     Args:
         dataset: Its training part alone is looked at.
         directory: A new folder for the run.
-        hyperparameters: A point of `ImageClassifier`'s space; defaults fill what is missing.
-        epochs: How often each picture is seen.
+        recipe: One of `RECIPES`.
+        hyperparameters: What to change of the recipe; a whole point where it is a search's.
+        epochs: How often each picture is seen; the recipe's unless given.
         seed: The same seed on one machine gives the same curve.
         start_from: A run whose network to go on with, in place of a new one.
         all_data: Learn from the validation pictures too; nothing is left to validate with.
+        validation: The share of the training part that is kept to validate with.
+        weights: "imagenet" or a file, for a recipe that transfers.
+        teacher: Another network's probabilities for each training picture, float32 [N, C], in the
+            order of `dataset.train`: half of every target (Hinton et al. 2015,
+            https://arxiv.org/abs/1503.02531).
+        patience: End when the validation loss has not fallen for as many epochs, and keep the
+            weights of the best.
+        precision: "float32", "mixed_bfloat16", or "auto" for what the processor does well.
+        tensorboard: A folder for TensorBoard's logs.
+        restart: Begin anew what was broken off.
 
     Raises:
         FolderError: `directory` exists or cannot be written.
         HyperparameterError: One is unknown, or outside its range.
-        RunError: `start_from` is no run, or one for other classes or sizes.
+        RecipeError: There is no such recipe.
+        RunError: `start_from` is no run, or one for other classes or sizes; or what was broken
+            off had other data, code or arguments.
+        WeightsError: `weights` cannot be had.
     """
-    fit, validation = (dataset.train, None) if all_data else dataset.split(seed=seed)
-    size = (int(fit.images.shape[1]), int(fit.images.shape[2]))
-    classifier = ImageClassifier(size=size, classes=len(dataset.labels))
-    before = None
-    if start_from is None:
-        hp = hyperparameters_from(hyperparameters or {}, classifier)
-        keras.utils.set_random_seed(seed)
-        model = classifier.build(hp)
-        peak = float(hp.get("learning_rate"))
-    else:
-        before, model = load_run(start_from)
-        if (before.size, before.labels) != (size, list(dataset.labels)):
-            raise RunError(f"{start_from} is a run for other classes or another size of picture")
-        hp = hyperparameters_from(before.hyperparameters, classifier)
-        keras.utils.set_random_seed(seed)
+    before = load_run(start_from)[0] if start_from else None
+    name = before.recipe if before else recipe
+    chosen = recipe_of(name)
+    classifier = chosen.classifier(dataset, weights=None if before else weights)
+    if before and (before.size, before.labels) != (classifier.size, list(dataset.labels)):
+        raise RunError(f"{start_from} is a run for other classes or another size of picture")
+    values = (
+        before.hyperparameters if before else {**chosen.hyperparameters, **(hyperparameters or {})}
+    )
+    hp = hyperparameters_from(values, classifier)
+    training = training_from(hp)
+    if before:
         # The weights are nearly where they belong: a full step would throw them out again.
-        peak = float(hp.get("learning_rate")) / 10
+        training = replace(training, learning_rate=training.learning_rate / 10, schedule="cosine")
+    epochs = chosen.epochs if epochs is None else epochs
+    settings = {
+        "dataset": dataset.checksums,
+        "code": _code(),
+        "recipe": name,
+        "hyperparameters": plain(hp.values),
+        "epochs": epochs,
+        "seed": seed,
+        "start": start_from and _digest(start_from / MODEL),
+        "all_data": all_data,
+        "validation": validation,
+        "weights": weights,
+        "teacher": teacher is not None and hashlib.sha256(teacher.tobytes()).hexdigest(),
+        "patience": patience,
+        "precision": policy_name(precision),
+        "backend": keras.backend.backend(),
+    }
     # First, so that a folder that cannot be written is known before any training.
-    with new_folder(directory) as incoming:
-        began = time.monotonic()
-        history = classifier.fit(
-            hp,
-            model,
-            fit.images,
-            fit.targets,
-            validation_data=validation and (validation.images, validation.targets),
-            epochs=epochs,
-            callbacks=[
-                keras.callbacks.LearningRateScheduler(half_cosine(peak, epochs)),
-                EpochLines(),
-            ],
+    with checkpoints(directory) as kept:
+        kept.begin(settings, restart=restart)
+        fit, kept_back, targets = _divided(dataset, seed, 0 if all_data else validation, teacher)
+        keras.utils.set_random_seed(seed)
+        with dtype_policy(precision):
+            model = classifier.network(hp, learning=True)
+        if start_from:
+            model.set_weights(load_run(start_from)[1].get_weights())
+        batches = Batches(
+            fit,
+            training,
+            classes=classifier.classes,
+            seed=seed,
+            first_epoch=len(kept.epochs),
+            targets=targets,
         )
+        classifier.compile(model, training, steps=len(batches) * epochs)
+        kept.load(model)
+        if kept.epochs:
+            say(f"going on after epoch {len(kept.epochs)}, which was kept in {kept.folder}")
+        _fit(model, batches, kept_back, kept, epochs, patience, tensorboard, classifier.classes)
+        # Without what only learning needs, and in float32: Keras stores the policy by layer.
+        network = classifier.network(hp)
+        network.set_weights(model.get_weights())
         run = Run(
             dataset=dataset.name,
             checksums=dataset.checksums,
             labels=list(dataset.labels),
-            size=size,
+            size=classifier.size,
+            recipe=name,
             hyperparameters=plain(hp.values),
             seed=seed,
-            epochs=[
-                {name: float(values[epoch]) for name, values in history.history.items()}
-                for epoch in range(epochs)
-            ],
+            epochs=kept.epochs,
             fitted=len(fit),
-            validated=len(validation) if validation else 0,
-            seconds=round(time.monotonic() - began, 1),
+            validated=len(kept_back) if kept_back else 0,
+            seconds=round(kept.seconds, 1),
             started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
             if before
             else None,
         )
-        run.save(incoming, model)
+        with new_folder(directory) as incoming:
+            run.save(incoming, network)
     return run
 
 
-def half_cosine(peak: float, epochs: int) -> Callable[[int], float]:
-    """The learning rate of each epoch, from `peak` down to a little above nothing."""
-    return lambda epoch: peak * (1 + math.cos(math.pi * epoch / epochs)) / 2
+def _divided(
+    dataset: Dataset, seed: int, validation: float, teacher: NDArray[np.float32] | None
+) -> tuple[Pictures, Pictures | None, NDArray[np.float32] | None]:
+    """What to fit, what to validate with, and the targets where a teacher has a say in them."""
+    if validation:
+        fit, keep = dataset.split_indices(seed=seed, validation=validation)
+    else:
+        fit, keep = np.arange(len(dataset.train)), None
+    pictures = dataset.train.take(fit)
+    targets = None
+    if teacher is not None:
+        truth = one_hot(pictures.targets, len(dataset.labels))
+        targets = (_TEACHER_SHARE * teacher[fit] + (1 - _TEACHER_SHARE) * truth).astype(np.float32)
+    return pictures, None if keep is None else dataset.train.take(keep), targets
+
+
+def _fit(
+    model: keras.Model,
+    batches: Batches,
+    validation: Pictures | None,
+    kept: Checkpoints,
+    epochs: int,
+    patience: int | None,
+    tensorboard: Path | None,
+    classes: int,
+) -> None:
+    """Fit until the last epoch, or until patience ends; `kept` has the curve then."""
+    began = time.monotonic() - kept.seconds
+    callbacks: list[keras.callbacks.Callback] = []
+    if model.optimizer.use_ema and validation:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(tensorboard))
+    callbacks += [KeepEpochs(kept, lambda: time.monotonic() - began, patience), EpochLines()]
+    if not kept.out_of_patience(patience):
+        try:
+            model.fit(
+                batches,
+                validation_data=validation and whole(validation, classes),
+                validation_batch_size=_VALIDATION_BATCH,
+                epochs=epochs,
+                initial_epoch=len(kept.epochs),
+                # The batches shuffle themselves, in an order that outlives the process.
+                shuffle=False,
+                callbacks=callbacks,
+                verbose=0,
+            )
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {kept.folder}: {error.strerror or error}",
+                hint="the same command goes on after the last epoch that was kept",
+            ) from error
+    if patience is not None:
+        kept.load_best(model)
+
+
+def _code() -> str:
+    """A digest of what the result of a training depends on, but for its arguments."""
+    digest = hashlib.sha256(keras.__version__.encode())
+    for name in _CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

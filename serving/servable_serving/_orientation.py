@@ -1,0 +1,97 @@
+"""Which way up a photograph is: cameras store it as the sensor lies, and note how to turn it.
+
+Read in the graph, since tf.io.decode_image passes over it. Sources: CIPA DC-008 (Exif 2.32) 4.5 and
+4.6.4, TIFF 6.0 section 2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Exif stands in one segment of at most 64 KiB, right behind the file's start or its JFIF segment.
+_HEAD = 1 << 17
+_MAX_SEGMENTS = 16
+_MAX_FIELDS = 1000
+
+_TAG, _LONG = 0x0112, 4
+
+
+def orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """How an encoded picture, string [], is to be turned, int64 []: 1 to 8 as in Exif.
+
+    1, as it lies, for all that is no JPEG file, and where the Exif data are missing or damaged.
+    """
+    jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+    return tf.cond(jpeg, lambda: _of_jpeg(encoded), lambda: tf.constant(1, tf.int64))
+
+
+def upright(image: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    """Turn [H, W, C] by what `orientation` says."""
+
+    def turned() -> tf.Tensor:
+        out = tf.cond(turn >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        mirrored = _one_of(turn, 2, 3, 6, 7)
+        out = tf.cond(mirrored, lambda: tf.reverse(out, [1]), lambda: out)
+        upside_down = _one_of(turn, 3, 4, 7, 8)
+        return tf.cond(upside_down, lambda: tf.reverse(out, [0]), lambda: out)
+
+    return tf.cond(turn > 1, turned, lambda: image)
+
+
+def _one_of(value: tf.Tensor, *values: int) -> tf.Tensor:
+    return tf.reduce_any(value == tf.constant(values, tf.int64))
+
+
+def _of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    data = tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEAD), tf.uint8)
+    end = tf.size(data, out_type=tf.int64)
+
+    def at(place: tf.Tensor) -> tf.Tensor:
+        return tf.where(
+            place < end, tf.cast(tf.gather(data, tf.minimum(place, end - 1)), tf.int64), 0
+        )
+
+    def is_exif(place: tf.Tensor) -> tf.Tensor:
+        word = at(place + tf.constant([1, 4, 5, 6, 7, 8, 9], tf.int64))
+        return tf.reduce_all(word == tf.constant([0xE1, *b"Exif\0\0"], tf.int64))
+
+    def going_on(place: tf.Tensor) -> tf.Tensor:
+        marker = at(place + 1)
+        of_an_application = ((marker >= 0xE0) & (marker <= 0xEF)) | (marker == 0xFE)
+        return (at(place) == 0xFF) & of_an_application & ~is_exif(place)
+
+    (place,) = tf.while_loop(
+        going_on,
+        lambda place: (place + 2 + 256 * at(place + 2) + at(place + 3),),
+        (tf.constant(2, tf.int64),),
+        maximum_iterations=_MAX_SEGMENTS,
+    )
+    return tf.cond(
+        is_exif(place), lambda: _of_tiff(at, place + 10), lambda: tf.constant(1, tf.int64)
+    )
+
+
+def _of_tiff(at: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor) -> tf.Tensor:
+    """The orientation in the first directory of TIFF data, whose bytes `at` gives."""
+    little = at(start) == ord("I")
+
+    def short(place: tf.Tensor) -> tf.Tensor:
+        first, second = at(place), at(place + 1)
+        return tf.where(little, second * 256 + first, first * 256 + second)
+
+    def long(place: tf.Tensor) -> tf.Tensor:
+        first, second = short(place), short(place + 2)
+        return tf.where(little, second * 65536 + first, first * 65536 + second)
+
+    directory = start + long(start + 4)
+    count = tf.minimum(short(directory), _MAX_FIELDS)
+    fields = directory + 2 + 12 * tf.range(count)
+    found = tf.boolean_mask(fields, short(fields) == _TAG)[:1]
+    values = tf.where(short(found + 2) == _LONG, long(found + 8), short(found + 8))
+    value = tf.reduce_sum(values)  # of one, or none
+    return tf.where((value >= 1) & (value <= 8), value, tf.ones_like(value))

@@ -1,0 +1,195 @@
+"""A training that was broken off, and goes on as it would have."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from servable_serving._folder import FolderError, check_absent
+from servable_trainer._run import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_SETTINGS, _STATE, _BEST, _LOCK = "settings.json", "state.json", "best.weights.h5", "lock"
+
+
+class Checkpoints:
+    """A folder that holds a training after its last whole epoch.
+
+    Both files are written beside their place and renamed, weights first: whenever the process
+    ends, the state names weights that are whole and belong to it.
+
+    Attributes:
+        folder: Where they are.
+        epochs: What each finished epoch measured.
+        seconds: How long they took.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.epochs: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._begun_now = False
+
+    def begin(self, settings: dict[str, Any], *, restart: bool) -> None:
+        """Read what is there; what `settings` says must be what was begun with.
+
+        Raises:
+            RunError: Something differs.
+        """
+        if restart:
+            for path in self.folder.iterdir():
+                if path.name != _LOCK:
+                    path.unlink()
+        path = self.folder / _SETTINGS
+        try:
+            before = json.loads(path.read_text())
+        except FileNotFoundError:
+            self._begun_now = True
+            _write(path, settings)
+            return
+        except (OSError, ValueError) as error:
+            raise self._refusal(f"its settings cannot be read: {error}") from error
+        differing = [
+            key
+            for key in {**before, **settings}
+            if before.get(key) != json.loads(json.dumps(settings.get(key)))
+        ]
+        if differing:
+            raise self._refusal(f"it was begun with another {' and '.join(sorted(differing))}")
+        try:
+            state = json.loads((self.folder / _STATE).read_text())
+            self.epochs, self.seconds = state["epochs"], state["seconds"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._refusal(f"its state cannot be read: {error}") from error
+
+    def _refusal(self, why: str) -> RunError:
+        return RunError(
+            f"cannot go on with the training in {self.folder}: {why}",
+            hint="--restart begins it anew; or name another folder with --output",
+        )
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return self._begun_now and not self.epochs
+
+    def load(self, model: keras.Model) -> None:
+        """Give `model` and its optimizer what they had after the last whole epoch.
+
+        Raises:
+            RunError: The weights are missing or damaged.
+        """
+        if not self.epochs:
+            return
+        model.optimizer.build(model.trainable_variables)
+        try:
+            model.load_weights(self._weights(len(self.epochs)))
+        except (OSError, ValueError, KeyError) as error:
+            raise self._refusal(f"its weights cannot be read: {error}") from error
+
+    def load_best(self, model: keras.Model) -> None:
+        """Give `model` the weights that validated best."""
+        model.load_weights(self.folder / _BEST)
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether the validation loss has not fallen for `patience` epochs."""
+        return patience is not None and len(self.epochs) - self._best_epoch() > patience
+
+    def _best_epoch(self) -> int:
+        """The number of the epoch that validated best, from 1; 0 before any."""
+        losses = [epoch["val_loss"] for epoch in self.epochs]
+        return losses.index(min(losses)) + 1 if losses else 0
+
+    def save(self, model: keras.Model, epochs: list[dict[str, float]], seconds: float) -> None:
+        """Keep `model` and its optimizer after an epoch.
+
+        Raises:
+            OSError: They cannot be written; what was kept before stays.
+        """
+        count = len(epochs)
+        weights = self._weights(count)
+        incoming = weights.with_name(f"incoming-{weights.name}")
+        try:
+            model.save_weights(incoming, overwrite=True)
+        except RuntimeError as error:  # h5py's, for a disk that filled while it closed the file
+            raise OSError(str(error)) from error
+        incoming.rename(weights)
+        _write(self.folder / _STATE, {"epochs": epochs, "seconds": seconds})
+        self.epochs, self.seconds = list(epochs), seconds
+        if "val_loss" in epochs[-1] and self._best_epoch() == count:
+            shutil.copyfile(weights, incoming)
+            incoming.rename(self.folder / _BEST)
+        for old in self.folder.glob("epoch-*.weights.h5"):
+            if old != weights:
+                old.unlink()
+
+    def _weights(self, count: int) -> Path:
+        return self.folder / f"epoch-{count}.weights.h5"
+
+
+@contextlib.contextmanager
+def checkpoints(target: Path) -> Iterator[Checkpoints]:
+    """The checkpoints of a training that is to become `target`; they go when the block ends well.
+
+    Raises:
+        FolderError: `target` exists, or its neighbourhood cannot be written.
+        RunError: Another process trains there.
+    """
+    check_absent(target)
+    folder = target.with_name(f".{target.name}.training")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("a")
+    except OSError as error:
+        raise FolderError(f"cannot write to {target.parent}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another process trains for {target}") from error
+        kept = Checkpoints(folder)
+        try:
+            yield kept
+        except BaseException:
+            if kept.holds_nothing:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class KeepEpochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """Saves a checkpoint after each epoch, and ends the training when patience has."""
+
+    def __init__(
+        self, kept: Checkpoints, seconds: Callable[[], float], patience: int | None
+    ) -> None:
+        super().__init__()
+        self._kept = kept
+        self._seconds = seconds
+        self._patience = patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep it."""
+        done = {name: float(value) for name, value in (logs or {}).items()}
+        self._kept.save(self.model, [*self._kept.epochs[:epoch], done], self._seconds())
+        self.model.stop_training |= self._kept.out_of_patience(self._patience)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    incoming = path.with_name(f"incoming-{path.name}")
+    with incoming.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    incoming.rename(path)
