@@ -102,7 +102,8 @@ def parallel_coordinates(
     """
     if not trials:
         return [], []
-    axes, heights = [], []
+    axes: list[Axis] = []
+    heights: list[list[float]] = []
     for one in space:
         config = one["config"]
         values = [trial.hyperparameters.get(config["name"]) for trial in trials]
