@@ -156,21 +156,31 @@ class Core:
 
     def call(self, question: Question, deadline: float) -> Flow[Any]:
         """Ask until there is an answer, a failure that will not pass, or no time left."""
+        began = time.monotonic()
         tried: list[Endpoint] = []
+        refused: tuple[Failure, Endpoint] | None = None
         attempt = 0
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
+            left = deadline - time.monotonic()
             try:
                 answer = yield from self.attempt(endpoint, question, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
-                    error = self.error(failure, endpoint, question)
+                    if refused is not None and failure.out_of_time:
+                        error = self._late(
+                            refused, endpoint, question, left, mostly=left > (deadline - began) / 2
+                        )
+                    else:
+                        error = self.error(failure, endpoint, question)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
                         error = yield from self._if_loading(error, endpoint, question, deadline)
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
+                if not failure.out_of_time:
+                    refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
             else:
@@ -400,8 +410,36 @@ class Core:
             return None
         return delay
 
-    def error(self, failure: Failure, endpoint: Endpoint, question: Question) -> ServableError:
-        """The leaf of the tree that a failed attempt is."""
+    def _late(
+        self,
+        refused: tuple[Failure, Endpoint],
+        endpoint: Endpoint,
+        question: Question,
+        left: float,
+        *,
+        mostly: bool,
+    ) -> ServableError:
+        """What a call is that was refused, and whose last attempt then ran out of time.
+
+        The refusal, unless the server was silent for most of the call's time; either way both
+        are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
+        """
+        failure, refuser = refused
+        silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
+        if not mostly:
+            return self.error(failure, refuser, question, f"; then {silent}")
+        error = self.error(failure, refuser, question)
+        return error_for(
+            "DEADLINE_EXCEEDED",
+            f"{silent}; before that: {error}",
+            endpoint=endpoint.url,
+            model=question.target.model,
+        )
+
+    def error(
+        self, failure: Failure, endpoint: Endpoint, question: Question, also: str = ""
+    ) -> ServableError:
+        """The leaf of the tree that a failed attempt is; `also` follows its message."""
         message = failure.message
         if failure.unreachable and failure.code == "UNAVAILABLE":
             message = f"cannot reach {endpoint.url}: {message}"
@@ -409,7 +447,7 @@ class Core:
             message = f"no answer from {endpoint.url} in time"
         return error_for(
             failure.code,
-            message,
+            message + also,
             endpoint=endpoint.url,
             model=question.target.model,
             signature=question.signature,

@@ -145,6 +145,11 @@ class Failure(Exception):
             return self.retry_after is not None
         return self.code == "UNAVAILABLE" or self.http_status in (502, 503, 504)
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether nobody said anything before the time was up."""
+        return self.code == "DEADLINE_EXCEEDED" and self.http_status is None
+
 
 class NoTensorFlowServing(Exception):
     """The answer has another form than TensorFlow Serving's."""
