@@ -460,7 +460,7 @@ class Core:
         """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
         if isinstance(question, StatusQuestion):
             return error
-        target = replace(question.target, label=None)
+        target = question.target._replace(label=None)
         try:
             versions = yield from self._exchange(
                 endpoint, StatusQuestion(target=target), deadline, 1

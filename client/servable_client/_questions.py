@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from servable_client._errors import InvalidInput
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _MAX_NAME = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """Which model is meant: the highest available version unless one is pinned."""
 
     model: str

@@ -41,7 +41,7 @@ _WIRE_DTYPES = {
 }
 _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.items()}
 
-_LITTLE = sys.byteorder == "little"
+LITTLE = sys.byteorder == "little"
 
 # A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
 MAX_BYTES = 1 << 31
@@ -108,7 +108,7 @@ def fill_proto(proto: Any, value: ArrayLike) -> None:
     if data_type == wire.DT_STRING:
         proto.string_val.extend(map(_as_bytes, array.ravel().tolist()))
     else:
-        if array.dtype.byteorder == ">" or not _LITTLE:
+        if array.dtype.byteorder == ">" or not LITTLE:
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         proto.tensor_content = array.tobytes()
 
@@ -131,7 +131,9 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
         InvalidInput: The dtype is not supported, the shape is not known or too large, or
             `tensor_content` has another size than shape and dtype ask for.
     """
-    shape = [dim.size for dim in proto.tensor_shape.dim]
+    declared = proto.tensor_shape
+    unknown_rank = declared.unknown_rank
+    shape = [dim.size for dim in declared.dim]
     content = proto.tensor_content
     if content:
         # The short way, since an answer holds several and each call waits for it.
@@ -139,12 +141,13 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
         if (
             wire_dtype is not None
             and (not shape or min(shape) >= 0)
-            and not proto.tensor_shape.unknown_rank
+            and not unknown_rank
             and len(content) == math.prod(shape) * wire_dtype.itemsize
         ):
-            return np.frombuffer(content, wire_dtype).reshape(shape)
+            array = np.frombuffer(content, wire_dtype)
+            return array if len(shape) == 1 else array.reshape(shape)
     dtype = numpy_dtype(proto.dtype)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    if unknown_rank or any(size < 0 for size in shape):
         raise InvalidInput(f"a tensor's shape must be known, and is {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
