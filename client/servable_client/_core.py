@@ -25,6 +25,7 @@ from servable_client._errors import (
     ServerFailed,
     error_for,
 )
+from servable_client._proxies import proxy_for
 from servable_client._questions import (
     ClassifyQuestion,
     Description,
@@ -108,6 +109,8 @@ class Core:
         api_key: Secret | None,
         token: Secret | None,
         plaintext_credentials: bool,
+        proxy: str | None,
+        trust_env: bool,
         on_request: Callable[[RequestEvent], object] | None,
         on_response: Callable[[ResponseEvent], object] | None,
     ) -> None:
@@ -127,6 +130,19 @@ class Core:
                         hint="write the address as grpcs://... or https://...",
                     )
             tls.check()
+        self.trust_env = trust_env
+        self.proxies = {
+            endpoint: proxy_for(endpoint, proxy, trust_env=trust_env) for endpoint in self.endpoints
+        }
+        if self.tls.server_name is not None:
+            for endpoint, between in self.proxies.items():
+                if between is not None and not endpoint.grpc:
+                    raise InvalidInput(
+                        f"{endpoint.url} is asked through a proxy, where TLS(server_name=...) "
+                        "cannot be heeded",
+                        hint="use an address that has the certificate's name, or go without the "
+                        "proxy: trust_env=False, or the variable NO_PROXY",
+                    )
         self._telemetry = Telemetry(on_request, on_response)
         self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
         # A version never changes, so what was read of it holds.

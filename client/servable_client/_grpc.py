@@ -11,6 +11,7 @@ from servable_client._questions import Failure
 
 if TYPE_CHECKING:
     from servable_client._endpoints import Endpoint
+    from servable_client._proxies import Proxy
     from servable_client._security import TLS
 
 _OPTIONS: list[tuple[str, Any]] = [
@@ -33,24 +34,31 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def _options(tls: TLS | None) -> list[tuple[str, Any]]:
-    if tls is None or tls.server_name is None:
-        return _OPTIONS
-    return [
-        *_OPTIONS,
-        ("grpc.ssl_target_name_override", tls.server_name),
-        ("grpc.default_authority", tls.server_name),
-    ]
+def _options(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
+) -> list[tuple[str, Any]]:
+    options = list(_OPTIONS)
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+        options.append(("grpc.default_authority", tls.server_name))
+    if proxy is not None:
+        options.append(("grpc.http_proxy", proxy.full))
+    elif endpoint.loopback or not trust_env:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
 
 
 class GrpcChannel:
     """A channel to one server; safe to share between threads."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
+    ) -> None:
+        options = _options(endpoint, tls, proxy, trust_env=trust_env)
         self._channel = (
-            grpc.insecure_channel(endpoint.address, _OPTIONS)
+            grpc.insecure_channel(endpoint.address, options)
             if tls is None
-            else grpc.secure_channel(endpoint.address, tls.grpc_credentials(), _options(tls))
+            else grpc.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
 
@@ -78,11 +86,14 @@ class GrpcChannel:
 class AsyncGrpcChannel:
     """A channel to one server, for one event loop."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
+    ) -> None:
+        options = _options(endpoint, tls, proxy, trust_env=trust_env)
         self._channel = (
-            grpc.aio.insecure_channel(endpoint.address, _OPTIONS)
+            grpc.aio.insecure_channel(endpoint.address, options)
             if tls is None
-            else grpc.aio.secure_channel(endpoint.address, tls.grpc_credentials(), _options(tls))
+            else grpc.aio.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
 
