@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
@@ -48,19 +48,33 @@ def _options(
     return options
 
 
-class GrpcChannel:
-    """A channel to one server; safe to share between threads."""
+class _Channel:
+    """A channel of either kind, and the methods called through it so far."""
+
+    _kind: ClassVar[Any]
 
     def __init__(
         self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
     ) -> None:
         options = _options(endpoint, tls, proxy, trust_env=trust_env)
         self._channel = (
-            grpc.insecure_channel(endpoint.address, options)
+            self._kind.insecure_channel(endpoint.address, options)
             if tls is None
-            else grpc.secure_channel(endpoint.address, tls.grpc_credentials(), options)
+            else self._kind.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
+
+    def _call(self, path: str) -> Any:
+        call = self._calls.get(path)
+        if call is None:
+            call = self._calls[path] = self._channel.unary_unary(path, None, None)
+        return call
+
+
+class GrpcChannel(_Channel):
+    """A channel to one server; safe to share between threads."""
+
+    _kind: ClassVar[Any] = grpc
 
     def send(self, request: GrpcRequest, timeout: float) -> bytes:
         """One attempt.
@@ -68,11 +82,8 @@ class GrpcChannel:
         Raises:
             Failure: It failed.
         """
-        call = self._calls.get(request.path)
-        if call is None:
-            call = self._calls[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
-            return call(  # type: ignore[no-any-return]
+            return self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
@@ -83,19 +94,10 @@ class GrpcChannel:
         self._channel.close()
 
 
-class AsyncGrpcChannel:
+class AsyncGrpcChannel(_Channel):
     """A channel to one server, for one event loop."""
 
-    def __init__(
-        self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
-    ) -> None:
-        options = _options(endpoint, tls, proxy, trust_env=trust_env)
-        self._channel = (
-            grpc.aio.insecure_channel(endpoint.address, options)
-            if tls is None
-            else grpc.aio.secure_channel(endpoint.address, tls.grpc_credentials(), options)
-        )
-        self._calls: dict[str, Any] = {}
+    _kind: ClassVar[Any] = grpc.aio
 
     async def send(self, request: GrpcRequest, timeout: float) -> bytes:
         """One attempt.
@@ -103,11 +105,8 @@ class AsyncGrpcChannel:
         Raises:
             Failure: It failed.
         """
-        call = self._calls.get(request.path)
-        if call is None:
-            call = self._calls[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
-            return await call(  # type: ignore[no-any-return]
+            return await self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
