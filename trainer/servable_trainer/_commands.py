@@ -296,6 +296,8 @@ def compare(
     ] = None,
     seed: Seed = 0,
     data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
     """Compare networks with classic methods: accuracy, and what it costs.
@@ -308,12 +310,13 @@ def compare(
     from servable_trainer._compare import CompareError, Rule, best_of
     from servable_trainer._compare import compare as hold
     from servable_trainer._comparison_page import as_dict, check_page, print_comparison, write_page
-    from servable_trainer._fashion_mnist import find
 
     rule = Rule(by=best, max_ms=max_ms, max_mb=max_mb)
     if output:
         check_page(output)
-    _, dataset = find(data)
+    dataset = find_dataset(
+        data, folder, skip_corrupt=skip_corrupt, like=networks[0] if networks else None
+    )
     if not networks:
         shipped = Path("models") / dataset.name / "1"
         networks = [shipped] if shipped.is_dir() else []
