@@ -30,7 +30,7 @@ from servable_trainer._run import load_run
 
 dataset = find()[1]
 dataset = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(200))
-point = {"width": 8, "flip": True, "shift": 2}
+point = {"width": 8, "stages": 2, "flip": True, "shift": 2}
 import keras
 assert len(keras.distribution.list_devices()) == 2
 train(dataset, directory=Path(sys.argv[1]), recipe="baseline", hyperparameters=point, epochs=2)
