@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAIN = """
 import sys
+sys.modules["tensorflow"] = None  # as on a machine with JAX alone
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -37,7 +38,6 @@ train(dataset, directory=Path(sys.argv[1]), recipe="baseline", hyperparameters=p
 assert keras.distribution.distribution().device_mesh.devices.size == 2
 _, model = load_run(Path(sys.argv[1]))
 np.save(sys.argv[2], model.predict(dataset.test.images, verbose=0))
-assert "tensorflow" not in sys.modules, "a machine with JAX alone can train"
 """
 
 
