@@ -16,7 +16,6 @@ from servable_trainer._evaluate import score
 from servable_trainer._model import HyperparameterError
 from servable_trainer._run import RunError, load_run
 from servable_trainer._train import train
-from servable_trainer._tune import TuneError, load_hyperparameters, save_trials, tune
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,45 +23,6 @@ if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset
 
 SMALL = {"width": 16, "stages": 2, "dense_units": 64, "batch_size": 128}
-
-
-@pytest.fixture(scope="module")
-def trials_folder(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tuning")
-    found = tune(small_dataset, directory=folder, trials=2, epochs=1, subset=1000, seed=5)
-    assert [t.validation_accuracy for t in found] == sorted(
-        (t.validation_accuracy for t in found), reverse=True
-    )
-    save_trials(folder, found)
-    return folder
-
-
-def test_tune_finds_points_of_the_space(trials_folder: Path) -> None:
-    trials = json.loads((trials_folder / "trials.json").read_text())
-    assert len(trials) == 2
-    for trial in trials:
-        assert 0 <= trial["validation_accuracy"] <= 1
-        values = trial["hyperparameters"]
-        assert values["kind"] in ("plain", "residual")
-        assert values["stages"] in (1, 2, 3)
-        assert values["width"] in (8, 16, 24, 32, 48, 64)
-        assert values["batch_size"] in (64, 128, 256)
-        assert 5e-4 <= values["learning_rate"] <= 2e-2
-    assert trials[0]["hyperparameters"] != trials[1]["hyperparameters"]
-
-
-def test_the_best_trial_is_what_train_takes(trials_folder: Path) -> None:
-    trials = json.loads((trials_folder / "trials.json").read_text())
-    values = load_hyperparameters(trials_folder / "trials.json")
-    assert values == trials[0]["hyperparameters"]
-
-
-@pytest.mark.parametrize("content", ["", "[]", "7", '[{"a": 1}]'])
-def test_a_file_that_holds_no_hyperparameters(content: str, tmp_path: Path) -> None:
-    path = tmp_path / "trials.json"
-    path.write_text(content)
-    with pytest.raises(TuneError, match="holds no hyperparameters"):
-        load_hyperparameters(path)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +53,6 @@ def test_a_folder_that_cannot_be_written_is_known_before_any_training(
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match="cannot write"):
         train(small_dataset, directory=tmp_path / "file" / "run", epochs=1000)
-    with pytest.raises(TuneError, match="cannot write"):
-        tune(small_dataset, directory=tmp_path / "file")
 
 
 def test_one_seed_gives_one_curve(small_dataset: Dataset, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from servable_trainer._report import ReportError, write_report
     from servable_trainer._run import Run, RunError
     from servable_trainer._train import train
-    from servable_trainer._tune import Trial, TuneError, tune
+    from servable_trainer._trials import Trial, TuneError
+    from servable_trainer._tune import tune
 
 __all__ = [
     "ClassScore",
@@ -77,8 +78,8 @@ __getattr__, __dir__ = lazily(
         "Rule": "_compare",
         "Run": "_run",
         "RunError": "_run",
-        "Trial": "_tune",
-        "TuneError": "_tune",
+        "Trial": "_trials",
+        "TuneError": "_trials",
         "best_of": "_compare",
         "compare": "_compare",
         "evaluate": "_candidate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -68,13 +68,72 @@ def fetch(data: Data = None, json: Json = False) -> None:
 
 
 def tune(
-    output: Annotated[Path, typer.Option(help="Folder for the trials; replaced.")] = Path(
-        "build/tuning"
-    ),
-    trials: Annotated[int, typer.Option(min=1, help="How many points of the space to try.")] = 10,
-    epochs: Annotated[int, typer.Option(min=1, help="How long to train each.")] = 2,
-    subset: Annotated[int, typer.Option(min=100, help="How many pictures each sees.")] = 12_000,
-    seed: Seed = 0,
+    output: Annotated[
+        Path, typer.Option(help="Folder of the search; one that is there is gone on with.")
+    ] = Path("build/tuning"),
+    tuner: Annotated[
+        Literal["random", "hyperband", "bayesian"] | None,
+        typer.Option(help="How to search.", show_default="random"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many points of the space to try; 10 where nothing is said."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="How long to search, earlier parts of it counted in."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How long to train each; with Hyperband the best ones.", show_default="2"
+        ),
+    ] = None,
+    subset: Annotated[
+        int | None,
+        typer.Option(min=100, help="How many pictures each sees.", show_default="12000"),
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A hyperparameter not to search; may be repeated."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=(1 << 32) - 1,
+            help="The same seed tries the same points.",
+            show_default="0",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew what is in the folder.")
+    ] = False,
+    role: Annotated[
+        Literal["chief", "worker"] | None,
+        typer.Option(
+            help="Hand trials out, or run them; else as KERASTUNER_TUNER_ID says, or both.",
+            show_default=False,
+        ),
+    ] = None,
+    chief: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the chief listens; else KERASTUNER_ORACLE_IP and _PORT.",
+        ),
+    ] = None,
+    worker: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What this worker is called; else by its machine."),
+    ] = None,
+    watchdog: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds after which chief and workers give each other up when nothing is heard.",
+        ),
+    ] = 60.0,
     data: Data = None,
     folder: Folder = None,
     size: Size = None,
@@ -82,23 +141,82 @@ def tune(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Search for hyperparameters on part of the training pictures."""
+    """Search for hyperparameters on part of the training pictures.
+
+    The same command goes on where it was, whatever ended it. Ctrl-C ends it with what is done.
+    """
+    from dataclasses import asdict
+
     from servable_client._console import print_json, say
 
     _quiet()
-    from servable_trainer._tune import print_trials, save_trials
-    from servable_trainer._tune import tune as search
+    from servable_trainer._distributed import follow, lead
+    from servable_trainer._project import Budget, Settings
+    from servable_trainer._results import Interrupted, SearchFailed
+    from servable_trainer._roles import role_from
+    from servable_trainer._trials import TuneError, print_trials
+    from servable_trainer._tune import search
 
+    given: dict[str, Any] = {
+        "tuner": tuner,
+        "epochs": epochs,
+        "subset": subset,
+        "seed": seed,
+        "fixed": _assignments(fix or []) or None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = Settings(**given)
+    try:
+        part = role_from(role, chief, worker)
+    except TuneError as error:
+        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
     dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
-    found = search(
-        dataset, directory=output, trials=trials, epochs=epochs, subset=subset, seed=seed
-    )
-    path = save_trials(output, found)
+    status, failure = 0, None
+    try:
+        if part is not None and not part.chief:
+            count = follow(dataset, part, directory=output, given=given, watchdog=watchdog)
+            if json:
+                print_json({"worker": part.name, "trials": count})
+            else:
+                say(f"the search is over; worker {part.name} ended {count} trials of it")
+            return
+        budget = Budget.of(settings, trials, minutes)
+        options: dict[str, Any] = {"directory": output, "settings": settings, "budget": budget}
+        if part is not None:
+            found = lead(dataset, part, watchdog=watchdog, overwrite=overwrite, **options)
+        else:
+            found = search(dataset, overwrite=overwrite, **options)
+    except Interrupted as interrupted:
+        if interrupted.found is None:
+            raise typer.Exit(interrupted.status) from None
+        found, status = interrupted.found, interrupted.status
+    except SearchFailed as error:
+        found, failure = error.found, error
+    path = output / "trials.json"
     if json:
-        print_json({"trials": [vars(trial) for trial in found], "file": str(path)})
-    else:
-        print_trials(found)
+        print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(found)})
+    elif found.trials:
+        print_trials(found.trials)
         say(f"train the best with: servable train --hyperparameters {path}")
+    if failure is not None:
+        raise failure
+    raise typer.Exit(status)
+
+
+def _assignments(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, the value as in JSON, or a word."""
+    from json import loads
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals and text):
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--fix")
+        try:
+            values[name] = loads(text)
+        except ValueError:
+            values[name] = text
+    return values
 
 
 def train(
@@ -159,7 +277,7 @@ def train(
     _quiet()
     from servable_trainer._teacher import teach
     from servable_trainer._train import train as fit
-    from servable_trainer._tune import load_hyperparameters
+    from servable_trainer._trials import load_hyperparameters
 
     if hyperparameters and start_from:
         raise typer.BadParameter(

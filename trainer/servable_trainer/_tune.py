@@ -2,153 +2,163 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import logging
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import keras
-import keras_tuner
-
-from servable_client import ServableError
-from servable_client._console import print_table, say
-from servable_trainer._model import ImageClassifier, plain
-from servable_trainer._progress import EpochLines
+from servable_trainer._project import Budget, Project, Settings
+from servable_trainer._results import (
+    FAILURES,
+    SearchFailed,
+    completed,
+    conclude,
+    found_by,
+    tell_where_it_was,
+    trial_of,
+)
+from servable_trainer._search import Stop, signals_stop, work
+from servable_trainer._search_folder import SearchFolder
+from servable_trainer._trials import Found, Trial, TuneError
+from servable_trainer._watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keras_tuner.engine.trial import Trial as KerasTrial
+
     from servable_trainer._dataset import Dataset
+    from servable_trainer._model import ImageClassifier
+    from servable_trainer._runner import Outcome
 
-_log = logging.getLogger("servable.trainer")
-
-
-class TuneError(ServableError):
-    """A search cannot be made, or a file holds none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One point of the space, and how good it was.
-
-    Attributes:
-        hyperparameters: The point.
-        validation_accuracy: Its accuracy on the validation pictures, 0 to 1.
-    """
-
-    hyperparameters: dict[str, Any]
-    validation_accuracy: float
-
-
-class _Search(keras_tuner.RandomSearch):  # type: ignore[misc]
-    """Random search (Bergstra and Bengio 2012) that says which trial it is at."""
-
-    def on_trial_begin(self, trial: keras_tuner.engine.trial.Trial) -> None:
-        super().on_trial_begin(trial)
-        say(
-            f"trial {int(trial.trial_id) + 1}/{self.oracle.max_trials}  "
-            f"{_one_line(trial.hyperparameters.values)}"
-        )
-
-
-def _one_line(values: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in sorted(values.items())
-    )
+__all__ = ["Trial", "TuneError", "search", "tune"]
 
 
 def tune(
     dataset: Dataset,
     *,
     directory: Path,
-    trials: int = 10,
+    tuner: str = "random",
+    trials: int | None = None,
+    minutes: float | None = None,
     epochs: int = 2,
     subset: int = 12_000,
     seed: int = 0,
+    fixed: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    classifier: ImageClassifier | None = None,
 ) -> list[Trial]:
     """Search for hyperparameters on part of the training pictures.
 
+    Called again with the same arguments it goes on where it was, whatever ended it: what had
+    ended counts, and a trial that was broken off is run again. `trials` and `minutes` may differ.
+    When the minutes are over, the trial that runs is broken off and does not count. Without
+    either there are ten trials, or with Hyperband each bracket once.
+
     Args:
         dataset: Its training part alone is looked at.
-        directory: Where KerasTuner keeps the trials; what was there is replaced.
+        directory: Where the search keeps its files; `trials.json` and `trials.html` in the end.
+        tuner: "random", "hyperband" or "bayesian".
         trials: How many points of the space to try.
-        epochs: How long each is trained.
+        minutes: How long to search, all its parts together.
+        epochs: How long each is trained; with Hyperband the best ones.
         subset: How many pictures each learns from; a fifth as many validate it.
         seed: The same seed tries the same points.
+        fixed: Hyperparameters that are not searched, but have these values.
+        overwrite: Begin anew.
+        classifier: The network and its space; `ImageClassifier` for the dataset unless given.
 
     Returns:
-        The trials, best first.
+        The trials that ended, best first; those that failed come last.
 
     Raises:
-        TuneError: `directory` cannot be written.
+        HyperparameterError: One that is fixed is unknown, or outside its range.
+        Interrupted: Ctrl-C or SIGTERM ended it.
+        SearchFailed: Too many trials failed, none was completed, or the disk is full.
+        TuneError: `directory` cannot be written, is in use, or holds another search.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TuneError(f"cannot write to {directory}: {error.strerror}") from error
-    fit, validation = dataset.split(seed=seed)
-    fit, validation = fit.first(subset), validation.first(max(subset // 5, 1))
-    keras.utils.set_random_seed(seed)
-    # KerasTuner prints where it keeps its files; a person at the command has been told.
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        search = _Search(
-            ImageClassifier(size=fit.images.shape[1:], classes=len(dataset.labels)),
-            objective=keras_tuner.Objective("val_accuracy", "max"),
-            max_trials=trials,
-            seed=seed,
-            directory=directory,
-            project_name="search",
-            overwrite=True,
-        )
-        search.search(
-            fit,
-            validation_data=validation,
-            epochs=epochs,
-            seed=seed,
-            callbacks=[EpochLines(prefix="  ")],
-        )
-    _log.debug("KerasTuner printed: %s", printed.getvalue())
-    return [
-        Trial(
-            hyperparameters=plain(trial.hyperparameters.values),
-            validation_accuracy=float(trial.score),
-        )
-        for trial in search.oracle.get_best_trials(trials)
-    ]
-
-
-def save_trials(directory: Path, trials: list[Trial]) -> Path:
-    """Write the trials, best first, where `load_hyperparameters` reads them."""
-    path = directory / "trials.json"
-    path.write_text(json.dumps([asdict(trial) for trial in trials], indent=2) + "\n")
-    return path
-
-
-def load_hyperparameters(path: Path) -> dict[str, Any]:
-    """The best trial's hyperparameters in a file of trials, or the object that a file holds.
-
-    Raises:
-        TuneError: The file holds neither.
-    """
-    try:
-        content = json.loads(path.read_text())
-        values = content[0]["hyperparameters"] if isinstance(content, list) else content
-        return dict(values)
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise TuneError(
-            f"{path} holds no hyperparameters: {error}", hint="`servable tune` writes such a file"
-        ) from error
-
-
-def print_trials(trials: list[Trial]) -> None:
-    """Print them as a table."""
-    print_table(
-        ("rank", "validation accuracy", "hyperparameters"),
-        [
-            (rank, trial.validation_accuracy, _one_line(trial.hyperparameters))
-            for rank, trial in enumerate(trials, 1)
-        ],
+    settings = Settings(
+        tuner=tuner, epochs=epochs, subset=subset, seed=seed, fixed=dict(fixed or {})
     )
+    return search(
+        dataset,
+        directory=directory,
+        settings=settings,
+        budget=Budget.of(settings, trials, minutes),
+        overwrite=overwrite,
+        classifier=classifier,
+    ).trials
+
+
+def search(
+    dataset: Dataset,
+    *,
+    directory: Path,
+    settings: Settings,
+    budget: Budget,
+    overwrite: bool = False,
+    classifier: ImageClassifier | None = None,
+) -> Found:
+    """As `tune`; all that was found."""
+    project = Project(dataset, settings, classifier)
+    folder = SearchFolder(directory)
+    with folder.held():
+        oracle = project.open(folder, budget, overwrite=overwrite)
+        stop = Stop()
+        with Watch(f", {budget}") as watch, signals_stop(stop):
+            desk = _Here(oracle, folder, budget, stop, watch)
+            tell_where_it_was(oracle, folder, budget, watch)
+            runner = project.runner(folder.trials, watch, desk.heartbeat)
+            folder.start_clock()
+            try:
+                work(desk, runner, stop)
+            except TuneError as error:
+                raise SearchFailed(
+                    str(error), found=found_by(oracle, folder, "disk"), hint=error.hint
+                ) from error
+            finally:
+                folder.stop_clock()
+        return conclude(oracle, folder, stop, budget)
+
+
+class _Here:
+    """The oracle of a search in one process."""
+
+    def __init__(
+        self, oracle: Any, folder: SearchFolder, budget: Budget, stop: Stop, watch: Watch
+    ) -> None:
+        self._oracle = oracle
+        self._folder = folder
+        self._budget = budget
+        self._stop = stop
+        self._watch = watch
+
+    def ask(self) -> KerasTrial:
+        self._look_at_clock()
+        self._oracle.over = bool(self._stop.reason)
+        trial = self._oracle.create_trial("here")
+        self._oracle.check()
+        return trial
+
+    def tell(self, trial: KerasTrial, outcome: Outcome) -> None:
+        name = trial.trial_id
+        self._oracle.notes[name] = outcome.notes
+        if outcome.metrics:
+            self._oracle.update_trial(name, outcome.metrics, step=outcome.step)
+        trial.status = outcome.status
+        self._oracle.end_trial(trial)
+        self._oracle.check()
+        self._watch.ended(trial_of(self._oracle, name), completed(self._oracle))
+        if len(self._oracle.failed_in_a_row()) >= FAILURES:
+            self._stop.ask("failures")
+
+    def give_back(self, trial: KerasTrial) -> None:
+        self._watch.gone(trial.trial_id)
+        self._oracle.put_back("here")
+        self._oracle.check()
+
+    def heartbeat(self) -> None:
+        self._folder.tick()
+        self._look_at_clock()
+        self._stop.check()
+
+    def _look_at_clock(self) -> None:
+        if self._budget.over(self._folder.seconds):
+            self._stop.ask("minutes")
