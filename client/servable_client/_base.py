@@ -42,6 +42,11 @@ class BaseClient(ABC):
             attempt.
         token: Sent as `authorization: Bearer ...`; likewise.
         plaintext_credentials: Send them to another machine without TLS all the same.
+        proxy: The HTTP proxy through which all servers are asked that are not on this machine,
+            as `http://user:password@host:port`.
+        trust_env: Heed the proxies that the environment names, unless `proxy` is given:
+            `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` for REST, and for gRPC what
+            grpcio heeds.
         on_request: Called with a `RequestEvent` before each attempt, in the thread that makes
             it; keep it short.
         on_response: Called with a `ResponseEvent` after each.
@@ -75,6 +80,8 @@ class BaseClient(ABC):
         api_key: Secret | None = None,
         token: Secret | None = None,
         plaintext_credentials: bool = False,
+        proxy: str | None = None,
+        trust_env: bool = True,
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
     ) -> None:
@@ -87,6 +94,8 @@ class BaseClient(ABC):
             api_key=api_key,
             token=token,
             plaintext_credentials=plaintext_credentials,
+            proxy=proxy,
+            trust_env=trust_env,
             on_request=on_request,
             on_response=on_response,
         )

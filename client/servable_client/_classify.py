@@ -175,7 +175,9 @@ class Classifier:
                 raise ValueError(f"{count} pictures were asked for")
             found = [
                 (int(class_id), label.decode(errors="replace"), row)
-                for class_id, label, row in zip(class_ids, labels, probabilities, strict=True)
+                for class_id, label, row in zip(
+                    class_ids.tolist(), labels.tolist(), probabilities, strict=True
+                )
             ]
             best = [float(row[class_id]) for class_id, _, row in found]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):

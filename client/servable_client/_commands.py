@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from servable_client import Classification, Client, ServableError
 
 Server = Annotated[
@@ -33,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Timeout = Annotated[float, typer.Option(help="Seconds that a call may take.", min=0.001)]
 
 _SERVER, _MODEL = "grpc://localhost:8500", "fashion_mnist"
-# TensorFlow Serving lists no labels; those that Servable itself gives are asked for.
+# Those that Servable itself gives, which are always asked for.
 _LABELS = ("stable", "canary")
 
 
@@ -122,22 +125,33 @@ def status(
     api_key: Key = None,
     ca: Authority = None,
     timeout: Timeout = 5.0,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label to ask for too; may be given again.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The server's models.config: the model's labels there are asked for."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the versions of a model, their states and labels, and its signatures.
 
-    Servers list no labels; `stable` and `canary` are asked for.
+    TensorFlow Serving lists no labels: it is asked what each name stands for. The names are
+    `stable` and `canary`, those of --label, and those that --config gives the model.
     """
     from servable_client import ModelNotFound
-    from servable_client._console import print_json, print_table
+    from servable_client._console import print_json, print_table, say
 
+    wanted = [*(label or ()), *(_labels_in(config, model) if config else ())]
     with _client(server, model=model, api_key=api_key, ca=ca, timeout=timeout) as client:
         versions = client.status()
         try:
             signatures = client.metadata()
         except ModelNotFound:
             signatures = {}  # known to the server, with no version available
-        labels = _labels(client) if signatures else {}
+        labels = _labels(client, [*_LABELS, *wanted]) if signatures else {}
+    # Asked for by name, and carried by no version.
+    labels |= dict.fromkeys(name for name in wanted if name not in labels)
     if json:
         print_json(
             {
@@ -161,6 +175,9 @@ def status(
         ],
         title=model,
     )
+    lost = [name for name, version in labels.items() if version is None]
+    if lost:
+        say(f"no version is labelled {', '.join(lost)}")
     print_table(
         ("signature", "inputs", "outputs"),
         [
@@ -174,11 +191,20 @@ def status(
     )
 
 
-def _labels(client: Client) -> dict[str, int]:
+def _labels_in(config: Path, model: str) -> list[str]:
+    """The labels that a server's configuration gives a model."""
+    from servable_client._base import config_of
+
+    listed = config_of(config).model_config_list.config
+    return [name for entry in listed if entry.name == model for name in entry.version_labels]
+
+
+def _labels(client: Client, names: Iterable[str]) -> dict[str, int | None]:
+    """The version that each label stands for, of those that stand for one."""
     from servable_client import ModelNotFound, NotReady
 
-    found = {}
-    for label in _LABELS:
+    found: dict[str, int | None] = {}
+    for label in dict.fromkeys(names):
         try:
             found[label] = client.resolve(label=label)
         except (ModelNotFound, NotReady):

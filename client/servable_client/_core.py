@@ -25,6 +25,7 @@ from servable_client._errors import (
     ServerFailed,
     error_for,
 )
+from servable_client._proxies import proxy_for
 from servable_client._questions import (
     ClassifyQuestion,
     Description,
@@ -108,6 +109,8 @@ class Core:
         api_key: Secret | None,
         token: Secret | None,
         plaintext_credentials: bool,
+        proxy: str | None,
+        trust_env: bool,
         on_request: Callable[[RequestEvent], object] | None,
         on_response: Callable[[ResponseEvent], object] | None,
     ) -> None:
@@ -127,6 +130,19 @@ class Core:
                         hint="write the address as grpcs://... or https://...",
                     )
             tls.check()
+        self.trust_env = trust_env
+        self.proxies = {
+            endpoint: proxy_for(endpoint, proxy, trust_env=trust_env) for endpoint in self.endpoints
+        }
+        if self.tls.server_name is not None:
+            for endpoint, between in self.proxies.items():
+                if between is not None and not endpoint.grpc:
+                    raise InvalidInput(
+                        f"{endpoint.url} is asked through a proxy, where TLS(server_name=...) "
+                        "cannot be heeded",
+                        hint="use an address that has the certificate's name, or go without the "
+                        "proxy: trust_env=False, or the variable NO_PROXY",
+                    )
         self._telemetry = Telemetry(on_request, on_response)
         self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
         # A version never changes, so what was read of it holds.
@@ -156,21 +172,31 @@ class Core:
 
     def call(self, question: Question, deadline: float) -> Flow[Any]:
         """Ask until there is an answer, a failure that will not pass, or no time left."""
+        began = time.monotonic()
         tried: list[Endpoint] = []
+        refused: tuple[Failure, Endpoint] | None = None
         attempt = 0
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
+            left = deadline - time.monotonic()
             try:
                 answer = yield from self.attempt(endpoint, question, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
-                    error = self.error(failure, endpoint, question)
+                    if refused is not None and failure.out_of_time:
+                        error = self._late(
+                            refused, endpoint, question, left, mostly=left > (deadline - began) / 2
+                        )
+                    else:
+                        error = self.error(failure, endpoint, question)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
                         error = yield from self._if_loading(error, endpoint, question, deadline)
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
+                if not failure.out_of_time:
+                    refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
             else:
@@ -400,8 +426,36 @@ class Core:
             return None
         return delay
 
-    def error(self, failure: Failure, endpoint: Endpoint, question: Question) -> ServableError:
-        """The leaf of the tree that a failed attempt is."""
+    def _late(
+        self,
+        refused: tuple[Failure, Endpoint],
+        endpoint: Endpoint,
+        question: Question,
+        left: float,
+        *,
+        mostly: bool,
+    ) -> ServableError:
+        """What a call is that was refused, and whose last attempt then ran out of time.
+
+        The refusal, unless the server was silent for most of the call's time; either way both
+        are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
+        """
+        failure, refuser = refused
+        silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
+        if not mostly:
+            return self.error(failure, refuser, question, f"; then {silent}")
+        error = self.error(failure, refuser, question)
+        return error_for(
+            "DEADLINE_EXCEEDED",
+            f"{silent}; before that: {error}",
+            endpoint=endpoint.url,
+            model=question.target.model,
+        )
+
+    def error(
+        self, failure: Failure, endpoint: Endpoint, question: Question, also: str = ""
+    ) -> ServableError:
+        """The leaf of the tree that a failed attempt is; `also` follows its message."""
         message = failure.message
         if failure.unreachable and failure.code == "UNAVAILABLE":
             message = f"cannot reach {endpoint.url}: {message}"
@@ -409,7 +463,7 @@ class Core:
             message = f"no answer from {endpoint.url} in time"
         return error_for(
             failure.code,
-            message,
+            message + also,
             endpoint=endpoint.url,
             model=question.target.model,
             signature=question.signature,
@@ -422,7 +476,7 @@ class Core:
         """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
         if isinstance(question, StatusQuestion):
             return error
-        target = replace(question.target, label=None)
+        target = question.target._replace(label=None)
         try:
             versions = yield from self._exchange(
                 endpoint, StatusQuestion(target=target), deadline, 1

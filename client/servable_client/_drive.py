@@ -72,14 +72,15 @@ class Driver:
             connection = self._connections.get(endpoint)
             if connection is None:
                 tls = self._core.tls if endpoint.secure else None
+                proxy = self._core.proxies[endpoint]
                 if endpoint.grpc:
                     from servable_client._grpc import GrpcChannel
 
-                    connection = GrpcChannel(endpoint, tls)
+                    connection = GrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
                 else:
                     from servable_client._http import HttpPool
 
-                    connection = HttpPool(endpoint, tls)
+                    connection = HttpPool(endpoint, tls, proxy)
                 self._connections[endpoint] = connection
             return connection
 
@@ -144,14 +145,15 @@ class AsyncDriver:
         connection = self._connections.get(endpoint)
         if connection is None:
             tls = self._core.tls if endpoint.secure else None
+            proxy = self._core.proxies[endpoint]
             if endpoint.grpc:
                 from servable_client._grpc import AsyncGrpcChannel
 
-                connection = AsyncGrpcChannel(endpoint, tls)
+                connection = AsyncGrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
             else:
                 from servable_client._http import AsyncHttpPool
 
-                connection = AsyncHttpPool(endpoint, tls)
+                connection = AsyncHttpPool(endpoint, tls, proxy)
             self._connections[endpoint] = connection
         return connection
 

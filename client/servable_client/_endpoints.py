@@ -20,9 +20,9 @@ _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 _FIRST_REST, _LONGEST_REST = 0.5, 15.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Endpoint:
-    """The address of a server.
+    """The address of a server; equal to itself alone, so that it is looked up by identity.
 
     Attributes:
         scheme: grpc, grpcs, http or https.
@@ -69,7 +69,8 @@ def parse_servers(servers: str | Sequence[str]) -> tuple[Endpoint, ...]:
         InvalidInput: One is no address, or there is none.
     """
     listed = servers.split(",") if isinstance(servers, str) else list(servers)
-    endpoints = tuple(dict.fromkeys(_parse(server.strip()) for server in listed))
+    parsed = [_parse(server.strip()) for server in listed]
+    endpoints = tuple({endpoint.url: endpoint for endpoint in parsed}.values())
     if not endpoints:
         raise InvalidInput("no server's address is given", hint=_HINT)
     return endpoints

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
@@ -11,6 +11,7 @@ from servable_client._questions import Failure
 
 if TYPE_CHECKING:
     from servable_client._endpoints import Endpoint
+    from servable_client._proxies import Proxy
     from servable_client._security import TLS
 
 _OPTIONS: list[tuple[str, Any]] = [
@@ -33,26 +34,47 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def _options(tls: TLS | None) -> list[tuple[str, Any]]:
-    if tls is None or tls.server_name is None:
-        return _OPTIONS
-    return [
-        *_OPTIONS,
-        ("grpc.ssl_target_name_override", tls.server_name),
-        ("grpc.default_authority", tls.server_name),
-    ]
+def _options(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
+) -> list[tuple[str, Any]]:
+    options = list(_OPTIONS)
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+        options.append(("grpc.default_authority", tls.server_name))
+    if proxy is not None:
+        options.append(("grpc.http_proxy", proxy.full))
+    elif endpoint.loopback or not trust_env:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
 
 
-class GrpcChannel:
-    """A channel to one server; safe to share between threads."""
+class _Channel:
+    """A channel of either kind, and the methods called through it so far."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+    _kind: ClassVar[Any]
+
+    def __init__(
+        self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, *, trust_env: bool
+    ) -> None:
+        options = _options(endpoint, tls, proxy, trust_env=trust_env)
         self._channel = (
-            grpc.insecure_channel(endpoint.address, _OPTIONS)
+            self._kind.insecure_channel(endpoint.address, options)
             if tls is None
-            else grpc.secure_channel(endpoint.address, tls.grpc_credentials(), _options(tls))
+            else self._kind.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
+
+    def _call(self, path: str) -> Any:
+        call = self._calls.get(path)
+        if call is None:
+            call = self._calls[path] = self._channel.unary_unary(path, None, None)
+        return call
+
+
+class GrpcChannel(_Channel):
+    """A channel to one server; safe to share between threads."""
+
+    _kind: ClassVar[Any] = grpc
 
     def send(self, request: GrpcRequest, timeout: float) -> bytes:
         """One attempt.
@@ -60,11 +82,8 @@ class GrpcChannel:
         Raises:
             Failure: It failed.
         """
-        call = self._calls.get(request.path)
-        if call is None:
-            call = self._calls[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
-            return call(  # type: ignore[no-any-return]
+            return self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
@@ -75,16 +94,10 @@ class GrpcChannel:
         self._channel.close()
 
 
-class AsyncGrpcChannel:
+class AsyncGrpcChannel(_Channel):
     """A channel to one server, for one event loop."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
-        self._channel = (
-            grpc.aio.insecure_channel(endpoint.address, _OPTIONS)
-            if tls is None
-            else grpc.aio.secure_channel(endpoint.address, tls.grpc_credentials(), _options(tls))
-        )
-        self._calls: dict[str, Any] = {}
+    _kind: ClassVar[Any] = grpc.aio
 
     async def send(self, request: GrpcRequest, timeout: float) -> bytes:
         """One attempt.
@@ -92,11 +105,8 @@ class AsyncGrpcChannel:
         Raises:
             Failure: It failed.
         """
-        call = self._calls.get(request.path)
-        if call is None:
-            call = self._calls[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
-            return await call(  # type: ignore[no-any-return]
+            return await self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:

@@ -17,6 +17,7 @@ from servable_client._answers import (
     VersionStatus,
 )
 from servable_client._examples import fill_input
+from servable_client._predict_body import fill_spec, predict_body
 from servable_client._questions import (
     ClassifyQuestion,
     Description,
@@ -27,9 +28,8 @@ from servable_client._questions import (
     Question,
     ReloadQuestion,
     StatusQuestion,
-    Target,
 )
-from servable_client._tensors import fill_proto, from_proto
+from servable_client._tensors import from_proto
 from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from servable_client._endpoints import Endpoint
 
 Headers = tuple[tuple[str, str], ...]
+
+_PREDICT = f"/{PredictQuestion.service}/{PredictQuestion.method}"
 
 
 @dataclass(slots=True)
@@ -56,22 +58,19 @@ def encode(endpoint: Endpoint, question: Question, metadata: Headers) -> GrpcReq
     Raises:
         InvalidInput: An array or example has no counterpart on the wire.
     """
-    request: Any
     if isinstance(question, PredictQuestion):
-        request = wire.PredictRequest(output_filter=question.outputs)
-        _fill_spec(request.model_spec, question.target, question.signature)
-        for name, array in question.inputs.items():
-            fill_proto(request.inputs[name], array)
-    elif isinstance(question, ClassifyQuestion):
+        return GrpcRequest(endpoint, _PREDICT, predict_body(question), metadata)
+    request: Any
+    if isinstance(question, ClassifyQuestion):
         request = wire.ClassificationRequest()
-        _fill_spec(request.model_spec, question.target, question.signature)
+        fill_spec(request.model_spec, question.target, question.signature)
         fill_input(request.input, question.examples, question.context)
     elif isinstance(question, MetadataQuestion):
         request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, question.target)
+        fill_spec(request.model_spec, question.target)
     elif isinstance(question, StatusQuestion):
         request = wire.GetModelStatusRequest()
-        _fill_spec(request.model_spec, question.target)
+        fill_spec(request.model_spec, question.target)
     else:
         request = wire.ReloadConfigRequest(config=question.config)
     return GrpcRequest(
@@ -132,16 +131,6 @@ def code_by_number(number: int) -> str:
 
 def _version(response: Any) -> int | None:
     return response.model_spec.version.value or None
-
-
-def _fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None:
-    spec.name = target.model
-    if signature:
-        spec.signature_name = signature
-    if target.version is not None:
-        spec.version.value = target.version
-    elif target.label is not None:
-        spec.version_label = target.label
 
 
 def _statuses(found: Iterable[wire.ModelVersionStatus]) -> list[VersionStatus]:

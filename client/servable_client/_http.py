@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from servable_client._endpoints import Endpoint
+    from servable_client._proxies import Proxy
     from servable_client._security import TLS
 
 # An address that swallows packets must not take the whole of a call's time.
@@ -91,7 +92,7 @@ class _DeadlineBackend(httpcore.NetworkBackend):
 class _Address:
     """What both kinds of connection pool need to know."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
         self._scheme = endpoint.scheme.encode()
         self._host = endpoint.host.encode()
         self._port = endpoint.port
@@ -102,6 +103,7 @@ class _Address:
             "max_keepalive_connections": 100,
             "keepalive_expiry": _IDLE_SECONDS,
             "socket_options": _SOCKET_OPTIONS,
+            "proxy": None if proxy is None else _proxy(proxy),
         }
         self._sni = {} if tls is None or not tls.server_name else {"sni_hostname": tls.server_name}
 
@@ -132,8 +134,8 @@ class _Address:
 class HttpPool:
     """Connections to one server; safe to share between threads."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
-        self._address = _Address(endpoint, tls)
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
+        self._address = _Address(endpoint, tls, proxy)
         self._pool = httpcore.ConnectionPool(
             network_backend=_DeadlineBackend(), **self._address.options
         )
@@ -162,8 +164,8 @@ class HttpPool:
 class AsyncHttpPool:
     """Connections to one server, for one event loop."""
 
-    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
-        self._address = _Address(endpoint, tls)
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
+        self._address = _Address(endpoint, tls, proxy)
         self._pool = httpcore.AsyncConnectionPool(**self._address.options)
 
     async def send(self, request: HttpRequest, timeout: float) -> HttpReply:
@@ -186,7 +188,15 @@ class AsyncHttpPool:
         await self._pool.aclose()
 
 
+def _proxy(proxy: Proxy) -> httpcore.Proxy:
+    return httpcore.Proxy(
+        proxy.url,
+        auth=None if proxy.user is None else (proxy.user.encode(), proxy.password.encode()),
+    )
+
+
 _ERRORS = (
+    httpcore.ProxyError,
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -199,4 +209,6 @@ def _failure(error: Exception, *, late: bool) -> Failure:
     waited = isinstance(error, httpcore.ReadTimeout | httpcore.WriteTimeout | httpcore.PoolTimeout)
     if late or waited:
         return Failure("DEADLINE_EXCEEDED", "too late", unreachable=True)
+    if isinstance(error, httpcore.ProxyError):
+        return Failure("UNAVAILABLE", f"the proxy refused: {error}", unreachable=True)
     return Failure("UNAVAILABLE", str(error) or type(error).__name__, unreachable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -68,11 +69,9 @@ def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, 
         return ENCODED, name, prepared
     name, spec = _input_of(description, PIXELS, "DT_UINT8", "arrays of pixels", model)
     wanted = spec.shape[1:] if spec.shape else (-1, -1)
-    for form in _forms(prepared):
-        if form.ndim == len(wanted) and all(
-            size in (-1, given) for size, given in zip(wanted, form.shape, strict=True)
-        ):
-            return PIXELS, name, form
+    form = _form(prepared.shape, wanted)
+    if form is not None:
+        return PIXELS, name, prepared.reshape(form)
     raise InvalidInput(
         f"{model} takes pictures of shape {_shape(wanted)}, and this array has "
         f"{list(prepared.shape)}",
@@ -101,6 +100,17 @@ def _input_of(
     return name, spec
 
 
+@lru_cache(maxsize=256)
+def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that an array of `shape` is brought to where `wanted` is asked for."""
+    for form in _forms(shape):
+        if len(form) == len(wanted) and all(
+            size in (-1, given) for size, given in zip(wanted, form, strict=True)
+        ):
+            return form
+    return None
+
+
 def _shape(sizes: tuple[int, ...]) -> str:
     return "[" + ", ".join("any" if size == -1 else str(size) for size in sizes) + "]"
 
@@ -112,7 +122,7 @@ def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:
             hint="pixels are uint8, 0 to 255; a float picture in 0 to 1 takes "
             "`(255 * array).round().astype('uint8')`",
         )
-    if not any(form.ndim == 2 or form.shape[-1] in (3, 4) for form in _forms(array)):
+    if not _is_picture(array.shape):
         raise InvalidInput(
             f"an array of shape {list(array.shape)} is no picture",
             hint="give [height, width] or [height, width, channels]; many of them in one array "
@@ -121,20 +131,25 @@ def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array
 
 
-def _forms(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """An array, and what is the same picture with an axis of one more or less."""
-    if array.ndim == 4 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim in (2, 3):
-        yield array
-    if array.ndim == 2:
-        yield array[..., np.newaxis]
-    elif array.ndim == 3:
-        if array.shape[-1] == 1:
-            yield array[..., 0]
-        if array.shape[0] == 1:
-            yield array[0]
-            yield array[0][..., np.newaxis]
+@lru_cache(maxsize=256)
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return any(len(form) == 2 or form[-1] in (3, 4) for form in _forms(shape))
+
+
+def _forms(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The shape of an array, and of the same picture with an axis of one more or less."""
+    if len(shape) == 4 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) in (2, 3):
+        yield shape
+    if len(shape) == 2:
+        yield (*shape, 1)
+    elif len(shape) == 3:
+        if shape[-1] == 1:
+            yield shape[:-1]
+        if shape[0] == 1:
+            yield shape[1:]
+            yield (*shape[1:], 1)
 
 
 def _encoded(picture: Any) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from servable_client._errors import InvalidInput
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _MAX_NAME = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """Which model is meant: the highest available version unless one is pinned."""
 
     model: str
@@ -144,6 +143,11 @@ class Failure(Exception):
         if self.code == "RESOURCE_EXHAUSTED":
             return self.retry_after is not None
         return self.code == "UNAVAILABLE" or self.http_status in (502, 503, 504)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether nobody said anything before the time was up."""
+        return self.code == "DEADLINE_EXCEEDED" and self.http_status is None
 
 
 class NoTensorFlowServing(Exception):

@@ -39,9 +39,10 @@ _FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
 _WIRE_DTYPES = {
     int(data_type): np.dtype(kind).newbyteorder("<") for data_type, (kind, _) in _FIELDS.items()
 }
+_DT_STRING = int(wire.DT_STRING)
 _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.items()}
 
-_LITTLE = sys.byteorder == "little"
+LITTLE = sys.byteorder == "little"
 
 # A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
 MAX_BYTES = 1 << 31
@@ -108,7 +109,7 @@ def fill_proto(proto: Any, value: ArrayLike) -> None:
     if data_type == wire.DT_STRING:
         proto.string_val.extend(map(_as_bytes, array.ravel().tolist()))
     else:
-        if array.dtype.byteorder == ">" or not _LITTLE:
+        if array.dtype.byteorder == ">" or not LITTLE:
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         proto.tensor_content = array.tobytes()
 
@@ -131,20 +132,22 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
         InvalidInput: The dtype is not supported, the shape is not known or too large, or
             `tensor_content` has another size than shape and dtype ask for.
     """
-    shape = [dim.size for dim in proto.tensor_shape.dim]
-    content = proto.tensor_content
-    if content:
-        # The short way, since an answer holds several and each call waits for it.
-        wire_dtype = _WIRE_DTYPES.get(proto.dtype)
-        if (
-            wire_dtype is not None
-            and (not shape or min(shape) >= 0)
-            and not proto.tensor_shape.unknown_rank
-            and len(content) == math.prod(shape) * wire_dtype.itemsize
-        ):
-            return np.frombuffer(content, wire_dtype).reshape(shape)
-    dtype = numpy_dtype(proto.dtype)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    declared = proto.tensor_shape
+    unknown_rank = declared.unknown_rank
+    shape = [dim.size for dim in declared.dim]
+    data_type, content = proto.dtype, proto.tensor_content
+    # Two short ways, since an answer holds several tensors and each call waits for it.
+    if not unknown_rank and (not shape or min(shape) >= 0):
+        wire_dtype = _WIRE_DTYPES.get(data_type)
+        if wire_dtype is None:
+            strings = proto.string_val
+            if data_type == _DT_STRING and len(shape) == 1 and len(strings) == shape[0]:
+                return np.array(list(strings), object)
+        elif content and len(content) == math.prod(shape) * wire_dtype.itemsize:
+            array = np.frombuffer(content, wire_dtype)
+            return array if len(shape) == 1 else array.reshape(shape)
+    dtype = numpy_dtype(data_type)
+    if unknown_rank or any(size < 0 for size in shape):
         raise InvalidInput(f"a tensor's shape must be known, and is {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
@@ -152,16 +155,16 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     if dtype.kind == "O":
         if count > max(len(proto.string_val), _MOST_FILLED):
             raise InvalidInput(f"a tensor of shape {shape} has {len(proto.string_val)} strings")
-        strings = np.empty(count, object)
-        strings[:] = _filled(list(proto.string_val), count, b"")
-        return strings.reshape(shape)
+        filled = np.empty(count, object)
+        filled[:] = _filled(list(proto.string_val), count, b"")
+        return filled.reshape(shape)
     if content:
         raise InvalidInput(
             f"a tensor of shape {shape} and dtype {dtype} takes "
             f"{count * dtype.itemsize} bytes, and has {len(content)}"
         )
-    field = getattr(proto, _FIELDS[proto.dtype][1])
-    if proto.dtype == wire.DT_HALF:
+    field = getattr(proto, _FIELDS[data_type][1])
+    if data_type == wire.DT_HALF:
         values = np.asarray(field, np.uint16).view(np.float16)
     elif dtype.kind == "c":
         # Real and imaginary parts in turn, which is how NumPy has them in memory.

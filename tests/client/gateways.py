@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import json
+import select
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -13,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -167,6 +170,80 @@ class HttpGateway:
             )
         scheme = "http" if credentials is None else "https"
         self.address = f"{scheme}://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class ForwardProxy:
+    """An HTTP proxy: tunnels by CONNECT, plain requests passed on; every name is this machine.
+
+    Args:
+        credentials: `user:password` that it asks for.
+    """
+
+    def __init__(self, credentials: str | None = None) -> None:
+        self.seen: list[tuple[str, str]] = []
+        proxy = self
+        wanted = credentials and "Basic " + base64.b64encode(credentials.encode()).decode()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_CONNECT(self) -> None:
+                proxy.seen.append(("CONNECT", self.path))
+                if self._refused():
+                    return
+                port = int(self.path.rpartition(":")[2])
+                with socket.create_connection(("127.0.0.1", port)) as upstream:
+                    self.send_response(200)
+                    self.end_headers()
+                    ends = [self.connection, upstream]
+                    while True:
+                        for end in select.select(ends, [], [])[0]:
+                            data = end.recv(65536)
+                            if not data:
+                                self.close_connection = True
+                                return
+                            ends[1 - ends.index(end)].sendall(data)
+
+            def do_GET(self) -> None:
+                target = urlsplit(self.path)
+                proxy.seen.append((self.command, target.netloc))
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                if self._refused():
+                    return
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{target.port}{target.path}", data=body or None
+                )
+                direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                with direct.open(request, timeout=20) as answer:
+                    self._reply(answer.status, answer.read())
+
+            do_POST = do_GET  # noqa: N815
+
+            def _refused(self) -> bool:
+                if wanted is None or self.headers.get("proxy-authorization") == wanted:
+                    return False
+                self._reply(407, b"")
+                return True
+
+            def _reply(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 

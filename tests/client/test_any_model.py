@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from tests.client.conftest import KINDS
-from tests.conftest import NAME, SHIPPED, RunningServer, serving
+from tests.conftest import NAME, SHIPPED, RunningServer, servable, serving
 
 import servable_client as sdk
 from servable_client import Client
@@ -68,6 +69,7 @@ def values(dtype: str) -> Iterator[np.ndarray]:
         raw = b"\xff\x00 no text"
         yield np.array([b"a", raw, "ü".encode(), b""], object)
         yield np.array([[b"a"], [b"b"]], object)
+        yield np.array(raw, object)
     elif dtype == "bool":
         yield np.array([[True, False]])
     elif dtype.startswith("float"):
@@ -210,6 +212,15 @@ def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:
                         assert time.monotonic() < end
                         time.sleep(0.05)
                     admin.reload_config(config(stable=1, canary=2))
+        done = servable("status", "--server", server.grpc, "--json", "--label", "nightly")
+        assert json.loads(done.stdout)["labels"] == {"stable": 1, "canary": 2, "nightly": None}
+        admin.reload_config(config(stable=1, blue=2))
+        path.write_text(config(stable=2, blue=2, green=2))
+        done = servable("status", "--server", server.http, "--json", "--config", path)
+        # What the server says, and not the file.
+        assert json.loads(done.stdout)["labels"] == {"stable": 1, "blue": 2, "green": None}
+        done = servable("status", "--server", server.grpc, "--config", path)
+        assert "no version is labelled green" in done.stderr
         with pytest.raises(sdk.ServableError) as caught:
             admin.reload_config(config(stable=7))
         assert type(caught.value) in (sdk.ServerFailed, sdk.InvalidInput)

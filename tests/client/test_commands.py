@@ -81,6 +81,8 @@ def test_status_and_wait(server: RunningServer) -> None:
     assert answer["labels"] == {}
     assert set(answer["signatures"]) == {"serving_default", "serving_bytes", "classify"}
     assert "AVAILABLE" in servable("status", "--server", server.grpc).stdout
+    nowhere = servable("status", "--server", server.grpc, "--config", "/nowhere/models.config")
+    assert "cannot read /nowhere/models.config" in only_sentence(nowhere)
     assert servable("wait", "--server", server.grpc, "--version", "1").returncode == 0
 
 

@@ -74,8 +74,9 @@ PUBLIC = {
         ServerOptions check_candidate export
     """,
     "servable_trainer": """
-        ClassScore Dataset DatasetError Evaluation ImageClassifier Pictures Run RunError Trial
-        TuneError evaluate export_run find train tune
+        ClassScore CompareError Comparison Contender Dataset DatasetError Evaluation Examination
+        ImageClassifier Pictures ReportError Rule Run RunError Trial TuneError best_of compare
+        evaluate examine export_run find train tune write_report
     """,
 }
 

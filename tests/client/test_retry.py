@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from servable_client._endpoints import Balancer, parse_servers
 from servable_client._retry import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Decide = "Callable[[str, dict[str, str]], Refusal | None]"
 
@@ -84,13 +85,49 @@ def test_nothing_is_retried_past_the_deadline(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str
 ) -> None:
     front = gateway(scheme, lambda *_: Refusal("UNAVAILABLE"))
-    retry = Retry(attempts=1000, initial=0.05, maximum=0.05, budget=1000)
+    retry = Retry(attempts=10_000, initial=0.05, maximum=0.05, budget=10_000)
     with make(front.address, model=NAME, retry=retry) as client:
         began = time.monotonic()
-        with pytest.raises(sdk.ConnectionFailed):
-            client.status(timeout=0.5)
-        assert 0.3 < time.monotonic() - began < 0.8
-    assert len(front.seen) > 3
+        # However little time is left to the last attempt.
+        with pytest.raises(sdk.ConnectionFailed, match="refused by the gateway"):
+            client.status(timeout=2)
+        assert 1 < time.monotonic() - began < 20
+        asked = len(front.seen)
+        assert asked > 1
+        time.sleep(0.2)  # there is nothing to wait for: that no more are asked is the point
+        assert len(front.seen) == asked
+
+
+@pytest.fixture
+def silence() -> Iterator[threading.Event]:
+    """What a server waits for that does not answer before the test's end."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("wait", [3, 0], ids=["for a little", "for long"])
+def test_refused_then_not_answered(
+    make: Callable[..., Any],
+    gateway: Callable[..., Any],
+    scheme: str,
+    silence: threading.Event,
+    wait: int,
+) -> None:
+    refusals = first(1, Refusal("UNAVAILABLE", retry_after=wait))
+
+    def decide(*asked: Any) -> Any:
+        return refusals(*asked) or (silence.wait(60) and None)
+
+    front = gateway(scheme, decide)
+    with make(front.address, model=NAME) as client, pytest.raises(sdk.ServableError) as caught:
+        client.status(timeout=4)
+    assert len(front.seen) == 2
+    # The refusal is what there is to know, unless the server had most of the time.
+    assert type(caught.value) is (sdk.ConnectionFailed if wait else sdk.DeadlineExceeded)
+    assert "refused by the gateway" in str(caught.value)
+    assert "no answer" in str(caught.value)
+    assert caught.value.hint
 
 
 def test_attempts_are_counted(

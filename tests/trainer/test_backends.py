@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAIN = """
 import sys
+sys.modules["tensorflow"] = None  # as on a machine with JAX alone
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -30,11 +31,13 @@ from servable_trainer._run import load_run
 
 dataset = find()[1]
 dataset = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(200))
-point = {"width": 8, "flip": True, "shift": 2}
+point = {"width": 8, "stages": 2, "flip": True, "shift": 2}
+import keras
+assert len(keras.distribution.list_devices()) == 2
 train(dataset, directory=Path(sys.argv[1]), recipe="baseline", hyperparameters=point, epochs=2)
+assert keras.distribution.distribution().device_mesh.devices.size == 2
 _, model = load_run(Path(sys.argv[1]))
 np.save(sys.argv[2], model.predict(dataset.test.images, verbose=0))
-assert "tensorflow" not in sys.modules, "a machine with JAX alone can train"
 """
 
 
@@ -43,7 +46,12 @@ def test_it_trains_under_jax_and_exports_under_tensorflow(dataset: Dataset, tmp_
     run, answers = tmp_path / "run", tmp_path / "answers.npy"
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, run, answers],
-        cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -42,15 +42,25 @@ def check_report(path: Path) -> None:
         raise ReportError(
             f"{path} is no name of an HTML file", hint=f"name it {path.with_suffix('.html').name}"
         )
-    for target in (path, path.with_suffix(".json")):
-        if target.is_dir():
-            raise ReportError(f"cannot write {target}: it is a folder")
+    check_writable(path, path.with_suffix(".json"))
+
+
+def check_writable(*paths: Path) -> None:
+    """Make the folder of files, and refuse one that cannot be written.
+
+    Raises:
+        ReportError: It cannot, or a file's name is a folder's already.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise ReportError(f"cannot write {path}: it is a folder")
+    folder = paths[0].parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ReportError(f"cannot write to {path.parent}: {error.strerror}") from error
+        raise ReportError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def write_report(path: Path, examination: Examination, dataset: Dataset) -> Path:

@@ -55,6 +55,10 @@ class Subject(ABC):
         """The pictures that validated its training and that it never learnt from, if known."""
         return None
 
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        """Pictures learnt from, CPU-seconds and seconds of it; None for each that is not known."""
+        return None, None, None
+
     def answers(
         self, pictures: Pictures, labels: tuple[str, ...], advance: Callable[[int], object]
     ) -> NDArray[np.float32]:
@@ -132,6 +136,9 @@ class RunSubject(Subject):
         run = self._run
         return _validation(dataset, run.checksums, run.seed, run.validated, run.started_from)
 
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        return self._run.fitted, getattr(self._run, "cpu_seconds", None), self._run.seconds
+
 
 class SavedModelSubject(Subject):
     """An exported model, run in this process as TensorFlow Serving would."""
@@ -180,6 +187,12 @@ class SavedModelSubject(Subject):
             )
         except (KeyError, TypeError):  # a manifest may leave all of it out
             return None
+
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        about = self._manifest.get("training")
+        if not isinstance(about, dict):
+            return None, None, None
+        return about.get("pictures"), about.get("cpu_seconds"), about.get("seconds")
 
     def close(self) -> None:
         self._model.close()

@@ -16,6 +16,7 @@ from servable_serving._folder import new_folder
 from servable_trainer._batches import Batches, one_hot, whole
 from servable_trainer._checkpoint import KeepEpochs, checkpoints
 from servable_trainer._dataset import VALIDATION_SHARE
+from servable_trainer._devices import spread
 from servable_trainer._model import hyperparameters_from, plain
 from servable_trainer._optimizer import training_from
 from servable_trainer._precision import dtype_policy, policy_name
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # What a training cannot be gone on with when it has changed.
 _CODE = ("_augment", "_batches", "_model", "_optimizer", "_train", "_transfer")
 _TEACHER_SHARE = 0.5
-_VALIDATION_BATCH = 500
+_VALIDATION_BATCH = 512
 
 
 def train(
@@ -122,6 +123,10 @@ def train(
         kept.begin(settings, restart=restart)
         fit, kept_back, targets = _divided(dataset, seed, 0 if all_data else validation, teacher)
         keras.utils.set_random_seed(seed)
+        devices = spread()
+        if kept_back:
+            # A batch that the devices cannot share evenly is refused.
+            kept_back = kept_back.first(max(len(kept_back) // devices, 1) * devices)
         with dtype_policy(precision):
             model = classifier.network(hp, learning=True)
         if start_from:
