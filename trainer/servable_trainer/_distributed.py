@@ -62,7 +62,7 @@ def lead(
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
         stop = Stop()
-        with Watch(f", {budget}") as watch, signals_stop(stop):
+        with Watch(f", {budget}") as watch, signals_stop(stop, watch.say):
             tell_where_it_was(oracle, folder, budget, watch)
             chief = Chief(
                 oracle,
@@ -116,7 +116,7 @@ def follow(
     identity = {part: one for part, one in project.identity.items() if part != "settings"}
     stop = Stop()
     link = Link(role.address, role.name, patience=watchdog, stop=stop)
-    with Watch() as watch, signals_stop(stop):
+    with Watch() as watch, signals_stop(stop, watch.say):
         try:
             settings = Settings(**link.join(identity, given))
             watch.say(f"worker {role.name} works for the chief at {role.address}")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from keras_tuner.engine.trial import TrialStatus
 
-from servable_client._console import say
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -64,8 +62,13 @@ class Stop:
 
 
 @contextlib.contextmanager
-def signals_stop(stop: Stop) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the search and not the process; a second one ends that too."""
+def signals_stop(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the search and not the process; a second one ends that too.
+
+    Args:
+        stop: What to ask.
+        tell: How to say so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,7 +78,7 @@ def signals_stop(stop: Stop) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.number = number
         stop.ask("interrupted")
-        say("ending with the trials that are done; once more ends at once")
+        tell("ending with the trials that are done; once more ends at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -114,8 +114,14 @@ def load_hyperparameters(path: Path) -> dict[str, Any]:
 
 
 def print_trials(trials: list[Trial], *, count: int = 10) -> None:
-    """Print the best `count` as a table, and how many more there are."""
+    """Print the best `count` as a table, without the hyperparameters that all of them share."""
     completed = [trial for trial in trials if trial.status == "completed"]
+    points = [trial.hyperparameters for trial in completed]
+    shared = [
+        name
+        for name in (points[0] if len(points) > 1 else ())
+        if all(point.get(name) == points[0][name] for point in points)
+    ]
     failed = len(trials) - len(completed)
     title = f"{len(completed)} trials" + (f", and {failed} that failed" if failed else "")
     print_table(
@@ -126,7 +132,7 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
                 trial.name,
                 trial.validation_accuracy,
                 trial.first_epoch + len(trial.epochs),
-                one_line(trial.hyperparameters),
+                one_line({k: v for k, v in trial.hyperparameters.items() if k not in shared}),
             )
             for rank, trial in enumerate(completed[:count], 1)
         ],

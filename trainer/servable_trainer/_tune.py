@@ -102,7 +102,7 @@ def search(
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
         stop = Stop()
-        with Watch(f", {budget}") as watch, signals_stop(stop):
+        with Watch(f", {budget}") as watch, signals_stop(stop, watch.say):
             desk = _Here(oracle, folder, budget, stop, watch)
             tell_where_it_was(oracle, folder, budget, watch)
             runner = project.runner(folder.trials, watch, desk.heartbeat)
