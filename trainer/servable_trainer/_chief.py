@@ -136,16 +136,16 @@ class Chief:
         self._folder.tick()
         now = time.monotonic()
         with self._lock:
-            dead = [name for name, one in self._workers.items() if now - one.heard > self._watchdog]
+            dead = [name for name, one in self._workers.items() if self._is_dead(one, now)]
+            for name in dead:
+                self._workers[name].given_up = True
         for name in dead:
             self.watch.say(f"worker {name} was not heard of for {self._watchdog:g} seconds")
-            self._forget(name, lost=True)
+            self._on_oracle(partial(self._put_back, name, lost=True))
         if self.oracle.failure is not None:
             self._stop.ask("disk")
         elif self._budget.over(self._folder.seconds):
             self._stop.ask("minutes")
-        elif self._on_oracle(lambda: len(self.oracle.failed_in_a_row())) >= FAILURES:
-            self._stop.ask("failures")
         elif now - self._heard > self._watchdog:
             self._stop.ask("workers")
         return self._done or self._stop.reason is not None
@@ -201,6 +201,9 @@ class Chief:
 
     def ask(self, name: str) -> Any:
         """A trial for a worker."""
+        if len(self.oracle.failed_in_a_row()) >= FAILURES:
+            self.oracle.over = True
+            self._stop.ask("failures")
         if not self.oracle.over:
             self._folder.start_clock()
         before = self.oracle.ongoing_trials.get(name)

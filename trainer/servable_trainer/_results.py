@@ -110,8 +110,10 @@ def conclude(oracle: Any, folder: SearchFolder, stop: Stop, budget: Budget) -> F
         SearchFailed: Too many trials failed, or none was completed.
         TuneError: The results cannot be written.
     """
-    full = budget.trials is not None and len(oracle.trials) >= budget.trials
+    full = budget.trials is not None and len(ended(oracle)) >= budget.trials
     reason = stop.reason or ("trials" if full else "space")
+    if reason == "workers" and full:
+        reason = "trials"  # the last one went when its work was done
     found = found_by(oracle, folder, reason)
     save_trials(folder.path, found)
     save_plot(folder.path, found)
