@@ -93,7 +93,8 @@ def test_a_chief_whose_workers_are_killed_ends_and_goes_on_with_others(tmp_path:
         worker.wait(60)
     began = time.monotonic()
     assert chief.wait(300) == 1
-    assert time.monotonic() - began < WATCHDOG + 10
+    # And what a process takes to end on a machine that has much else to do.
+    assert time.monotonic() - began < WATCHDOG + 40
     said = (tmp_path / "first-chief").read_text()
     assert "servable: there is no worker any more that runs trials" in said
     assert "Traceback" not in said

@@ -86,7 +86,9 @@ def tune(
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How long to train each; with Hyperband the best ones.", show_default="2"
+            min=1,
+            help="How long to train each; with Hyperband the best ones.",
+            show_default="2; with Hyperband 9",
         ),
     ] = None,
     subset: Annotated[

@@ -17,7 +17,7 @@ from servable_trainer._search import Stop, signals_stop, work
 from servable_trainer._search_folder import SearchFolder
 from servable_trainer._trials import Found, TuneError
 from servable_trainer._watch import Watch
-from servable_trainer._worker import Link
+from servable_trainer._worker import ChiefGone, Link
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +126,11 @@ def follow(
             work(link, runner, stop)
             if stop.number is not None:
                 link.leave()
+        except ChiefGone:
+            raise
+        except BaseException:
+            link.leave()  # so that the trial need not wait until this worker counts as dead
+            raise
         finally:
             link.close()
     if link.failure is not None:

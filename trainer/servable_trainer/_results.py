@@ -83,7 +83,9 @@ def ended(oracle: Any) -> list[Trial]:
     trials = [
         trial_of(oracle, name) for name, one in oracle.trials.items() if one.status in finished
     ]
-    return sorted(trials, key=lambda trial: -(trial.validation_accuracy or -1.0))
+    return sorted(
+        trials, key=lambda one: (one.status != "completed", -(one.validation_accuracy or 0))
+    )
 
 
 def completed(oracle: Any) -> list[Trial]:

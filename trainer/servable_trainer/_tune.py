@@ -38,7 +38,7 @@ def tune(
     tuner: str = "random",
     trials: int | None = None,
     minutes: float | None = None,
-    epochs: int = 2,
+    epochs: int | None = None,
     subset: int = 12_000,
     seed: int = 0,
     fixed: dict[str, Any] | None = None,
@@ -58,7 +58,7 @@ def tune(
         tuner: "random", "hyperband" or "bayesian".
         trials: How many points of the space to try.
         minutes: How long to search, all its parts together.
-        epochs: How long each is trained; with Hyperband the best ones.
+        epochs: How long each is trained, 2 unless given; with Hyperband the best ones, 9.
         subset: How many pictures each learns from; a fifth as many validate it.
         seed: The same seed tries the same points.
         fixed: Hyperparameters that are not searched, but have these values.
@@ -75,7 +75,7 @@ def tune(
         TuneError: `directory` cannot be written, is in use, or holds another search.
     """
     settings = Settings(
-        tuner=tuner, epochs=epochs, subset=subset, seed=seed, fixed=dict(fixed or {})
+        tuner=tuner, epochs=epochs or 0, subset=subset, seed=seed, fixed=dict(fixed or {})
     )
     return search(
         dataset,
