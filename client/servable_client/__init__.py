@@ -4,7 +4,7 @@ Example:
     >>> from servable_client import Client
     >>> with Client(server, model="fashion_mnist") as client:
     ...     print(client.classify("boot.png"))
-    Ankle boot (100.0%)
+    Ankle boot (93.1%)
 """
 
 from typing import TYPE_CHECKING

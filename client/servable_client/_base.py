@@ -64,7 +64,7 @@ class BaseClient(ABC):
         >>> with Client(server, model="fashion_mnist") as client:
         ...     boot = client.classify("boot.png")
         >>> print(boot, boot.version)
-        Ankle boot (100.0%) 1
+        Ankle boot (93.1%) 1
     """
 
     def __init__(

@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import SHIPPED, only_sentence, servable
 
 from servable_trainer._classic import METHODS
-from servable_trainer._compare import CompareError, Comparison, Contender, Rule, best_of, compare
+from servable_trainer._compare import Comparison, compare
 from servable_trainer._comparison_page import check_page, write_page
+from servable_trainer._contender import CompareError, Contender, Rule, best_of
 from servable_trainer._report import ReportError
 from servable_trainer._run import RunError
 

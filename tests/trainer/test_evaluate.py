@@ -16,13 +16,15 @@ from servable_serving._manifest import MANIFEST, CandidateError, checksums
 from servable_trainer._candidate import evaluate, examine
 from servable_trainer._dataset import Pictures
 from servable_trainer._examination import calibration_of, confusion_of, mistakes_of
+from servable_trainer._latency import latency
 from servable_trainer._robustness import LEVELS, blur, noise, sample, shift
 from servable_trainer._run import RunError
-from servable_trainer._subject import subject_of
+from servable_trainer._subject import Subject, subject_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from tests.conftest import RunningServer
 
     from servable_trainer._dataset import Dataset
@@ -128,6 +130,28 @@ def test_all_that_is_found_out_about_the_shipped_model(tiny_dataset: Dataset) ->
     assert json.loads(json.dumps(found.as_dict()))["accuracy"] == light.accuracy
 
 
+class Counting(Subject):
+    """Notes how many pictures each call brings."""
+
+    kind = "run"
+
+    def __init__(self) -> None:
+        super().__init__("counting")
+        self.calls: list[int] = []
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.calls.append(len(images))
+        return np.ones((len(images), 1), np.float32)
+
+
+def test_a_batch_is_full_however_few_the_pictures(tiny_dataset: Dataset) -> None:
+    subject = Counting()
+    found = latency(subject, tiny_dataset.test.first(5), batch=32)
+    assert (found.batch, found.calls) == (32, 500)
+    assert set(subject.calls) == {32}
+    assert len(subject.calls) > found.calls  # the first ones warm up and do not count
+
+
 def test_the_pictures_that_validated_the_shipped_model(dataset: Dataset) -> None:
     with subject_of(SHIPPED, dataset) as subject:
         validation = subject.validation(dataset)
@@ -163,7 +187,8 @@ def test_a_run_keeps_its_evaluation(run: Path, small_dataset: Dataset) -> None:
     assert (found.calibration.fitted_on, found.calibration.fitted) == ("validation", 500)
 
 
-def test_other_classes_are_refused(run: Path, server: RunningServer, other_labels: Dataset) -> None:
+def test_other_classes_are_refused(run: Path, server: RunningServer, tiny_dataset: Dataset) -> None:
+    other_labels = replace(tiny_dataset, labels=("Cap", *tiny_dataset.labels[1:]))
     for what in (run, SHIPPED):
         with pytest.raises(RunError, match="knows other classes than fashion_mnist"):
             evaluate(what, other_labels)

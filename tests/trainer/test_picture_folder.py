@@ -90,7 +90,7 @@ def trained(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """What the command line makes of it."""
     work = tmp_path_factory.mktemp("work")
     run, candidate = work / "run", work / "candidate"
-    assert command("train", "--output", run, "--epochs", 5, "--dataset", tinted) == 0
+    assert command("train", "--output", run, "--epochs", 12, "--dataset", tinted) == 0
     assert command("evaluate", run, "--dataset", tinted) == 0
     assert command("export", run, "--output", candidate, "--dataset", tinted) == 0
     evaluation = json.loads((candidate / MANIFEST).read_text())["metrics"]["test"]

@@ -151,7 +151,7 @@ def test_the_shipped_model_is_as_good_as_its_manifest_says(dataset: Dataset) -> 
     found = evaluate(SHIPPED, dataset)
     manifest = json.loads((SHIPPED / "assets.extra" / "manifest.json").read_text())
     assert found.count == 10_000
-    assert found.accuracy >= 0.91
+    assert found.accuracy >= 0.945
     assert found.accuracy == pytest.approx(manifest["metrics"]["test"]["accuracy"], abs=5e-4)
 
 

@@ -14,14 +14,8 @@ from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
     from servable_trainer._candidate import evaluate, examine, export_run
-    from servable_trainer._compare import (
-        CompareError,
-        Comparison,
-        Contender,
-        Rule,
-        best_of,
-        compare,
-    )
+    from servable_trainer._compare import Comparison, compare
+    from servable_trainer._contender import CompareError, Contender, Rule, best_of
     from servable_trainer._dataset import Dataset, DatasetError, Pictures
     from servable_trainer._evaluate import ClassScore, Evaluation
     from servable_trainer._examination import Examination
@@ -65,9 +59,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "ClassScore": "_evaluate",
-        "CompareError": "_compare",
+        "CompareError": "_contender",
         "Comparison": "_compare",
-        "Contender": "_compare",
+        "Contender": "_contender",
         "Dataset": "_dataset",
         "DatasetError": "_dataset",
         "Evaluation": "_evaluate",
@@ -75,12 +69,12 @@ __getattr__, __dir__ = lazily(
         "ImageClassifier": "_model",
         "Pictures": "_dataset",
         "ReportError": "_report",
-        "Rule": "_compare",
+        "Rule": "_contender",
         "Run": "_run",
         "RunError": "_run",
         "Trial": "_trials",
         "TuneError": "_trials",
-        "best_of": "_compare",
+        "best_of": "_contender",
         "compare": "_compare",
         "evaluate": "_candidate",
         "examine": "_candidate",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_EXACT = 2000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -61,26 +63,27 @@ def _boosting(features: int, pictures: int, seed: int) -> Any:  # noqa: ARG001
     )
 
 
-def _neighbours(features: int, pictures: int, seed: int) -> Any:  # noqa: ARG001
+def _neighbours(features: int, pictures: int, seed: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 
     nearest = KNeighborsClassifier(5, weights="distance", algorithm="brute")
-    return _components(50, features, pictures, nearest)
+    return _components(50, features, pictures, seed, nearest)
 
 
-def _rbf_svm(features: int, pictures: int, seed: int) -> Any:  # noqa: ARG001
+def _rbf_svm(features: int, pictures: int, seed: int) -> Any:
     from sklearn.svm import SVC
 
-    return _components(80, features, pictures, SVC(C=10, cache_size=500))
+    return _components(80, features, pictures, seed, SVC(C=10, cache_size=500))
 
 
-def _components(count: int, features: int, pictures: int, estimator: Any) -> Any:
+def _components(count: int, features: int, pictures: int, seed: int, estimator: Any) -> Any:
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
 
-    return make_pipeline(
-        PCA(min(count, features, pictures), svd_solver="covariance_eigh"), estimator
-    )
+    # The exact way grows with the cube of the features; large pictures have many.
+    solver = "covariance_eigh" if features <= _EXACT else "randomized"
+    components = PCA(min(count, features, pictures), svd_solver=solver, random_state=seed)
+    return make_pipeline(components, estimator)
 
 
 METHODS = (

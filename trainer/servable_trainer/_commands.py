@@ -427,9 +427,9 @@ def compare(
     from servable_client._console import print_json, say
 
     _quiet()
-    from servable_trainer._compare import CompareError, Rule, best_of
     from servable_trainer._compare import compare as hold
     from servable_trainer._comparison_page import as_dict, check_page, print_comparison, write_page
+    from servable_trainer._contender import CompareError, Rule, best_of
 
     rule = Rule(by=best, max_ms=max_ms, max_mb=max_mb)
     if output:

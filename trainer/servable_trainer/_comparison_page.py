@@ -13,7 +13,8 @@ from servable_trainer._report import ReportError, check_writable, write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._compare import Comparison, Contender, Rule
+    from servable_trainer._compare import Comparison
+    from servable_trainer._contender import Contender, Rule
 
 _COLUMNS = (
     "classifier", "accuracy", "95 %", "macro F1", "fit CPU-s", "CPU-ms", "MB",

@@ -43,8 +43,10 @@ def latency(subject: Subject, pictures: Pictures, *, batch: int) -> Latency:
 
     Other pictures each time; where there are too few, they come round again.
     """
-    starts = range(0, max(len(pictures) - batch, 0) + 1, batch)
-    batches = [pictures.images[start : start + batch] for start in starts]
+    images = pictures.images
+    if len(images) < batch:
+        images = np.resize(images, (batch, *images.shape[1:]))
+    batches = [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
     for index in range(_WARM_UP):
         subject.probabilities(batches[index % len(batches)])
     seconds: list[float] = []
