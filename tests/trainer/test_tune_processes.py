@@ -38,7 +38,7 @@ def wait_for(path: Path, *processes: subprocess.Popen[bytes]) -> None:
 
 def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: Path) -> None:
     folder = tmp_path / "tuning"
-    command = ("--minutes", "5", "--trials", "3", "--output", folder, *SMALL)
+    command = ("--minutes", "5", "--trials", "2", "--output", folder, *SMALL)
     process = start(tmp_path / "log", *command)
     wait_for(folder / "search" / "trial_0001" / "trial.json", process)
     process.kill()
@@ -55,7 +55,7 @@ def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: P
     assert found["ended"] == "trials"
     assert found["trials"] == trials_in(folder)
     trials = {trial["name"]: trial for trial in found["trials"]}
-    assert sorted(trials) == ["0000", "0001", "0002"]
+    assert sorted(trials) == ["0000", "0001"]
     assert {trial["status"] for trial in trials.values()} == {"completed"}
     # The one that had ended was not run again; the one that was killed was, with the same values.
     notes = state["notes"]["0000"]

@@ -150,15 +150,10 @@ def tune(
     from dataclasses import asdict
 
     from servable_client._console import print_json, say
-
-    _quiet()
-    from servable_trainer._distributed import follow, lead
-    from servable_trainer._project import Budget, Settings
-    from servable_trainer._results import Interrupted, SearchFailed
     from servable_trainer._roles import role_from
     from servable_trainer._trials import TuneError, print_trials
-    from servable_trainer._tune import search
 
+    # What was asked wrongly is said before TensorFlow has been waited for.
     given: dict[str, Any] = {
         "tuner": tuner,
         "epochs": epochs,
@@ -167,11 +162,17 @@ def tune(
         "fixed": _assignments(fix or []) or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    settings = Settings(**given)
     try:
         part = role_from(role, chief, worker)
     except TuneError as error:
         raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+    _quiet()
+    from servable_trainer._distributed import follow, lead
+    from servable_trainer._project import Budget, Settings
+    from servable_trainer._results import Interrupted, SearchFailed
+    from servable_trainer._tune import search
+
+    settings = Settings(**given)
     dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
     status, failure = 0, None
     try:
