@@ -58,7 +58,7 @@ class Classification:
         >>> print(boot)
         Ankle boot (93.1%)
         >>> [score.label for score in boot.top(3)]
-        ['Ankle boot', 'Sneaker', 'Sandal']
+        ['Ankle boot', 'Shirt', 'Sandal']
     """
 
     label: str

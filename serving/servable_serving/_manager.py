@@ -237,6 +237,12 @@ class ModelManager:
 
     def _load(self, version: Version) -> None:
         began = time.monotonic()
+        with self._lock:
+            if not version.aspired or self._closed:
+                # Dropped while it waited for its turn: those behind it are not to wait for it.
+                self._fail(version)
+                self._step()
+                return
         model = None
         try:
             model = self._load_model(self.settings, version)
