@@ -50,7 +50,7 @@ def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: P
 
     done = servable("tune", *command, "--json")
     assert done.returncode == 0, done.stderr
-    assert "1 trials were completed in " in done.stderr
+    assert "1 trial completed in " in done.stderr
     found = json.loads(done.stdout)
     assert found["ended"] == "trials"
     assert found["trials"] == trials_in(folder)

@@ -151,7 +151,7 @@ def tune(
 
     from servable_client._console import print_json, say
     from servable_trainer._roles import role_from
-    from servable_trainer._trials import TuneError, print_trials
+    from servable_trainer._trials import TuneError, print_trials, trials_of
 
     # What was asked wrongly is said before TensorFlow has been waited for.
     given: dict[str, Any] = {
@@ -181,7 +181,7 @@ def tune(
             if json:
                 print_json({"worker": part.name, "trials": count})
             else:
-                say(f"the search is over; worker {part.name} ended {count} trials of it")
+                say(f"the search is over; worker {part.name} ended {trials_of(count)} of it")
             return
         budget = Budget.of(settings, trials, minutes)
         options: dict[str, Any] = {"directory": output, "settings": settings, "budget": budget}

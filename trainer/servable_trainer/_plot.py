@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servable_trainer._trials import TuneError
+from servable_trainer._trials import TuneError, trials_of
 from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def render(found: Found) -> str:
         top=_TOP,
         bottom=_BOTTOM,
         said=_said,
+        trials_of=trials_of,
         version=version("servable"),
     )
 

@@ -16,7 +16,7 @@ import keras_tuner
 from servable_trainer._model import ImageClassifier, hyperparameters_from, space_of
 from servable_trainer._oracles import make_oracle
 from servable_trainer._runner import Runner
-from servable_trainer._trials import TuneError
+from servable_trainer._trials import TuneError, trials_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class Budget:
     minutes: float | None = None
 
     def __str__(self) -> str:
-        parts = [f"{self.trials} trials"] if self.trials else []
+        parts = [trials_of(self.trials)] if self.trials else []
         parts += [f"{self.minutes:g} minutes"] if self.minutes else []
         return " or ".join(parts) or "one pass"
 

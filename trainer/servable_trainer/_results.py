@@ -8,7 +8,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from servable_trainer._model import plain
 from servable_trainer._plot import save_plot
-from servable_trainer._trials import Found, Trial, TuneError, save_trials
+from servable_trainer._trials import Found, Trial, TuneError, save_trials, trials_of
 
 if TYPE_CHECKING:
     from servable_trainer._project import Budget
@@ -53,7 +53,7 @@ def tell_where_it_was(oracle: Any, folder: SearchFolder, budget: Budget, watch: 
     done = completed(oracle)
     watch.best(done)
     watch.say(
-        f"going on in {folder.path}: {len(done)} trials were completed in"
+        f"going on in {folder.path}: {trials_of(len(done))} completed in"
         f" {folder.seconds / 60:.1f} minutes; the budget is {budget}"
     )
 

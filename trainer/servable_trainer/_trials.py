@@ -123,7 +123,7 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
         if all(point.get(name) == points[0][name] for point in points)
     ]
     failed = len(trials) - len(completed)
-    title = f"{len(completed)} trials" + (f", and {failed} that failed" if failed else "")
+    title = trials_of(len(completed)) + (f", and {failed} that failed" if failed else "")
     print_table(
         ("rank", "trial", "validation accuracy", "epochs", "hyperparameters"),
         [
@@ -138,6 +138,11 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
         ],
         title=title if len(completed) <= count else f"the best {count} of {title}",
     )
+
+
+def trials_of(count: int) -> str:
+    """So many trials, in words."""
+    return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def one_line(values: dict[str, Any]) -> str:
