@@ -44,6 +44,8 @@ def read_inputs(
     Raises:
         ModelError: The values do not fit the dtypes, each other or the names.
     """
+    # A message's own map fails at a name that is no UTF-8, where a dict just does not hold it.
+    inputs = dict(inputs)
     if not inputs:
         raise _invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
     rows, columns = "instances" in request, "inputs" in request

@@ -156,6 +156,17 @@ def test_a_few_bytes_do_not_stand_for_many_strings(server: RunningServer) -> Non
     assert caught.value.details() == "tensor parsing error: image_bytes"
 
 
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+def test_a_name_that_is_no_text_is_the_askers_mistake(server: RunningServer, key: str) -> None:
+    named = b'{"\xff": 1}'
+    body = b'{"%b": %b}' % (key.encode(), b"[%b]" % named if key == "instances" else named)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)) as asked:
+        asked.request("POST", f"/v1/models/{NAME}:predict", body)
+        answer = asked.getresponse()
+        assert answer.status == 400, answer.read()
+        assert b"input" in answer.read()
+
+
 def test_open_streams_neither_keep_calls_waiting_nor_the_end(tmp_path: Path) -> None:
     port, asked = free_port(), threading.Event()
     log = tmp_path / "log"

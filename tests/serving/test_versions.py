@@ -149,13 +149,13 @@ def test_a_version_that_is_loading_is_not_ready(tmp_path: Path, dataset: Dataset
     base = tmp_path / NAME
     shutil.copytree(SHIPPED, base / "1")
     with serving(base, tmp_path / "log") as server:
-        # Slow to load: a thousand requests come before the first.
+        # Slow to load: fifteen thousand pictures come before the first.
         slow = base / ".incoming-slow"
         shutil.copytree(SHIPPED, slow)
         log = wire.PredictionLog()
         log.predict_log.request.model_spec.name = NAME
         log.predict_log.request.inputs["image"].CopyFrom(to_proto(dataset.test.images[:500]))
-        write_records(slow / "assets.extra" / "tf_serving_warmup_requests", [log] * 200)
+        write_records(slow / "assets.extra" / "tf_serving_warmup_requests", [log] * 30)
         slow.rename(base / "2")
         with (
             Client(server.grpc, model=NAME) as any_version,

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 TRAIN = """
 import sys
-sys.modules["tensorflow"] = None  # as on a machine with JAX alone
+class Missing:  # as on a machine with JAX alone
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
