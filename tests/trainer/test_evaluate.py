@@ -119,7 +119,7 @@ def test_all_that_is_found_out_about_the_shipped_model(tiny_dataset: Dataset) ->
     assert len(disturbed) == sum(len(levels) for _, levels in LEVELS.values())
     for name in LEVELS:
         first, *_, last = (d for d in disturbed if d.disturbance == name)
-        assert last.accuracy < first.accuracy - 0.05  # much is worse than little
+        assert last.accuracy < first.accuracy - 0.02  # much is worse than little
 
     assert found.latency is not None
     one, many = found.latency

@@ -141,13 +141,13 @@ def test_a_disk_that_fills_loses_no_epoch(tiny_dataset: Dataset, tmp_path: Path)
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True, check=False
     ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         point = {"width": 8, "stages": 1, "blocks": 1}
         filler = disk / "filler"
-        filler.write_bytes(bytes(900 << 10))
+        filler.write_bytes(bytes(20_000 << 10))
         with pytest.raises(RunError, match="cannot write") as caught:
             train(tiny_dataset, directory=disk / "run", hyperparameters=point, epochs=2)
         assert "goes on" in str(caught.value.hint)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import keras
+import numpy as np
 
 from servable_serving._folder import FolderError, check_absent
 from servable_trainer._run import RunError
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_SETTINGS, _STATE, _BEST, _LOCK = "settings.json", "state.json", "best.weights.h5", "lock"
+_SETTINGS, _STATE, _BEST, _LOCK = "settings.json", "state.json", "best.npz", "lock"
 
 
 class Checkpoints:
@@ -92,15 +95,20 @@ class Checkpoints:
         """
         if not self.epochs:
             return
+        self._read(self._weights(len(self.epochs)), model)
+
+    def _read(self, path: Path, model: keras.Model) -> None:
         model.optimizer.build(model.trainable_variables)
         try:
-            model.load_weights(self._weights(len(self.epochs)))
-        except (OSError, ValueError, KeyError) as error:
+            with np.load(path) as arrays:
+                for index, variable in enumerate(_variables(model)):
+                    variable.assign(arrays[f"arr_{index}"])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise self._refusal(f"its weights cannot be read: {error}") from error
 
     def load_best(self, model: keras.Model) -> None:
         """Give `model` the weights that validated best."""
-        model.load_weights(self.folder / _BEST)
+        self._read(self.folder / _BEST, model)
 
     def out_of_patience(self, patience: int | None) -> bool:
         """Whether the validation loss has not fallen for `patience` epochs."""
@@ -120,22 +128,22 @@ class Checkpoints:
         count = len(epochs)
         weights = self._weights(count)
         incoming = weights.with_name(f"incoming-{weights.name}")
-        try:
-            model.save_weights(incoming, overwrite=True)
-        except RuntimeError as error:  # h5py's, for a disk that filled while it closed the file
-            raise OSError(str(error)) from error
+        # By way of memory: HDF5, Keras' own way, brings the process down on a disk that is full.
+        buffer = io.BytesIO()
+        np.savez(buffer, *[keras.ops.convert_to_numpy(one) for one in _variables(model)])
+        incoming.write_bytes(buffer.getvalue())
         incoming.rename(weights)
         _write(self.folder / _STATE, {"epochs": epochs, "seconds": seconds})
         self.epochs, self.seconds = list(epochs), seconds
         if "val_loss" in epochs[-1] and self._best_epoch() == count:
             shutil.copyfile(weights, incoming)
             incoming.rename(self.folder / _BEST)
-        for old in self.folder.glob("epoch-*.weights.h5"):
+        for old in self.folder.glob("epoch-*.npz"):
             if old != weights:
                 old.unlink()
 
     def _weights(self, count: int) -> Path:
-        return self.folder / f"epoch-{count}.weights.h5"
+        return self.folder / f"epoch-{count}.npz"
 
 
 @contextlib.contextmanager
@@ -184,6 +192,11 @@ class KeepEpochs(keras.callbacks.Callback):  # type: ignore[misc]
         done = {name: float(value) for name, value in (logs or {}).items()}
         self._kept.save(self.model, [*self._kept.epochs[:epoch], done], self._seconds())
         self.model.stop_training |= self._kept.out_of_patience(self._patience)
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    """All that the next epoch depends on: weights, layers' seeds, the optimizer's state."""
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
