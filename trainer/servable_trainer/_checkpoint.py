@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import io
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -16,6 +15,7 @@ import numpy as np
 
 from servable_serving._folder import FolderError, check_absent
 from servable_trainer._run import RunError
+from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ _SETTINGS, _STATE, _BEST, _LOCK = "settings.json", "state.json", "best.npz", "lo
 class Checkpoints:
     """A folder that holds a training after its last whole epoch.
 
-    Both files are written beside their place and renamed, weights first: whenever the process
-    ends, the state names weights that are whole and belong to it.
+    Each file is whole, and the weights come first: whenever the process ends, the state names
+    weights that belong to it.
 
     Attributes:
         folder: Where they are.
@@ -57,7 +57,7 @@ class Checkpoints:
             before = json.loads(path.read_text())
         except FileNotFoundError:
             self._begun_now = True
-            _write(path, settings)
+            write_whole(path, json.dumps(settings, indent=1))
             return
         except (OSError, ValueError) as error:
             raise self._refusal(f"its settings cannot be read: {error}") from error
@@ -112,12 +112,7 @@ class Checkpoints:
 
     def out_of_patience(self, patience: int | None) -> bool:
         """Whether the validation loss has not fallen for `patience` epochs."""
-        return patience is not None and len(self.epochs) - self._best_epoch() > patience
-
-    def _best_epoch(self) -> int:
-        """The number of the epoch that validated best, from 1; 0 before any."""
-        losses = [epoch["val_loss"] for epoch in self.epochs]
-        return losses.index(min(losses)) + 1 if losses else 0
+        return patience is not None and len(self.epochs) - _best_epoch(self.epochs) > patience
 
     def save(self, model: keras.Model, epochs: list[dict[str, float]], seconds: float) -> None:
         """Keep `model` and its optimizer after an epoch.
@@ -125,19 +120,17 @@ class Checkpoints:
         Raises:
             OSError: They cannot be written; what was kept before stays.
         """
-        count = len(epochs)
-        weights = self._weights(count)
-        incoming = weights.with_name(f"incoming-{weights.name}")
         # By way of memory: HDF5, Keras' own way, brings the process down on a disk that is full.
         buffer = io.BytesIO()
         np.savez(buffer, *[keras.ops.convert_to_numpy(one) for one in _variables(model)])
-        incoming.write_bytes(buffer.getvalue())
-        incoming.rename(weights)
-        _write(self.folder / _STATE, {"epochs": epochs, "seconds": seconds})
+        weights = self._weights(len(epochs))
+        write_whole(weights, buffer.getvalue())
+        if "val_loss" in epochs[-1] and _best_epoch(epochs) == len(epochs):
+            write_whole(self.folder / _BEST, buffer.getvalue())
+        # Last: what it names is there, and an epoch that it does not name is run again.
+        state = {"epochs": epochs, "seconds": seconds}
+        write_whole(self.folder / _STATE, json.dumps(state, indent=1))
         self.epochs, self.seconds = list(epochs), seconds
-        if "val_loss" in epochs[-1] and self._best_epoch() == count:
-            shutil.copyfile(weights, incoming)
-            incoming.rename(self.folder / _BEST)
         for old in self.folder.glob("epoch-*.npz"):
             if old != weights:
                 old.unlink()
@@ -199,10 +192,7 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    incoming = path.with_name(f"incoming-{path.name}")
-    with incoming.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    incoming.rename(path)
+def _best_epoch(epochs: list[dict[str, float]]) -> int:
+    """The number of the epoch that validated best, from 1; 0 before any."""
+    losses = [epoch["val_loss"] for epoch in epochs]
+    return losses.index(min(losses)) + 1 if losses else 0

@@ -87,7 +87,7 @@ def train(
             off had other data, code or arguments.
         WeightsError: `weights` cannot be had.
     """
-    before = load_run(start_from)[0] if start_from else None
+    before, start = load_run(start_from) if start_from else (None, None)
     name = before.recipe if before else recipe
     chosen = recipe_of(name)
     classifier = chosen.classifier(dataset, weights=None if before else weights)
@@ -129,8 +129,8 @@ def train(
             kept_back = kept_back.first(max(len(kept_back) // devices, 1) * devices)
         with dtype_policy(precision):
             model = classifier.network(hp, learning=True)
-        if start_from:
-            model.set_weights(load_run(start_from)[1].get_weights())
+        if start is not None:
+            model.set_weights(start.get_weights())
         batches = Batches(
             fit,
             training,

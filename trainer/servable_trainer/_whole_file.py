@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file beside its place, and bring it there by a rename.
 
     Raises:
@@ -18,8 +18,8 @@ def write_whole(path: Path, text: str) -> None:
     # Named by the process: a chief and a worker may share a folder.
     incoming = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with incoming.open("w") as file:
-            file.write(text)
+        with incoming.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         incoming.replace(path)
