@@ -1,12 +1,13 @@
 # make demo    the whole story on this machine: data, tune, train, export, serve, a new version
 # make test    style, types and tests, on real data and real servers
+# make test-docker    the tests of docker-compose.yml alone, with an engine started where none runs
 #
 # Each makes .venv and installs what is missing; a second run installs nothing.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint proto constraints clean
+.PHONY: help demo test test-docker lint proto constraints clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -21,7 +22,11 @@ demo: $(INSTALLED)
 	$(BIN)/servable demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+test-docker: $(INSTALLED)
+	-tests/stack/engine
+	$(BIN)/python -m pytest tests/stack $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -40,6 +45,9 @@ $(BIN)/python:
 # The mark comes last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing into .venv; a minute or two, TensorFlow is large'
+	@# pip unpacks the large ones for a minute without a word.
+	@while sleep 20 >/dev/null 2>&1; do echo "still installing, $$SECONDS s"; done & \
+	trap "kill $$!" EXIT; \
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check \
 		--editable '.[trainer,serving,dev]' --constraint constraints.txt
 	@touch $@

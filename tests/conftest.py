@@ -10,9 +10,12 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+# Before TensorFlow, which keeps it from being imported later.
+import pycurl  # noqa: F401
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -29,6 +32,44 @@ SHIPPED = ROOT / "models" / "fashion_mnist" / "1"
 NAME = "fashion_mnist"
 
 
+# What shares one thing on this machine: the stack's images and networks.
+_TOGETHER = ("tests/stack/",)
+
+# What takes longest begins first, so that nobody waits for it at the end.
+_FIRST = (
+    "tests/stack/", "tests/end_to_end/test_demo.py", "tests/serving/test_releases.py",
+    "tests/serving/test_releasing_page.py", "tests/trainer/", "tests/serving/conformance/",
+    "tests/serving/test_start.py", "tests/serving/test_versions.py",
+    "tests/serving/test_release_kills.py", "tests/gateway/test_canary.py", "tests/web/",
+)  # fmt: skip
+
+
+class _Files(LoadScopeScheduling):
+    """A file's tests run in one process, where there are several: they share what they start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Files:
+    """What deals the tests out to the processes."""
+    config.option.loadscopereorder = False  # by _FIRST, and not by how many tests there are
+    return _Files(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what takes longest."""
+    places = {
+        item: next(
+            (i for i, begin in enumerate(_FIRST) if item.nodeid.startswith(begin)), len(_FIRST)
+        )
+        for item in items
+    }
+    items.sort(key=places.__getitem__)
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -42,9 +83,20 @@ def servable(*arguments: object, **kwargs: object) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
-        **kwargs,  # type: ignore[call-overload]
+        **{"timeout": 300, **kwargs},  # type: ignore[call-overload]
     )
+
+
+def save_models(module: str, root: Path) -> None:
+    """Run a module's `save_all(root)` in a process of its own.
+
+    TensorFlow numbers the functions of a process in one row, and the numbers stand in the graph
+    and in the words of its errors.
+    """
+    code = (
+        f"import pathlib, sys; from {module} import save_all; save_all(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root)], check=True, cwd=ROOT)
 
 
 def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -106,11 +158,11 @@ def serving(
     try:
         if wait:
             with Client(f"http://127.0.0.1:{rest_port}", model=model) as client:
-                client.wait_until_available(timeout=120)
+                client.wait_until_available(timeout=300)  # a guard alone
         yield RunningServer(process, port, rest_port, base_path or Path(), log)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")

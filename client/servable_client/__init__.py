@@ -4,7 +4,7 @@ Example:
     >>> from servable_client import Client
     >>> with Client(server, model="fashion_mnist") as client:
     ...     print(client.classify("boot.png"))
-    Ankle boot (93.1%)
+    Ankle boot (99.6%)
 """
 
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from servable_client._pictures import Picture
     from servable_client._retry import Retry
     from servable_client._security import TLS
+    from servable_client._split import Split
     from servable_client._telemetry import RequestEvent, ResponseEvent
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "ServerBusy",
     "ServerFailed",
     "Signature",
+    "Split",
     "TensorSpec",
     "VersionStatus",
 ]
@@ -91,6 +93,7 @@ __getattr__, __dir__ = lazily(
         "ServerBusy": "_errors",
         "ServerFailed": "_errors",
         "Signature": "_answers",
+        "Split": "_split",
         "TLS": "_security",
         "TensorSpec": "_answers",
         "VersionStatus": "_answers",

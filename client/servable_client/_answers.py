@@ -56,7 +56,7 @@ class Classification:
     Example:
         >>> boot = client.classify("boot.png")
         >>> print(boot)
-        Ankle boot (93.1%)
+        Ankle boot (99.6%)
         >>> [score.label for score in boot.top(3)]
         ['Ankle boot', 'Shirt', 'Sandal']
     """

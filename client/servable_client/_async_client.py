@@ -40,7 +40,7 @@ class AsyncClient(BaseClient):
         ...     async with AsyncClient(server, model="fashion_mnist") as client:
         ...         return await client.classify("boot.png")
         >>> print(asyncio.run(ask()))
-        Ankle boot (93.1%)
+        Ankle boot (99.6%)
     """
 
     def _open(self) -> None:
@@ -143,7 +143,7 @@ class AsyncClient(BaseClient):
             ['Ankle boot', 'Shirt']
             >>> answers = client.classify_many(["boot.png", "notes.txt"], on_error="return")
             >>> [str(answer) async for answer in answers]
-            ['Ankle boot (93.1%)', 'notes.txt is no picture']
+            ['Ankle boot (99.6%)', 'notes.txt is no picture']
         """
         target = self._core.target_of(version, label)
         check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)

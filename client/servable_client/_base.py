@@ -13,10 +13,11 @@ from servable_client._questions import Target
 from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from servable_client._retry import Retry
     from servable_client._security import TLS, Secret
+    from servable_client._split import Split
     from servable_client._telemetry import RequestEvent, ResponseEvent
 
 
@@ -34,6 +35,12 @@ class BaseClient(ABC):
         model: The model's name.
         version: The version to ask; the highest available one unless given.
         label: The label of the version to ask, `stable` for example; not with `version`.
+        split: Labels and the share of the calls that each gets, `{"canary": 0.1}` for example, or
+            a `Split`; the rest goes to `label`, which is `stable` then unless given. A call
+            that names a version or label keeps to it; where the label that was drawn stands for
+            no version, the call goes to `label` all the same. It is drawn for each question to
+            the model, in `classify_many` for each chunk; an answer's `version` tells what came
+            of it.
         timeout: Seconds that a call may take, retries included, unless it says otherwise.
         retry: How often and when a call is tried again.
         tls: Whom `grpcs` and `https` trust, and the client's own certificate; the well-known
@@ -52,8 +59,8 @@ class BaseClient(ABC):
         on_response: Called with a `ResponseEvent` after each.
 
     Raises:
-        InvalidInput: An address or name is malformed, both `version` and `label` are given, or
-            credentials would go over the network for all to read.
+        InvalidInput: An address or name is malformed, both `version` and `label` are given, a
+            split makes no sense, or credentials would go over the network for all to read.
 
     Over REST the server does not say which version answered. So the client reads from the
     metadata, at most once a second, which version a model or label stands for, and asks that one
@@ -64,7 +71,7 @@ class BaseClient(ABC):
         >>> with Client(server, model="fashion_mnist") as client:
         ...     boot = client.classify("boot.png")
         >>> print(boot, boot.version)
-        Ankle boot (93.1%) 1
+        Ankle boot (99.6%) 1
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class BaseClient(ABC):
         model: str,
         version: int | None = None,
         label: str | None = None,
+        split: Mapping[str, float] | Split | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: Retry | None = None,
         tls: TLS | None = None,
@@ -88,6 +96,7 @@ class BaseClient(ABC):
         self._core = Core(
             server,
             target=Target(model=model, version=version, label=label),
+            split=split,
             timeout=timeout,
             retry=retry,
             tls=tls,
@@ -130,7 +139,11 @@ class BaseClient(ABC):
         target = self._core.target
         pinned = "".join(
             f", {name}={value!r}"
-            for name, value in (("version", target.version), ("label", target.label))
+            for name, value in (
+                ("version", target.version),
+                ("label", target.label),
+                ("split", self._core.split and self._core.split.shares),
+            )
             if value is not None
         )
         servers = ",".join(self.endpoints)

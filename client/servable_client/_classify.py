@@ -12,12 +12,13 @@ from servable_client import _names
 from servable_client._answers import Classification, Prediction
 from servable_client._core import Work
 from servable_client._errors import InvalidInput, ServableError, ServerFailed
-from servable_client._pictures import ENCODED, Prepared, fit, prepare
+from servable_client._pictures import ENCODED, Prepared, checked, fit, prepare
 from servable_client._questions import Description, Failure, PredictQuestion, Target
+from servable_client._split import is_away
 from servable_client._telemetry import log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from servable_client._core import Core, Flow
     from servable_client._pictures import Picture
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _NAMES_SECONDS = 2.0
 # How often it is tried for a version whose names do not come.
 _NAMES_ATTEMPTS = 3
-
-_OUTPUTS = ("probabilities", "class_id", "label")
 
 
 class Classifier:
@@ -46,10 +45,24 @@ class Classifier:
         began = time.monotonic()
         deadline = self._core.deadline(timeout)
         if isinstance(picture, np.ndarray):
-            prepared = prepare(picture)
+            prepared: Prepared = checked(picture)
         else:
             prepared = yield Work(partial(prepare, picture))
-        description = yield from self._core.describe(target, deadline)
+        if self._core.split is None:
+            return (yield from self._one(prepared, target, deadline, began))
+        return (
+            yield from self._core.call_split(
+                lambda chosen: self._one(prepared, chosen, deadline, began), target
+            )
+        )
+
+    def _one(
+        self, prepared: Prepared, target: Target, deadline: float, began: float
+    ) -> Flow[Classification]:
+        """What a picture that is ready shows."""
+        description = self._core.known(target)
+        if description is None:
+            description = yield from self._core.describe(target, deadline)
         try:
             signature, name, value = fit(prepared, description, target.model)
         except InvalidInput:
@@ -76,16 +89,27 @@ class Classifier:
         else:
             ready = yield Work(partial(_prepared, pictures))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
-        found: list[Classification | ServableError] = []
-        if prepared:
-            try:
-                found = yield from self._fitted(
-                    prepared, target, self._core.deadline(timeout), began, timeout
-                )
-            except ServableError as error:
-                found = [error] * len(prepared)
+        chosen, instead = self._core.targets_of(target)
+        found = yield from self._all(prepared, chosen, began, timeout)
+        away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
+        if away and instead is not None:
+            again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
+            for index, answer in zip(away, again, strict=True):
+                found[index] = answer
         rest = iter(found)
         return [item if isinstance(item, InvalidInput) else next(rest) for item in ready]
+
+    def _all(
+        self, prepared: Sequence[Prepared], target: Target, began: float, timeout: float | None
+    ) -> Flow[list[Classification | ServableError]]:
+        """What each picture that is ready shows, or why that is not known."""
+        if not prepared:
+            return []
+        deadline = self._core.deadline(timeout)
+        try:
+            return (yield from self._fitted(prepared, target, deadline, began, timeout))
+        except ServableError as error:
+            return [error] * len(prepared)
 
     def _fitted(
         self,
@@ -170,16 +194,19 @@ class Classifier:
         """The answers that a prediction holds, with the names of the classes."""
         outputs = prediction.outputs
         try:
-            probabilities, class_ids, labels = (outputs[name] for name in _OUTPUTS)
+            probabilities, class_ids = outputs["probabilities"], outputs["class_id"]
+            labels = outputs["label"]
             if not len(probabilities) == len(class_ids) == len(labels) == count:
                 raise ValueError(f"{count} pictures were asked for")
+            rows: Iterable[tuple[Any, Any, Any]]
+            if count == 1:
+                rows = ((class_ids.item(), labels.item(), probabilities[0]),)
+            else:
+                rows = zip(class_ids.tolist(), labels.tolist(), probabilities, strict=True)
             found = [
-                (int(class_id), label.decode(errors="replace"), row)
-                for class_id, label, row in zip(
-                    class_ids.tolist(), labels.tolist(), probabilities, strict=True
-                )
+                (int(class_id), label.decode(errors="replace"), row.item(class_id), row)
+                for class_id, label, row in rows
             ]
-            best = [float(row[class_id]) for class_id, _, row in found]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise ServerFailed(
                 f"{target.model} answers {sorted(outputs)}, and a classifier "
@@ -192,7 +219,7 @@ class Classifier:
         all_names = self._complete.get((target.model, version))
         if all_names is None:
             names = yield from self._learn(target, version, probabilities.shape[1], deadline)
-            for class_id, label, _ in found:
+            for class_id, label, _, _ in found:
                 if names[class_id] is None:
                     names[class_id] = label
             all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
@@ -211,7 +238,7 @@ class Classifier:
                 elapsed=elapsed,
                 labels=all_names,
             )
-            for (class_id, label, row), probability in zip(found, best, strict=True)
+            for class_id, label, probability, row in found
         ]
 
     def _learn(
@@ -237,9 +264,12 @@ class Classifier:
             # The answer is there; it only lacks the names of the classes that came off worse.
             log.debug("the class names of %s %s are not known: %s", target.model, version, error)
             return names
-        found = _names.match(
-            named.outputs["classes"], named.outputs["scores"], numbered.outputs["probabilities"]
-        )
+        try:
+            found = _names.match(
+                named.outputs["classes"], named.outputs["scores"], numbered.outputs["probabilities"]
+            )
+        except (KeyError, AttributeError, TypeError, ValueError):
+            found = []  # it answers something else than its signatures say
         if len(found) == count:
             for class_id, name in enumerate(found):
                 names[class_id] = names[class_id] or name

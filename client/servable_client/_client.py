@@ -132,7 +132,7 @@ class Client(BaseClient):
             ['Ankle boot', 'Shirt']
             >>> answers = client.classify_many(["boot.png", "notes.txt"], on_error="return")
             >>> [str(answer) for answer in answers]
-            ['Ankle boot (93.1%)', 'notes.txt is no picture']
+            ['Ankle boot (99.6%)', 'notes.txt is no picture']
         """
         target = self._core.target_of(version, label)
         check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)

@@ -13,6 +13,7 @@ from servable_client._errors import ServableError
 
 # Which extra brings a module that a command may find missing.
 _EXTRAS = {
+    "fsspec": "remote",
     "keras_tuner": "trainer",
     "sklearn": "trainer",
     "platformdirs": "trainer",

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from servable_client._errors import ServableError
 
 
+# Columns of what is no terminal, and the letters of a word that is not broken where there are few.
+_WIDEST = 1000
+_WORD = 10
+
+
 def console(*, stderr: bool = True) -> Console:
     """A rich console on one of the two standard streams."""
     from rich.console import Console
@@ -51,6 +56,7 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
     """A result, for people; a column is set to the right where its cells are numbers."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -58,11 +64,24 @@ def print_table(
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
-        table.add_column(column, justify="right" if numbers else "left")
+        words = " ".join([column, *(str(row[index]) for row in cells)]).split()
+        table.add_column(
+            column,
+            justify="right" if numbers else "left",
+            # Rather on two lines than without its end, and rather between words.
+            overflow="fold",
+            min_width=min(max(map(len, words), default=1), _WORD),
+        )
     for row in cells:
         # As text, since `[...]` in a string is markup to rich.
         table.add_row(*(Text(f"{c:.4f}" if isinstance(c, float) else str(c)) for c in row))
-    console(stderr=False).print(table)
+    out = console(stderr=False)
+    if not out.is_terminal:
+        out.width = _WIDEST  # nobody looks at a file through 80 columns
+    if sum(column.min_width or 0 for column in table.columns) + 3 * len(columns) >= out.width:
+        # No room for lines between columns.
+        table.box, table.show_edge, table.padding = box.SIMPLE, False, (0, 1, 0, 0)
+    out.print(table)
 
 
 def progress_bar() -> Progress:

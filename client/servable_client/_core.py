@@ -39,6 +39,7 @@ from servable_client._questions import (
 )
 from servable_client._retry import Budget, Retry
 from servable_client._security import TLS, Credentials, Secret, checked_secret
+from servable_client._split import STABLE, Split, is_away
 from servable_client._telemetry import Telemetry, log
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Core:
         servers: str | Sequence[str],
         *,
         target: Target,
+        split: Mapping[str, float] | Split | None,
         timeout: float,
         retry: Retry | None,
         tls: TLS | None,
@@ -115,6 +117,9 @@ class Core:
         on_response: Callable[[ResponseEvent], object] | None,
     ) -> None:
         target.check()
+        self.split = None if split is None else _checked_split(split, target)
+        if self.split is not None and target.label is None:
+            target = target._replace(label=STABLE)
         self.target = target
         self.timeout = checked_timeout(timeout)
         self.retry = Retry() if retry is None else retry
@@ -164,6 +169,12 @@ class Core:
         target.check()
         return target
 
+    def targets_of(self, target: Target) -> tuple[Target, Target | None]:
+        """Where a call goes, and where it goes when that label is away, by the client's split."""
+        # By identity: a call that names the client's own label is pinned to it.
+        drawn = self.split.pick() if self.split is not None and target is self.target else None
+        return (target, None) if drawn is None else (target._replace(label=drawn), target)
+
     def deadline(self, timeout: float | None) -> float:
         """When a call that begins now must have ended."""
         return time.monotonic() + (self.timeout if timeout is None else checked_timeout(timeout))
@@ -179,9 +190,12 @@ class Core:
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
-            left = deadline - time.monotonic()
+            left = deadline - (began if attempt == 1 else time.monotonic())
+            # What `attempt` adds is REST's, and for metadata.
+            plain = endpoint.grpc and isinstance(question, PredictQuestion)
+            ask = self._exchange if plain else self.attempt
             try:
-                answer = yield from self.attempt(endpoint, question, deadline, attempt)
+                answer = yield from ask(endpoint, question, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
@@ -235,15 +249,43 @@ class Core:
             )
         return answer
 
+    def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
+        """Run the flow that `make` gives for a target, as the split wants it."""
+        first, instead = self.targets_of(target)
+        if instead is None:
+            return (yield from make(first))
+        try:
+            return (yield from make(first))
+        except ServableError as error:
+            if not is_away(error):
+                raise
+            log.debug("the label %s is away: %s", first.label, error)
+        return (yield from make(instead))
+
+    def _call_as_split(
+        self, question: PredictQuestion | ClassifyQuestion, deadline: float
+    ) -> Flow[Any]:
+        """Ask a question, of whom the split wants it asked."""
+        if self.split is None:
+            return self.call(question, deadline)
+        return self.call_split(
+            lambda chosen: self.call(replace(question, target=chosen), deadline), question.target
+        )
+
     def describe(
         self, target: Target, deadline: float, *, fresh: bool = False
     ) -> Flow[Description]:
         """What the model can be asked: read once for each version."""
-        known = None if fresh else self._latest.get(target)
-        if known is None and target.version is not None and not fresh:
-            known = self._described.get((target.model, target.version))
+        known = None if fresh else self.known(target)
         if known is None:
             known = yield from self.call(MetadataQuestion(target=target), deadline)
+        return known
+
+    def known(self, target: Target) -> Description | None:
+        """What was read of a model, if anything was."""
+        known = self._latest.get(target)
+        if known is None and target.version is not None:
+            known = self._described.get((target.model, target.version))
         return known
 
     def predict(
@@ -266,15 +308,10 @@ class Core:
             arrays = {str(name): np.asarray(value) for name, value in inputs.items()}
         except ValueError as error:
             raise InvalidInput(f"an input is no array: {error}") from error
-        answer: Prediction = yield from self.call(
-            PredictQuestion(
-                target=target,
-                signature=signature,
-                inputs=arrays,
-                outputs=tuple(outputs or ()),
-            ),
-            deadline,
+        question = PredictQuestion(
+            target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
         )
+        answer: Prediction = yield from self._call_as_split(question, deadline)
         return answer
 
     def classify_examples(
@@ -291,12 +328,10 @@ class Core:
             raise InvalidInput(
                 f"the examples are one {type(examples).__name__}", hint="give a list of dicts"
             )
-        answer: ClassScores = yield from self.call(
-            ClassifyQuestion(
-                target=target, signature=signature, examples=list(examples), context=context
-            ),
-            deadline,
+        question = ClassifyQuestion(
+            target=target, signature=signature, examples=list(examples), context=context
         )
+        answer: ClassScores = yield from self._call_as_split(question, deadline)
         return answer
 
     def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
@@ -367,7 +402,8 @@ class Core:
                 model=question.target.model,
             ) from error.__cause__
         finally:
-            self._telemetry.end(watched, code, failed)
+            if watched is not None:
+                self._telemetry.end(watched, code, failed)
         return answer
 
     def _headers(self) -> Flow[Headers]:
@@ -412,7 +448,8 @@ class Core:
         deadline: float,
     ) -> float | None:
         """How long to wait before the next attempt; None where there is to be none."""
-        if not failure.may_pass or attempt >= self.retry.attempts:
+        most = self.retry.attempts
+        if not failure.may_pass or (most is not None and attempt >= most):
             return None
         tried.append(endpoint)
         if failure.retry_after is not None:
@@ -499,6 +536,24 @@ class Core:
 def callable_signatures(description: Description) -> dict[str, Any]:
     """The signatures of a model without the one that none can call."""
     return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
+
+
+def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
+    """A split that fits what the client asks.
+
+    Raises:
+        InvalidInput: It is none, or does not fit.
+    """
+    if target.version is not None:
+        raise InvalidInput("give a version or a split, not both")
+    split = split if isinstance(split, Split) else Split(split)
+    own = target.label or STABLE
+    if own in split.shares:
+        raise InvalidInput(
+            f"the split gives a share to {own}, which gets the rest",
+            hint="leave it out, or give another `label`",
+        )
+    return split
 
 
 def checked_timeout(timeout: float) -> float:

@@ -10,12 +10,14 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from servable_client._core import Ask, Effect, Flow, Send, Sleep
+from servable_client._core import Ask, Effect, Flow, Send, Sleep, Work
 from servable_client._errors import InvalidInput
 
 if TYPE_CHECKING:
     from servable_client._core import Core
     from servable_client._endpoints import Endpoint
+    from servable_client._proxies import Proxy
+    from servable_client._security import TLS
 
 _T = TypeVar("_T")
 
@@ -48,7 +50,12 @@ class Driver:
             effect = next(flow)
             while True:
                 try:
-                    result = self._do(effect)
+                    if isinstance(effect, Send):
+                        endpoint = effect.request.endpoint
+                        connection = self._connections.get(endpoint) or self._connect(endpoint)
+                        result = connection.send(effect.request, effect.timeout)
+                    else:
+                        result = self._do(effect)
                 except BaseException as error:  # noqa: BLE001
                     effect = flow.throw(error)
                 else:
@@ -56,11 +63,7 @@ class Driver:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    def _do(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            endpoint = effect.request.endpoint
-            connection = self._connections.get(endpoint) or self._connect(endpoint)
-            return connection.send(effect.request, effect.timeout)
+    def _do(self, effect: Sleep | Ask | Work) -> Any:
         if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
             return None
@@ -74,9 +77,7 @@ class Driver:
                 tls = self._core.tls if endpoint.secure else None
                 proxy = self._core.proxies[endpoint]
                 if endpoint.grpc:
-                    from servable_client._grpc import GrpcChannel
-
-                    connection = GrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
+                    connection = _grpc_channel(endpoint, tls, proxy, self._core.trust_env)
                 else:
                     from servable_client._http import HttpPool
 
@@ -93,7 +94,7 @@ class Driver:
     def after_fork(self) -> None:
         """In a child: leave the parent's connections alone, and make the locks anew."""
         self._finalizer.detach()
-        _abandoned.append(self._connections)
+        _abandon(self._connections)
         self._connections = {}
         self._finalizer = weakref.finalize(self, _close_all, self._connections)
         self._lock = threading.Lock()
@@ -166,9 +167,22 @@ class AsyncDriver:
 
     def after_fork(self) -> None:
         """In a child: leave the parent's connections alone, and make the locks anew."""
-        _abandoned.append(self._connections)
+        _abandon(self._connections)
         self._connections = {}
         self._core.reset()
+
+
+def _grpc_channel(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
+) -> _Connection:
+    """By libcurl where that can, since it costs half of what grpcio does."""
+    from servable_client import _curl
+
+    if _curl.can_reach(endpoint, proxy, trust_env=trust_env):
+        return _curl.CurlChannel(endpoint, tls)
+    from servable_client._grpc import GrpcChannel
+
+    return GrpcChannel(endpoint, tls, proxy, trust_env=trust_env)
 
 
 def _close_all(connections: dict[Endpoint, _Connection]) -> None:
@@ -182,8 +196,16 @@ def _refuse_if(closed: bool) -> None:
 
 
 _drivers: weakref.WeakSet[Driver | AsyncDriver] = weakref.WeakSet()
-# Kept, since taking them apart would say goodbye to the server in the parent's name.
-_abandoned: list[object] = []
+
+
+def _abandon(connections: object) -> None:
+    """Keep them for good: taking them apart would say goodbye to the server in the parent's name.
+
+    A list in this module would be taken apart when the child's interpreter ends.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
 
 
 def _after_fork() -> None:

@@ -127,6 +127,15 @@ _CODE_BY_HTTP_STATUS: dict[int, str] = {
 }
 
 
+# How TensorFlow Serving begins when a model lacks a signature, over REST and over gRPC.
+_SIGNATURE = ("Serving signature key ", "Serving signature name: ")
+
+
+def is_about_a_signature(error: ServableError) -> bool:
+    """Whether the model is there, and only lacks what it was asked for."""
+    return error.message.startswith(_SIGNATURE)
+
+
 def code_of_http_status(status: int) -> str:
     """The canonical status code, by name, that an HTTP status stands for."""
     return _CODE_BY_HTTP_STATUS.get(status, "UNKNOWN")
@@ -148,7 +157,7 @@ def error_for(
     # label INVALID_ARGUMENT.
     # The place in the graph is for those who made it.
     message = message.partition("\n\t [[")[0]
-    if message.startswith(("Serving signature key ", "Serving signature name: ")):
+    if message.startswith(_SIGNATURE):
         kind, hint = ModelNotFound, f"the model has no signature {signature!r}; see `metadata()`"
     elif "Unrecognized servable version label" in message:
         kind, hint = ModelNotFound, "no version carries that label; `servable status` lists them"

@@ -17,6 +17,7 @@ from servable_client._answers import (
     VersionStatus,
 )
 from servable_client._examples import fill_input
+from servable_client._predict_answer import read
 from servable_client._predict_body import fill_spec, predict_body
 from servable_client._questions import (
     ClassifyQuestion,
@@ -91,6 +92,9 @@ def decode(question: Question, body: bytes) -> Any:
     """
     try:
         if isinstance(question, PredictQuestion):
+            found = read(body)
+            if found is not None:
+                return Prediction(outputs=found[0], version=found[1])
             predicted = wire.PredictResponse.FromString(body)
             return Prediction(
                 outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
@@ -108,10 +112,12 @@ def decode(question: Question, body: bytes) -> Any:
         if isinstance(question, MetadataQuestion):
             described = wire.GetModelMetadataResponse.FromString(body)
             # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
-            found = wire.SignatureDefMap.FromString(described.metadata["signature_def"].value)
+            signatures = wire.SignatureDefMap.FromString(
+                described.metadata["signature_def"].value
+            ).signature_def
             return Description(
                 version=_version(described),
-                signatures={name: _signature(value) for name, value in found.signature_def.items()},
+                signatures={name: _signature(value) for name, value in signatures.items()},
             )
         if isinstance(question, StatusQuestion):
             return _statuses(wire.GetModelStatusResponse.FromString(body).model_version_status)

@@ -45,6 +45,7 @@ MAX_READ = 64 << 20
 _SHRINK_TO = (2048, 1024, 512)
 
 _GREY16 = 65535
+_UINT8 = np.dtype(np.uint8)
 
 
 def prepare(picture: Picture) -> Prepared:
@@ -54,7 +55,7 @@ def prepare(picture: Picture) -> Prepared:
         InvalidInput: It is no picture, too large, or an array of another dtype or rank.
     """
     if isinstance(picture, np.ndarray):
-        return _checked(picture)
+        return checked(picture)
     return _encoded(picture)
 
 
@@ -67,14 +68,24 @@ def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, 
     if isinstance(prepared, bytes):
         name, _ = _input_of(description, ENCODED, "DT_STRING", "files of pictures", model)
         return ENCODED, name, prepared
+    name, form = _pixels(description, prepared.shape, model)
+    return PIXELS, name, prepared if prepared.shape == form else prepared.reshape(form)
+
+
+@lru_cache(maxsize=256)
+def _pixels(
+    description: Description, shape: tuple[int, ...], model: str
+) -> tuple[str, tuple[int, ...]]:
+    """The name of the input that takes arrays of pixels, and the form it takes them in."""
     name, spec = _input_of(description, PIXELS, "DT_UINT8", "arrays of pixels", model)
     wanted = spec.shape[1:] if spec.shape else (-1, -1)
-    form = _form(prepared.shape, wanted)
-    if form is not None:
-        return PIXELS, name, prepared.reshape(form)
+    for form in _forms(shape):
+        if len(form) == len(wanted) and all(
+            size in (-1, given) for size, given in zip(wanted, form, strict=True)
+        ):
+            return name, form
     raise InvalidInput(
-        f"{model} takes pictures of shape {_shape(wanted)}, and this array has "
-        f"{list(prepared.shape)}",
+        f"{model} takes pictures of shape {_shape(wanted)}, and this array has {list(shape)}",
         hint="give a path, bytes or a Pillow image, which the model brings to its own size",
         model=model,
     )
@@ -100,23 +111,17 @@ def _input_of(
     return name, spec
 
 
-@lru_cache(maxsize=256)
-def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that an array of `shape` is brought to where `wanted` is asked for."""
-    for form in _forms(shape):
-        if len(form) == len(wanted) and all(
-            size in (-1, given) for size, given in zip(wanted, form, strict=True)
-        ):
-            return form
-    return None
-
-
 def _shape(sizes: tuple[int, ...]) -> str:
     return "[" + ", ".join("any" if size == -1 else str(size) for size in sizes) + "]"
 
 
-def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8:
+def checked(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """An array that is a picture.
+
+    Raises:
+        InvalidInput: It is none, by its dtype or rank.
+    """
+    if array.dtype is not _UINT8 and array.dtype != _UINT8:
         raise InvalidInput(
             f"an array of dtype {array.dtype} is no picture",
             hint="pixels are uint8, 0 to 255; a float picture in 0 to 1 takes "

@@ -102,9 +102,9 @@ Question: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
-    """What a version of a model can be asked."""
+    """What a version of a model can be asked; equal to itself alone."""
 
     version: int | None
     signatures: Mapping[str, Signature]

@@ -23,7 +23,8 @@ class Retry:
     Jitter", AWS Architecture Blog, 2015). Nothing is retried past a call's deadline.
 
     Attributes:
-        attempts: How often a call is tried in all; 1 for no retries.
+        attempts: How often a call is tried in all; 1 for no retries, None for as often as its
+            time allows.
         initial: The first wait's limit, in seconds.
         maximum: The limit that is not passed, in seconds.
         budget: How many retries all calls of a client may make in a row before successes pay
@@ -34,17 +35,18 @@ class Retry:
         InvalidInput: A number makes no sense.
 
     Example:
-        >>> patient = Client(server, model="fashion_mnist", retry=Retry(attempts=8, maximum=5))
+        >>> patient = Client(server, model="fashion_mnist", timeout=60, retry=Retry(maximum=5))
         >>> hasty = Client(server, model="fashion_mnist", retry=Retry(attempts=1))
     """
 
-    attempts: int = 5
+    attempts: int | None = None
     initial: float = 0.1
     maximum: float = 2.0
     budget: int = 100
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.budget < 0 or not 0 <= self.initial <= self.maximum:
+        few = self.attempts is not None and self.attempts < 1
+        if few or self.budget < 0 or not 0 <= self.initial <= self.maximum:
             raise InvalidInput(
                 f"{self} makes no sense",
                 hint="attempts count from 1, and 0 <= initial <= maximum seconds",

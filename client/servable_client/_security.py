@@ -119,15 +119,11 @@ class Credentials:
             for name, prefix, what, secret in self._secrets
             if not callable(secret)
         ]
-        self._fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
+        # The headers, where no function gives them.
+        self.fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
 
     def __bool__(self) -> bool:
         return bool(self._secrets)
-
-    @property
-    def fixed(self) -> tuple[tuple[str, str], ...] | None:
-        """The headers, where no function gives them."""
-        return self._fixed
 
     @property
     def secrets(self) -> Iterable[tuple[str, str, str, Secret]]:

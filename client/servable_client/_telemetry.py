@@ -87,7 +87,8 @@ class Telemetry:
         self, endpoint: Endpoint, question: Question, attempt: int, timeout: float
     ) -> Attempt | None:
         """An attempt begins; None where nobody watches."""
-        traced = _tracing()
+        # Whoever set up something that spans go to has imported OpenTelemetry.
+        traced = "opentelemetry.trace" in sys.modules and _tracing()
         if not (self._hooked or traced):
             return None
         event = RequestEvent(
@@ -113,10 +114,8 @@ class Telemetry:
         propagate.inject(carrier, context=trace.set_span_in_context(attempt.span))
         return tuple((name.lower(), value) for name, value in carrier.items())
 
-    def end(self, attempt: Attempt | None, code: str, failure: Failure | None = None) -> None:
+    def end(self, attempt: Attempt, code: str, failure: Failure | None = None) -> None:
         """An attempt has ended."""
-        if attempt is None:
-            return
         if attempt.span:
             self._close(attempt, code, failure)
         if self._on_response:
@@ -190,13 +189,9 @@ class Attempt:
 
 
 def _tracing() -> bool:
-    """Whether the program has set up something that spans go to.
+    """Whether the program has set up something that spans go to."""
+    from opentelemetry import trace
 
-    Whoever did has imported OpenTelemetry; where nobody has, it need not be imported either.
-    """
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return False
     return not isinstance(
         trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider
     )

@@ -36,7 +36,7 @@ _FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
     wire.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
 }
 # On the wire a tensor's bytes are little-endian.
-_WIRE_DTYPES = {
+WIRE_DTYPES = {
     int(data_type): np.dtype(kind).newbyteorder("<") for data_type, (kind, _) in _FIELDS.items()
 }
 _DT_STRING = int(wire.DT_STRING)
@@ -101,6 +101,9 @@ def fill_proto(proto: Any, value: ArrayLike) -> None:
         InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
     """
     array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        # NumPy's own strings end where their trailing zero bytes begin.
+        array = np.asarray(value, object)
     data_type = data_type_of(array)
     proto.dtype = data_type
     proto.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
@@ -138,7 +141,7 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     data_type, content = proto.dtype, proto.tensor_content
     # Two short ways, since an answer holds several tensors and each call waits for it.
     if not unknown_rank and (not shape or min(shape) >= 0):
-        wire_dtype = _WIRE_DTYPES.get(data_type)
+        wire_dtype = WIRE_DTYPES.get(data_type)
         if wire_dtype is None:
             strings = proto.string_val
             if data_type == _DT_STRING and len(shape) == 1 and len(strings) == shape[0]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -83,15 +83,15 @@ class Batching:
             ),
         )
         if settings.threads < 1:
-            raise _invalid(f"num_batch_threads must be positive; was {settings.threads}")
+            raise invalid(f"num_batch_threads must be positive; was {settings.threads}")
         if max_batch_size < 1:
-            raise _invalid(f"max_batch_size must be positive; was {max_batch_size}")
+            raise invalid(f"max_batch_size must be positive; was {max_batch_size}")
         if settings.max_enqueued_batches < 0 or settings.timeout < 0:
-            raise _invalid("max_enqueued_batches and batch_timeout_micros must not be negative")
+            raise invalid("max_enqueued_batches and batch_timeout_micros must not be negative")
         if any(a >= b for a, b in pairwise(sizes)):
-            raise _invalid("allowed_batch_sizes entries must be monotonically increasing")
+            raise invalid("allowed_batch_sizes entries must be monotonically increasing")
         if sizes and sizes[-1] != (largest := settings.max_execution_batch_size or max_batch_size):
-            raise _invalid(
+            raise invalid(
                 "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                 f"{sizes[-1]}; expected {largest}"
             )
@@ -185,7 +185,7 @@ class Batcher:
         if size > settings.max_batch_size:
             if not settings.strict:
                 return run(inputs, deadline)
-            raise _invalid(
+            raise invalid(
                 f"Task size {size} is larger than maximum input batch size "
                 f"{settings.max_batch_size}"
             )
@@ -225,10 +225,10 @@ class Batcher:
         if not self._settings.strict:
             return None
         if not sizes:
-            raise _invalid("Batching Run() must have at least one input tensor")
+            raise invalid("Batching Run() must have at least one input tensor")
         if None in sizes:
-            raise _invalid("Batching Run() input tensors must have at least one dimension")
-        raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
+            raise invalid("Batching Run() input tensors must have at least one dimension")
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
 
     def _check_room(self, queue: _Queue, size: int) -> None:
         settings = self._settings
@@ -365,7 +365,7 @@ def _merged(arrays: list[NDArray[Any]], missing: int) -> NDArray[Any]:
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1:
         if len({len(shape) for shape in shapes}) > 1:
-            raise _invalid("Tensors of different ranks cannot be padded to one shape")
+            raise invalid("Tensors of different ranks cannot be padded to one shape")
         largest = np.max([*shapes], axis=0)
         empty = b"" if arrays[0].dtype.kind == "O" else 0
         arrays = [
@@ -377,7 +377,3 @@ def _merged(arrays: list[NDArray[Any]], missing: int) -> NDArray[Any]:
     if missing and len(arrays[0]):
         arrays = [*arrays, np.repeat(arrays[0][:1], missing, axis=0)]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

@@ -9,23 +9,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from servable_client._commands import Json
-
-
-def quiet_tensorflow() -> None:
-    """Keep TensorFlow's remarks on start to itself; call it before its first import.
-
-    They tell of processor features and drivers; what goes wrong comes as an exception.
-    """
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from servable_serving import (
+    _gateway_commands,
+    _inventory_commands,
+    _release_commands,
+    _remote_commands,
+    _stack_commands,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command(cls=_Flags)(serve)
-    app.command()(push)
+    _gateway_commands.register(app)
+    _inventory_commands.register(app)
+    _release_commands.register(app)
+    _remote_commands.register(app)
+    _stack_commands.register(app)
 
 
 class Switch(StrEnum):
@@ -56,7 +56,13 @@ def _version(asked: Switch) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {version('tensorflow')}")
+        from servable_serving._tensorflow import import_tensorflow
+
+        import_tensorflow()
+        # Its distribution has several names: tensorflow, tensorflow-cpu and others.
+        from tensorflow import __version__
+
+        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {__version__}")
         raise typer.Exit
 
 
@@ -68,6 +74,10 @@ def serve(
     model_config_file: Annotated[
         Path | None,
         typer.Option("--model_config_file", help="A ModelServerConfig of several models."),
+    ] = None,
+    model_repository_path: Annotated[
+        Path | None,
+        typer.Option("--model_repository_path", help="Where base paths under /models are read."),
     ] = None,
     model_config_file_poll_wait_seconds: Annotated[
         int,
@@ -148,6 +158,9 @@ def serve(
         float,
         typer.Option("--shutdown_grace_seconds", min=0, help="For requests in flight at the end."),
     ] = 10.0,
+    web: Annotated[
+        Switch, typer.Option("--web", help="Serve the web page at / beside REST.")
+    ] = Switch.FALSE,
     log_requests: Annotated[
         float,
         typer.Option("--log_requests", min=0, max=1, help="The share of requests to log."),
@@ -169,9 +182,9 @@ def serve(
     import signal
     import threading
 
-    quiet_tensorflow()
     from servable_serving._logs import log_to_stderr
     from servable_serving._options import ServerOptions
+    from servable_serving._tensorflow import import_tensorflow
 
     if not model_name:
         raise typer.BadParameter("is empty", param_hint="--model_name")
@@ -187,6 +200,7 @@ def serve(
         if name in names and value is not None
     }
     options = ServerOptions(**given)
+    import_tensorflow()
     from servable_serving._server import Server
 
     # TensorFlow's modules stay for good: looked through at every collection, as after each
@@ -212,25 +226,3 @@ def serve(
         # waits for it any more; Python would.
         logging.shutdown()
         os._exit(0)
-
-
-def push(
-    candidate: Annotated[Path, typer.Argument(help="A folder that `servable export` wrote.")],
-    repository: Annotated[
-        Path | None,
-        typer.Option(help="The model's folder in the repository; models/NAME unless given."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Bring a candidate into the model repository as its next version."""
-    from servable_client._console import print_json
-    from servable_serving._manifest import check_candidate
-    from servable_serving._repository import Repository
-
-    if repository is None:
-        repository = Path("models") / str(check_candidate(candidate)["name"])
-    version = Repository(repository).push(candidate)
-    if json:
-        print_json({"repository": str(repository), "version": version})
-    else:
-        typer.echo(f"{candidate} is version {version} in {repository}")

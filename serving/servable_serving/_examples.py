@@ -15,7 +15,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, regressio
 
 from servable_client._tensors import data_type_of
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,14 +96,14 @@ def multi_inference(
     for task in tasks:
         spec = task.model_spec
         if not spec.name:
-            raise _invalid("Found ModelSpec with an empty model name.")
+            raise invalid("Found ModelSpec with an empty model name.")
         if spec.name != tasks[0].model_spec.name:
-            raise _invalid(
+            raise invalid(
                 "All ModelSpecs in a MultiInferenceRequest must access the same model name."
             )
         name = spec.signature_name or DEFAULT_SIGNATURE
         if name in seen:
-            raise _invalid(f"Duplicate evaluation of signature: {name}")
+            raise invalid(f"Duplicate evaluation of signature: {name}")
         seen.add(name)
         definition = _definition(model, name, "Requested signature not found in model graph: ")
         if task.method_name == CLASSIFY:
@@ -154,7 +154,7 @@ def serialize(examples: Any) -> NDArray[Any]:
     kind = examples.WhichOneof("kind")
     found: Any = getattr(examples, kind).examples if kind else ()
     if not found:
-        raise _invalid("Input is empty.")
+        raise invalid("Input is empty.")
     context = b""
     if kind == "example_list_with_context":
         context = examples.example_list_with_context.context.SerializeToString()
@@ -170,14 +170,14 @@ def check_classify(definition: wire.SignatureDef) -> list[str]:
         ModelError: It is none; `code` is INVALID_ARGUMENT.
     """
     if len(definition.inputs) != 1:
-        raise _invalid("Expected one input Tensor.")
+        raise invalid("Expected one input Tensor.")
     if len(definition.outputs) not in {1, 2}:
-        raise _invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
+        raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
     if _INPUTS not in definition.inputs:
-        raise _invalid(f"No classification inputs found in SignatureDef: {_text(definition)}")
+        raise invalid(f"No classification inputs found in SignatureDef: {_text(definition)}")
     outputs = [name for name in (_CLASSES, _SCORES) if name in definition.outputs]
     if not outputs:
-        raise _invalid(
+        raise invalid(
             "Expected classification signature outputs to contain at least one of "
             f'"{_CLASSES}" or "{_SCORES}". Signature was: {_text(definition)}'
         )
@@ -191,13 +191,13 @@ def check_regress(definition: wire.SignatureDef) -> list[str]:
         ModelError: It is none; `code` is INVALID_ARGUMENT.
     """
     if len(definition.inputs) != 1:
-        raise _invalid("Expected one input Tensor.")
+        raise invalid("Expected one input Tensor.")
     if len(definition.outputs) != 1:
-        raise _invalid("Expected one output Tensor.")
+        raise invalid("Expected one output Tensor.")
     if _INPUTS not in definition.inputs:
-        raise _invalid(f"No regression inputs found in SignatureDef: {_text(definition)}")
+        raise invalid(f"No regression inputs found in SignatureDef: {_text(definition)}")
     if _OUTPUTS not in definition.outputs:
-        raise _invalid(f"No regression outputs found in SignatureDef: {_text(definition)}")
+        raise invalid(f"No regression outputs found in SignatureDef: {_text(definition)}")
     return [_OUTPUTS]
 
 
@@ -208,15 +208,15 @@ def _classifications(
         if array is None:
             continue
         if array.ndim != 2:
-            raise _invalid(
+            raise invalid(
                 f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}"
             )
         if (found := wire.DataType.Name(data_type_of(array))) != kind:
-            raise _invalid(f"Expected {what} Tensor of {kind}. Got: {found}")
+            raise invalid(f"Expected {what} Tensor of {kind}. Got: {found}")
         if len(array) != count:
-            raise _invalid(f"Expected {what} output batch size of {count}. Got: {len(array)}")
+            raise invalid(f"Expected {what} output batch size of {count}. Got: {len(array)}")
     if classes is not None and scores is not None and classes.shape != scores.shape:
-        raise _invalid(
+        raise invalid(
             "Tensors class and score should match in dim_size(1). Got "
             f"{classes.shape[1]} vs. {scores.shape[1]}"
         )
@@ -233,16 +233,16 @@ def _classifications(
 
 def _regressions(count: int, values: NDArray[Any]) -> regression_pb2.RegressionResult:
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
-        raise _invalid(
+        raise invalid(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
             f"{_shape(values)}"
         )
     if len(values) != count:
-        raise _invalid(
+        raise invalid(
             f"Input batch size did not match output batch size: {count} vs. {len(values)}"
         )
     if (found := wire.DataType.Name(data_type_of(values))) != "DT_FLOAT":
-        raise _invalid(f"Expected output Tensor of DT_FLOAT.  Got: {found}")
+        raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {found}")
     result = regression_pb2.RegressionResult()
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
@@ -252,7 +252,7 @@ def _regressions(count: int, values: NDArray[Any]) -> regression_pb2.RegressionR
 def _definition(model: LoadedModel, signature: str, otherwise: str) -> wire.SignatureDef:
     name = signature or DEFAULT_SIGNATURE
     if name not in model.signatures:
-        raise _invalid(f"{otherwise}{name}")
+        raise invalid(f"{otherwise}{name}")
     return model.signatures[name]
 
 
@@ -269,7 +269,3 @@ def _text(definition: wire.SignatureDef) -> str:
     # TensorFlow's message, whose fields have the order of its own text.
     official = meta_graph_pb2.SignatureDef.FromString(definition.SerializeToString())
     return text_format.MessageToString(official)
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

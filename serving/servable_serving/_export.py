@@ -1,7 +1,8 @@
 """Export: a Keras classifier becomes a candidate for the model repository.
 
-With `tf.Module` and `tf.saved_model.save`, since `keras.Model.export` writes one signature and
-`keras.export.ExportArchive` writes the variables twice.
+With `tf.saved_model.save`, since `keras.Model.export` writes one signature and
+`keras.export.ExportArchive` writes the variables twice. The graph is made for inference: batch
+normalization is folded, weights are constants, and there is nothing left to train or to restore.
 """
 
 from __future__ import annotations
@@ -20,26 +21,28 @@ import tensorflow as tf
 from PIL import Image
 
 from servable_client import ServableError
-from servable_client._answers import INIT_SIGNATURE
 from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
+from servable_serving._canonical import canonicalize
+from servable_serving._contract import CLASSIFY_METHOD, contract_of
+from servable_serving._fold import folded
 from servable_serving._folder import new_folder
 from servable_serving._graph import IMAGE_FEATURE, Classifier
 from servable_serving._manifest import MANIFEST, check_name, checksums
-from servable_serving._saved_model import read_signatures
 from servable_serving._warmup import WARMUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import keras
     from numpy.typing import NDArray
 
 WARMUP_BATCHES = (1, 8, 32)
-CLASSIFY_METHOD = "tensorflow/serving/classify"
 
 _GOLDEN = 4
+# How Keras calls the state of a layer that draws random numbers, as Dropout does.
+_SEED = "seed_generator_state"
 _TAG = "serve"
 
 
@@ -84,16 +87,12 @@ def export(
             f"array of shape {list(examples.shape)}"
         )
     examples = examples[np.arange(max(WARMUP_BATCHES)) % len(examples)]
-    classifier = Classifier(
-        lambda image: model(image, training=False),
-        variables=[variable.value for variable in model.variables],
-        labels=labels,
-        shape=shape,
-    )
+    classifier = Classifier(_constant(folded(model)), labels=labels, shape=shape)
     with new_folder(target) as incoming:
         signatures = classifier.signatures()
-        tf.saved_model.save(classifier, str(incoming), signatures=signatures)
-        _mark_classify(incoming)
+        tf.saved_model.save(tf.Module(), str(incoming), signatures=signatures)
+        mark_classify(incoming)
+        canonicalize(incoming)
         (incoming / WARMUP.parent).mkdir()
         with tf.io.TFRecordWriter(str(incoming / WARMUP)) as writer:
             for record in _warmup_records(name, examples):
@@ -103,12 +102,13 @@ def export(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "git_revision": _git_revision(),
             "labels": list(labels),
-            "signatures": _contract(incoming),
+            "signatures": contract_of(incoming),
             **about,
             "golden": _golden_requests(signatures["serving_bytes"], examples[:_GOLDEN]),
             "versions": {
                 "python": platform.python_version(),
-                **{p: version(p) for p in ("servable", "tensorflow", "keras", "numpy")},
+                "tensorflow": tf.__version__,  # its distribution has several names
+                **{p: version(p) for p in ("servable", "keras", "numpy")},
             },
             "sha256": checksums(incoming),
         }
@@ -131,7 +131,25 @@ def _checked_shape(model: keras.Model, labels: Sequence[str]) -> tuple[int, ...]
     return shape[1:]
 
 
-def _mark_classify(folder: Path) -> None:
+def _constant(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A network for inference whose weights are constants in the graph that calls it."""
+    # At inference nothing is drawn, and a seed is another each time a network is loaded.
+    weights = [
+        [
+            np.zeros(variable.shape, variable.dtype) if variable.name == _SEED else variable.numpy()
+            for variable in variables
+        ]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+    def run(image: tf.Tensor) -> tf.Tensor:
+        constants = [[tf.constant(value) for value in values] for values in weights]
+        return model.stateless_call(*constants, image, training=False)[0]
+
+    return run
+
+
+def mark_classify(folder: Path) -> None:
     """Let the Classify API find its signature; TensorFlow 2 writes `predict` into each."""
     from tensorflow.python.saved_model.method_name_updater import MethodNameUpdater
 
@@ -188,29 +206,6 @@ def _golden_requests(
         }
         for index, file in enumerate(files)
     ]
-
-
-def _contract(folder: Path) -> dict[str, Any]:
-    """What the SavedModel's signatures take and give, as written."""
-
-    def tensors(infos: Mapping[str, wire.TensorInfo]) -> dict[str, Any]:
-        return {
-            key: {
-                "dtype": wire.DataType.Name(info.dtype),
-                "shape": [dim.size for dim in info.tensor_shape.dim],
-            }
-            for key, info in sorted(infos.items())
-        }
-
-    return {
-        key: {
-            "method": signature.method_name,
-            "inputs": tensors(signature.inputs),
-            "outputs": tensors(signature.outputs),
-        }
-        for key, signature in sorted(read_signatures(folder).items())
-        if key != INIT_SIGNATURE
-    }
 
 
 def _git_revision() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -60,3 +61,23 @@ def check_absent(target: Path) -> None:
         raise FolderError(f"cannot write to {target}: {error.strerror}") from error
     if exists:
         raise FolderError(f"{target} exists already", hint="name a new folder, or remove this one")
+
+
+def sync_tree(folder: Path) -> None:
+    """Have every file and folder of a tree on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -24,12 +24,14 @@ IMAGE_FEATURE = "image/encoded"
 _DECODE_PARALLEL = 2
 
 
-class Classifier(tf.Module):  # type: ignore[misc]
+class Classifier:
     """An image classifier with the signatures of the model contract.
 
+    What the signatures have in common, the network and the decoding of a picture, is a function
+    that each calls: so the weights stand in the graph once.
+
     Args:
-        probabilities: uint8 [N, *shape] to float32 [N, C], for inference.
-        variables: What `probabilities` reads, so that it is saved.
+        probabilities: uint8 [N, *shape] to float32 [N, C], for inference, of constants alone.
         labels: The name of each of the C classes.
         shape: Height and width of a picture, and 3 where it is in colour.
     """
@@ -38,44 +40,40 @@ class Classifier(tf.Module):  # type: ignore[misc]
         self,
         probabilities: Callable[[tf.Tensor], tf.Tensor],
         *,
-        variables: Sequence[tf.Variable],
         labels: Sequence[str],
         shape: tuple[int, ...],
     ) -> None:
-        super().__init__(name="classifier")
-        self._probabilities = probabilities
-        self._weights = list(variables)
         self._labels = list(labels)
         self._shape = shape
+        self._image = tf.TensorSpec([None, *shape], tf.uint8, name="image")
+        self._strings = tf.TensorSpec([None], tf.string, name="image_bytes")
+        self._network = _function(probabilities, self._image)
+        self._pictures = _function(self._decode, self._strings)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The three signatures, traced."""
-        image = tf.TensorSpec([None, *self._shape], tf.uint8, name="image")
-        image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
-        examples = tf.TensorSpec([None], tf.string, name="inputs")
-        # tf.Module keeps what is assigned to it: a function that nobody holds is not saved.
-        self.functions = {
-            "serving_default": _function(self._answer, image),
-            "serving_bytes": _function(self._answer_bytes, image_bytes),
-            "classify": _function(self._classify, examples),
+        functions = {
+            "serving_default": _function(self._answer, self._image),
+            "serving_bytes": _function(self._answer_bytes, self._strings),
+            "classify": _function(self._classify, tf.TensorSpec([None], tf.string, name="inputs")),
         }
-        return {name: f.get_concrete_function() for name, f in self.functions.items()}
+        return {name: f.get_concrete_function() for name, f in functions.items()}
 
     def _classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         examples = tf.io.parse_example(
             tf.ensure_shape(inputs, [None]), {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
         )
-        answer = self._answer(self._decode(examples[IMAGE_FEATURE]))
+        answer = self._answer(self._pictures(examples[IMAGE_FEATURE]))
         scores, order = tf.math.top_k(answer["probabilities"], k=len(self._labels))
         return {"classes": tf.gather(tf.constant(self._labels), order), "scores": scores}
 
     def _answer_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self._decode(image_bytes))
+        return self._answer(self._pictures(tf.ensure_shape(image_bytes, [None])))
 
     def _answer(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *self._shape])
         probabilities = tf.ensure_shape(
-            tf.cast(self._probabilities(image), tf.float32), [None, len(self._labels)]
+            tf.cast(self._network(image), tf.float32), [None, len(self._labels)]
         )
         class_id = tf.argmax(probabilities, axis=1, output_type=tf.int64)
         return {
@@ -94,7 +92,7 @@ class Classifier(tf.Module):  # type: ignore[misc]
         )
 
 
-def _function(run: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec) -> Any:
+def _function(run: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
     return tf.function(run, input_signature=[spec], autograph=False)
 
 

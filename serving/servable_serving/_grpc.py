@@ -27,11 +27,12 @@ from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._models import Models, Spec
 from servable_serving._predict import predict
 from servable_serving._requests import Record, Requests
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 from servable_serving._text_config import model_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from google.protobuf.message import Message
 
@@ -51,10 +52,16 @@ class GrpcService:
     Each method takes the request, the record to fill in, and the call's context.
     """
 
-    def __init__(self, models: Models) -> None:
+    def __init__(
+        self,
+        models: Models,
+        repository_path: Path | None = None,
+        reloading: threading.Lock | None = None,
+    ) -> None:
         self._models = models
+        self._repository_path = repository_path
         # One after the other: a reload is a replacement of everything.
-        self._reloading = threading.Lock()
+        self._reloading = reloading or threading.Lock()
 
     def predict(
         self, request: wire.PredictRequest, record: Record, context: grpc.ServicerContext
@@ -108,15 +115,14 @@ class GrpcService:
     ) -> wire.GetModelMetadataResponse:
         """The signatures of a model."""
         if not request.HasField("model_spec"):
-            raise ModelError("INVALID_ARGUMENT", "Missing ModelSpec")
+            raise invalid("Missing ModelSpec")
         if not request.metadata_field:
-            raise ModelError(
-                "INVALID_ARGUMENT",
+            raise invalid(
                 "GetModelMetadataRequest must specify at least one metadata_field",
             )
         for field in request.metadata_field:
             if field != _SIGNATURES:
-                raise ModelError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
+                raise invalid(f"Metadata field {field} is not supported")
         with self._models.find(_spec(request.model_spec, record)) as (record.version, model):
             signatures = wire.SignatureDefMap(signature_def=model.signatures)
         response = wire.GetModelMetadataResponse()
@@ -131,7 +137,7 @@ class GrpcService:
     ) -> wire.GetModelStatusResponse:
         """The versions of a model."""
         if not request.HasField("model_spec"):
-            raise ModelError("INVALID_ARGUMENT", "Missing ModelSpec")
+            raise invalid("Missing ModelSpec")
         response = wire.GetModelStatusResponse()
         for status in self._models.status(_spec(request.model_spec, record)):
             response.model_version_status.add(
@@ -149,13 +155,14 @@ class GrpcService:
     ) -> model_management_pb2.ReloadConfigResponse:
         """Serve other models; answers when those that are new are available."""
         if request.config.WhichOneof("config") != "model_config_list":
-            raise ModelError(
-                "INVALID_ARGUMENT",
+            raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported",
             )
         with self._reloading:
-            new = self._models.configure(model_settings(request.config))
+            new = self._models.configure(
+                model_settings(request.config, repository_path=self._repository_path)
+            )
         self._models.wait_for(new, alive=context.is_active)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
@@ -254,12 +261,21 @@ class GrpcServer:
         requests: Where requests are kept.
         threads: How many calls are worked on at once.
         health_check: Whether to answer grpc.health.v1.
+        repository_path: Where a reload's base paths under /models are read instead.
+        reloading: Held while another configuration takes effect.
     """
 
     def __init__(
-        self, models: Models, requests: Requests, *, threads: int, health_check: bool = False
+        self,
+        models: Models,
+        requests: Requests,
+        *,
+        threads: int,
+        health_check: bool = False,
+        repository_path: Path | None = None,
+        reloading: threading.Lock | None = None,
     ) -> None:
-        service = GrpcService(models)
+        service = GrpcService(models, repository_path, reloading)
         self._health = _Health() if health_check else None
 
         def handler(

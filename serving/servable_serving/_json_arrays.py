@@ -19,7 +19,7 @@ from servable_client._tensors import numpy_dtype
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._json_objects import decode_base64, is_base64
 from servable_serving._json_words import dtype_word, show, type_word
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,11 +128,11 @@ def walk(value: Any, data_type: int) -> tuple[list[int], list[Any]]:
                 values.append(item)
                 continue
             if level >= len(shape):
-                raise _invalid(
+                raise invalid(
                     f"Encountered list at unexpected level: {level} expected < {len(shape)}"
                 )
             if len(item) != shape[level]:
-                raise _invalid(
+                raise invalid(
                     f"Encountered list at unexpected size: {len(item)} at level: {level} "
                     f"expected size: {shape[level]}"
                 )
@@ -153,7 +153,7 @@ def to_tensor(name: str, values: list[Any], data_type: int, shape: list[int]) ->
         ModelError: It has more dimensions than an array may have.
     """
     if len(shape) > _MOST_DIMENSIONS:
-        raise _invalid(f"tensor parsing error: {name}")
+        raise invalid(f"tensor parsing error: {name}")
     # Where a row names an input twice there are too many values, and the first ones count.
     leaves = _leaves(values[: prod(shape)], data_type)
     assert leaves is not None, "checked one by one"
@@ -167,14 +167,14 @@ def _fit(values: list[Any], data_type: int) -> bool:
 
 def _check_value(value: Any, data_type: int, level: int, rank: int) -> None:
     if level != rank:
-        raise _invalid(
+        raise invalid(
             f"JSON Value: {show(value)} found at incorrect level: {level + 1} in the JSON DOM. "
             f"Expected at level: {rank}"
         )
     if _fit([value], data_type):
         return
     if isinstance(value, dict) and data_type == wire.DT_STRING:
-        raise _invalid(
+        raise invalid(
             "Unable to base64 decode"
             if is_base64(value)
             else f"JSON Value: {show(value)} not formatted correctly for base64 data"
@@ -184,7 +184,7 @@ def _check_value(value: Any, data_type: int, level: int, rank: int) -> None:
             "UNIMPLEMENTED",
             f"Conversion of JSON Value: {show(value)} to type: {dtype_word(data_type)}",
         )
-    raise _invalid(
+    raise invalid(
         f"JSON Value: {show(value)} Type: {type_word(value)} is not of expected type: "
         f"{dtype_word(data_type)}"
     )
@@ -197,7 +197,3 @@ def _numpy_dtype(data_type: int) -> np.dtype[Any]:
         raise ModelError(
             "UNIMPLEMENTED", f"tensors of type {dtype_word(data_type)} are not supported"
         ) from None
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

@@ -16,7 +16,7 @@ import orjson
 from servable_serving._json_objects import to_object
 from servable_serving._json_reader import JSONError, read_json
 from servable_serving._json_words import show
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import invalid
 
 _DECODER = json.JSONDecoder(object_pairs_hook=to_object)
 
@@ -40,7 +40,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
         ModelError: There is none, in RapidJSON's words.
     """
     if not body:
-        raise ModelError("INVALID_ARGUMENT", "JSON Parse error: The document is empty")
+        raise invalid("JSON Parse error: The document is empty")
     value = _quick(body)
     if value is None:
         value = _standard(body)
@@ -48,11 +48,9 @@ def parse_body(body: bytes) -> dict[str, Any]:
         try:
             value = read_json(body)
         except JSONError as error:
-            raise ModelError(
-                "INVALID_ARGUMENT", f"JSON Parse error: {error.message} at offset: {error.offset}"
-            ) from None
+            raise invalid(f"JSON Parse error: {error.message} at offset: {error.offset}") from None
     if not isinstance(value, dict):
-        raise ModelError("INVALID_ARGUMENT", f"JSON Value: {show(value)} Is not object")
+        raise invalid(f"JSON Value: {show(value)} Is not object")
     return value
 
 
@@ -64,8 +62,7 @@ def read_signature_name(request: dict[str, Any]) -> str:
     """
     name = request.get("signature_name", "")
     if not isinstance(name, str):
-        raise ModelError(
-            "INVALID_ARGUMENT",
+        raise invalid(
             f"JSON Value: {show(request)} not formatted correctly. 'signature_name' key must be a "
             "string value.",
         )

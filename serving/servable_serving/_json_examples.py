@@ -15,7 +15,7 @@ from tensorflow_serving.apis import input_pb2
 from servable_serving._json_objects import decode_base64, is_base64, pairs_of
 from servable_serving._json_outputs import dump, short_floats
 from servable_serving._json_words import is_double, show, type_word
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import classification_pb2, regression_pb2
@@ -55,7 +55,7 @@ def write_classifications(result: classification_pb2.ClassificationResult) -> by
         ModelError: The result is empty.
     """
     if not result.classifications:
-        raise _invalid("Cannot convert empty ClassificationResults to JSON")
+        raise invalid("Cannot convert empty ClassificationResults to JSON")
     scores = iter(_short([item.score for each in result.classifications for item in each.classes]))
     return dump(
         {
@@ -74,7 +74,7 @@ def write_regressions(result: regression_pb2.RegressionResult) -> bytes:
         ModelError: The result is empty.
     """
     if not result.regressions:
-        raise _invalid("Cannot convert empty RegressionResults to JSON")
+        raise invalid("Cannot convert empty RegressionResults to JSON")
     return dump({"results": _short([item.value for item in result.regressions])})
 
 
@@ -85,7 +85,7 @@ def _short(values: list[float]) -> list[float]:
 
 def _example(value: Any) -> example_pb2.Example:
     if not isinstance(value, dict):
-        raise _invalid(f"Example must be JSON object but got JSON {type_word(value)}")
+        raise invalid(f"Example must be JSON object but got JSON {type_word(value)}")
     out = example_pb2.Example()
     for key, content in pairs_of(value):
         # Names end at a zero byte, as C's strings do; of a repeated one the last counts.
@@ -93,7 +93,7 @@ def _example(value: Any) -> example_pb2.Example:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise _invalid(f"Feature: {name} has a name that is no UTF-8") from None
+            raise invalid(f"Feature: {name} has a name that is no UTF-8") from None
         values = content if isinstance(content, list) else [content]
         out.features.feature[name].CopyFrom(_feature(name, values))
     return out
@@ -118,15 +118,15 @@ def _one_by_one(name: str, values: list[Any]) -> tuple[str, list[Any]]:
     out: list[Any] = []
     for value in values:
         if value is None or isinstance(value, list) or _is_plain_object(value):
-            raise _invalid(
+            raise invalid(
                 f"Feature: {name} has element with unexpected JSON type: {type_word(value)}"
             )
         kind = _kind(value)
         if expected not in (None, kind):
-            raise _invalid(f"Unexpected element type in feature: {name} expecting type: {expected}")
+            raise invalid(f"Unexpected element type in feature: {name} expecting type: {expected}")
         expected = kind
         if kind == "int64" and value >= 1 << 63:
-            raise _invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+            raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         # protobuf takes True for no integer.
         out.append(_bytes(value) if kind == "bytes" else +value)
     assert expected is not None
@@ -148,7 +148,7 @@ def _bytes(value: str | dict[str, str]) -> bytes:
         return value.encode("utf-8", "surrogateescape")
     data = decode_base64(value["b64"])
     if data is None:
-        raise _invalid("Unable to base64 decode")
+        raise invalid("Unable to base64 decode")
     return data
 
 
@@ -159,8 +159,4 @@ def _floats(values: list[float]) -> list[float]:
 
 
 def _malformed(request: dict[str, Any], words: str) -> ModelError:
-    return _invalid(f"JSON Value: {show(request)} {words}")
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)
+    return invalid(f"JSON Value: {show(request)} {words}")

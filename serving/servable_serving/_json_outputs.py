@@ -17,7 +17,7 @@ import orjson
 from servable_client._tensors import data_type_of
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._json_words import dtype_word
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,13 +53,13 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
             form for a dtype.
     """
     if not outputs:
-        raise _invalid("Cannot convert empty tensor map to JSON")
+        raise invalid("Cannot convert empty tensor map to JSON")
     if rows:
         _check_rows(outputs)
     for array in outputs.values():
         data_type = data_type_of(array)
         if array.size and data_type not in _WRITTEN:
-            raise _invalid(f"Failed to write JSON value for tensor type: {dtype_word(data_type)}")
+            raise invalid(f"Failed to write JSON value for tensor type: {dtype_word(data_type)}")
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if not rows:
         return dump({"outputs": values if len(values) > 1 else next(iter(values.values()))})
@@ -107,9 +107,9 @@ def _check_rows(outputs: Mapping[str, NDArray[Any]]) -> None:
     expected = None
     for name, array in outputs.items():
         if not array.ndim:
-            raise _invalid(f"Tensor name: {name} has no shape information ")
+            raise invalid(f"Tensor name: {name} has no shape information ")
         if expected not in (None, array.shape[0]):
-            raise _invalid(
+            raise invalid(
                 f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} "
                 f"expecting: {expected}"
             )
@@ -135,7 +135,3 @@ def _strings(array: NDArray[Any], *, as_bytes: bool) -> Any:
         else:
             out[index] = item.decode("utf-8", "surrogateescape")
     return out.reshape(array.shape).tolist()
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from servable_serving._json_arrays import dense, to_tensor, walk
 from servable_serving._json_objects import is_base64, pairs_of
 from servable_serving._json_words import show
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,28 +47,28 @@ def read_inputs(
     # A message's own map fails at a name that is no UTF-8, where a dict just does not hold it.
     inputs = dict(inputs)
     if not inputs:
-        raise _invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
+        raise invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
     rows, columns = "instances" in request, "inputs" in request
     if rows and columns:
-        raise _invalid(
+        raise invalid(
             f"JSON Value: {show(request)} Not formatted correctly expecting only one of "
             "'inputs' or 'instances' keys to exist "
         )
     if rows:
         instances = request["instances"]
         if not isinstance(instances, list):
-            raise _invalid(f"JSON Value: {show(request)} Expecting 'instances' to be an list/array")
+            raise invalid(f"JSON Value: {show(request)} Expecting 'instances' to be an list/array")
         if not instances:
-            raise _invalid(f"JSON Value: {show(request)} No values in 'instances' array")
+            raise invalid(f"JSON Value: {show(request)} No values in 'instances' array")
         return True, _rows(instances, inputs)
     if columns:
         return False, _columns(request["inputs"], inputs)
-    raise _invalid("Missing 'inputs' or 'instances' key")
+    raise invalid("Missing 'inputs' or 'instances' key")
 
 
 def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
     if not isinstance(instances[0], dict) and len(inputs) > 1:
-        raise _invalid(
+        raise invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors "
             "required as per tensorinfo_map"
         )
@@ -92,7 +92,7 @@ def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, N
 def _columns(given: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
     if not _is_named(given):
         if len(inputs) > 1:
-            raise _invalid(
+            raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors "
                 "required as per tensorinfo_map"
             )
@@ -101,7 +101,7 @@ def _columns(given: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[
     out = {}
     for name in sorted(inputs):
         if name not in given:
-            raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
         out[name] = _column(name, given[name], inputs[name])
     return out
 
@@ -122,19 +122,19 @@ def _walk_rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[s
     for index, row in enumerate(instances):
         if named != _is_named(row):
             seen = ("object", "list") if named else ("value/list", "object")
-            raise _invalid(f"Expecting {seen[0]} but got {seen[1]} at item {index} of input list")
+            raise invalid(f"Expecting {seen[0]} but got {seen[1]} at item {index} of input list")
         items = list(_members(row)) if named else [(min(inputs), row)]
         for name, value in items:
             try:
                 _add_item(name, value, inputs, shapes, columns)
             except ModelError as error:
                 key = f" key: {name}" if named else ""
-                raise _invalid(
+                raise invalid(
                     f"Failed to process element: {index}{key} of 'instances' list. "
                     f"Error: {error.code}: {error.message}"
                 ) from None
         if named and {name for name, _ in items} != set(inputs):
-            raise _invalid(
+            raise invalid(
                 f"Failed to process element: {index} of 'instances' list. JSON object: "
                 f"{show(row)} keys must be equal to: {','.join(sorted(inputs))}"
             )
@@ -152,14 +152,14 @@ def _add_item(
     columns: dict[str, list[Any]],
 ) -> None:
     if name not in inputs:
-        raise _invalid(f"JSON object: does not have named input: {name}")
+        raise invalid(f"JSON object: does not have named input: {name}")
     shape, values = walk(value, inputs[name].dtype)
     columns.setdefault(name, []).extend(values)
     expected = shapes.setdefault(name, shape)
     if prod(expected) != len(values):
-        raise _invalid(f"Expecting tensor size: {prod(expected)} but got: {len(values)}")
+        raise invalid(f"Expecting tensor size: {prod(expected)} but got: {len(values)}")
     if expected != shape:
-        raise _invalid(f"Expecting shape {_show_shape(expected)} but got: {_show_shape(shape)}")
+        raise invalid(f"Expecting shape {_show_shape(expected)} but got: {_show_shape(shape)}")
 
 
 def _members(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -174,7 +174,3 @@ def _is_named(value: Any) -> bool:
 
 def _show_shape(shape: list[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

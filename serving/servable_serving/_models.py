@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from servable_serving._loaded import LoadedModel, LoadOptions
 from servable_serving._manager import ModelManager, not_found, unknown
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,14 +80,12 @@ class Models:
             ModelError: There is none.
         """
         if not spec.name:
-            raise ModelError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+            raise invalid("ModelSpec has no name specified.")
         version = spec.version
         if spec.label is not None:
             version = self._labels.get(spec.name, {}).get(spec.label)
             if version is None:
-                raise ModelError(
-                    "INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.label}"
-                )
+                raise invalid(f"Unrecognized servable version label: {spec.label}")
         manager = self._managers.get(spec.name)
         if manager is None:
             raise not_found(spec.name, version)

@@ -29,6 +29,8 @@ class ServerOptions:
         model_name: The name of the only model; passed over with `model_config_file`.
         model_base_path: The folder with its version folders; passed over likewise.
         model_config_file: A ModelServerConfig in text, of the models to serve.
+        model_repository_path: Where base paths under /models are read instead; ours. So the file
+            that containers see under /models serves outside of them as well.
         model_config_file_poll_wait_seconds: How often to read it again; 0 for never.
         port: gRPC's port; 0 for none.
         grpc_socket_path: A UNIX socket for gRPC, beside the port.
@@ -57,11 +59,13 @@ class ServerOptions:
         host: The address to listen at; ours.
         shutdown_grace_seconds: How long requests in flight may take when it stops; ours.
         log_requests: The share of requests that get a line in the log, 0 to 1; ours.
+        web: Whether to serve the web page at "/" beside REST; ours.
     """
 
     model_name: str = "default"
     model_base_path: Path | None = None
     model_config_file: Path | None = None
+    model_repository_path: Path | None = None
     model_config_file_poll_wait_seconds: int = 0
     port: int = 8500
     grpc_socket_path: str = ""
@@ -86,3 +90,4 @@ class ServerOptions:
     host: str = "127.0.0.1"
     shutdown_grace_seconds: float = 10.0
     log_requests: float = 0.0
+    web: bool = False

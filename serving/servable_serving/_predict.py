@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import InvalidInput
 from servable_client._tensors import from_proto
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -55,38 +55,34 @@ def check(
     """
     given, asked = set(inputs), set(definition.inputs)
     if len(given) != len(asked):
-        raise _invalid(
+        raise invalid(
             f"input size does not match signature: {len(given)}!={len(asked)} "
             f"len({_names(given)}) != len({_names(asked)}). "
             f"Sent extra: {_names(given - asked)}. "
             f"Missing but required: {_names(asked - given)}."
         )
     for name in sorted(asked - given):
-        raise _invalid(
+        raise invalid(
             f"Signature input alias: {name}(feed name: {definition.inputs[name].name}) not found "
             "in request and no default value provided. Inputs expected to be in the request "
             f"{_names(given)}, or default input alias set: "
         )
     for index, name in enumerate(output_filter):
         if name not in definition.outputs:
-            raise _invalid(
+            raise invalid(
                 f"output tensor alias not found in signature: {name} "
                 f"Outputs expected to be in the set {_names(set(definition.outputs))}."
             )
         if name in output_filter[:index]:
-            raise _invalid(f"duplicate output tensor alias: {name}")
+            raise invalid(f"duplicate output tensor alias: {name}")
 
 
 def _array(name: str, tensor: Any) -> NDArray[Any]:
     try:
         return from_proto(tensor)
     except (InvalidInput, ValueError, OverflowError):
-        raise _invalid(f"tensor parsing error: {name}") from None
+        raise invalid(f"tensor parsing error: {name}") from None
 
 
 def _names(names: set[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

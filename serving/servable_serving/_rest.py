@@ -36,16 +36,17 @@ from servable_serving._json_outputs import write_outputs
 from servable_serving._json_tensors import read_inputs
 from servable_serving._json_words import write_error
 from servable_serving._models import Models, Spec
+from servable_serving._page import Page
 from servable_serving._predict import check
 from servable_serving._requests import Record, Requests
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError
+from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 from servable_serving._version_folders import version_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from servable_client._wire import wire_pb2 as wire
     from servable_serving._metrics import Metrics
@@ -156,11 +157,11 @@ class RestService:
         elif method == "GET" and (found := _TELL.fullmatch(path)):
             spec = _spec(found, record)
             if not spec.name:
-                raise ModelError("INVALID_ARGUMENT", "Missing model name in request.")
+                raise invalid("Missing model name in request.")
             if found["metadata"] == "metadata":
                 return self._metadata(spec, record)
             return self._status(spec)
-        raise ModelError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
+        raise invalid(f"Malformed request: {method} {path}")
 
     def _predict(self, spec: Spec, record: Record, body: bytes, deadline: float | None) -> bytes:
         request = parse_body(body)
@@ -168,8 +169,7 @@ class RestService:
         with self._models.find(spec) as (record.version, model):
             name = given or DEFAULT_SIGNATURE
             if name not in model.signatures:
-                raise ModelError(
-                    "INVALID_ARGUMENT",
+                raise invalid(
                     f'Serving signature name: "{name}" not found in signature def',
                 )
             definition = model.signatures[name]
@@ -372,6 +372,7 @@ class RestServer:
         timeout: Seconds that one may take.
         cors: Whether pages of other origins may ask.
         metrics: Where to tell the metrics, and which; nowhere unless given.
+        web: Whether to serve the web page at "/", where TensorFlow Serving has nothing.
     """
 
     def __init__(
@@ -383,10 +384,13 @@ class RestServer:
         timeout: float,
         cors: bool = False,
         metrics: tuple[str, Metrics] | None = None,
+        web: bool = False,
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         service = RestService(models, requests, timeout=timeout)
-        endpoint = _Endpoint(service, self._executor, cors=cors, metrics=metrics)
+        endpoint: ASGIApp = _Endpoint(service, self._executor, cors=cors, metrics=metrics)
+        if web:
+            endpoint = Page(endpoint, reserved=metrics[0] if metrics else None)
         self._app = Starlette(routes=[Mount("/", endpoint)])
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

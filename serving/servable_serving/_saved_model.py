@@ -42,8 +42,13 @@ class ModelError(ServableError):
         super().__init__(message, code=code)
 
 
-def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
-    """The signatures in a SavedModel, by name, without loading it.
+def invalid(message: str) -> ModelError:
+    """What the caller gave is wrong."""
+    return ModelError("INVALID_ARGUMENT", message)
+
+
+def read_meta_graph(folder: Path) -> Any:
+    """The MetaGraphDef in a SavedModel that is served, without loading it.
 
     Raises:
         ModelError: There is no SavedModel, or it is damaged.
@@ -63,13 +68,22 @@ def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
         raise ModelError("DATA_LOSS", f"Can't parse {path} as binary proto") from error
     for meta_graph in saved.meta_graphs:
         if _TAG in meta_graph.meta_info_def.tags:
-            return {
-                name: wire.SignatureDef.FromString(signature.SerializeToString())
-                for name, signature in meta_graph.signature_def.items()
-            }
+            return meta_graph
     raise ModelError(
         "NOT_FOUND", f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}"
     )
+
+
+def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
+    """The signatures in a SavedModel, by name, without loading it.
+
+    Raises:
+        ModelError: There is no SavedModel, or it is damaged.
+    """
+    return {
+        name: wire.SignatureDef.FromString(signature.SerializeToString())
+        for name, signature in read_meta_graph(folder).signature_def.items()
+    }
 
 
 class SavedModel:
@@ -110,7 +124,7 @@ class SavedModel:
         except Exception as error:
             # A damaged graph ends in many kinds of error, none of them ours to list.
             self.close()
-            raise ModelError("INVALID_ARGUMENT", f"cannot load {folder}: {error}") from error
+            raise invalid(f"cannot load {folder}: {error}") from error
 
     def run(
         self,
@@ -137,8 +151,7 @@ class SavedModel:
         for index, (name, info) in enumerate(sorted(definition.inputs.items())):
             expected = numpy_dtype(info.dtype)
             if inputs[name].dtype != expected:
-                raise ModelError(
-                    "INVALID_ARGUMENT",
+                raise invalid(
                     f"Expects arg[{index}] to be {_type_name(expected)} "
                     f"but {_type_name(inputs[name].dtype)} is provided",
                 )

@@ -21,7 +21,7 @@ from servable_serving._metrics import Metrics
 from servable_serving._models import Models
 from servable_serving._requests import Requests
 from servable_serving._rest import RestServer
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 from servable_serving._text_config import (
     ModelSettings,
     metrics_path,
@@ -61,6 +61,10 @@ class Server:
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
         _check(options)
+        # Made absolute: what the working folder is later on is nobody's business.
+        self._repository_path = options.model_repository_path and Path(
+            os.path.abspath(options.model_repository_path)  # noqa: PTH100
+        )
         try:
             self._settings = self._read_settings()
             batching = self._batching()
@@ -84,12 +88,15 @@ class Server:
             load_retry_seconds=options.load_retry_interval_micros / 1e6,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
+        self._reloading = threading.Lock()
         requests = Requests(self._models, metrics, log_rate=options.log_requests)
         self._grpc = GrpcServer(
             self._models,
             requests,
             threads=options.grpc_max_threads,
             health_check=options.enable_grpc_healthcheck_service,
+            repository_path=self._repository_path,
+            reloading=self._reloading,
         )
         self._rest = RestServer(
             self._models,
@@ -98,6 +105,7 @@ class Server:
             timeout=options.rest_api_timeout_in_ms / 1e3,
             cors=options.rest_api_enable_cors_support,
             metrics=(metrics_at, metrics) if metrics_at else None,
+            web=options.web,
         )
         self._stopping = threading.Event()
         self._watch: threading.Thread | None = None
@@ -218,15 +226,12 @@ class Server:
         options = self._options
         if options.model_config_file is None:
             assert options.model_base_path is not None
-            # Made absolute: what the working folder is later on is nobody's business.
             path = Path(os.path.abspath(options.model_base_path))  # noqa: PTH100
             return (ModelSettings(name=options.model_name, base_path=path),)
         config = read_model_config(options.model_config_file)
         if config.WhichOneof("config") != "model_config_list":
-            raise ModelError(
-                "INVALID_ARGUMENT", f"{options.model_config_file} has no model_config_list"
-            )
-        return model_settings(config)
+            raise invalid(f"{options.model_config_file} has no model_config_list")
+        return model_settings(config, repository_path=self._repository_path)
 
     def _batching(self) -> Batching:
         options = self._options
@@ -243,11 +248,9 @@ class Server:
             return None
         config = read(path, config_pb2.SSLConfig)
         if not (config.server_key and config.server_cert):
-            raise ModelError("INVALID_ARGUMENT", f"{path} has no server_key and server_cert")
+            raise invalid(f"{path} has no server_key and server_cert")
         if config.client_verify and not config.custom_ca:
-            raise ModelError(
-                "INVALID_ARGUMENT", f"{path} has client_verify without the custom_ca to verify by"
-            )
+            raise invalid(f"{path} has client_verify without the custom_ca to verify by")
         return grpc.ssl_server_credentials(
             [(config.server_key.encode(), config.server_cert.encode())],
             root_certificates=config.custom_ca.encode() or None,
@@ -266,10 +269,15 @@ class Server:
         while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
             trouble = ""
             try:
-                config = read_model_config(options.model_config_file)
-                # An empty file is more likely half of one than a wish.
-                if config.WhichOneof("config") == "model_config_list":
-                    self._models.configure(model_settings(config))
+                # Read and applied in one: a reload by gRPC in between, of what the file says by
+                # then, would be undone by what it said before.
+                with self._reloading:
+                    config = read_model_config(options.model_config_file)
+                    # An empty file is more likely half of one than a wish.
+                    if config.WhichOneof("config") == "model_config_list":
+                        self._models.configure(
+                            model_settings(config, repository_path=self._repository_path)
+                        )
             except ModelError as error:
                 trouble = error.message
             except Exception:  # noqa: BLE001
@@ -290,6 +298,10 @@ def _check(options: ServerOptions) -> None:
             f"gRPC and REST cannot both listen at port {options.port}",
             hint="choose another port with --rest_api_port",
         )
+    if options.web and not options.rest_api_port:
+        raise ServerError(
+            "the web page asks over REST, which is off", hint="give --rest_api_port, such as 8501"
+        )
     if options.model_config_file is None:
         path = options.model_base_path
         if path is None:
@@ -301,6 +313,12 @@ def _check(options: ServerOptions) -> None:
                 f"{path} is a file",
                 hint="--model_base_path names the folder with the version folders",
             )
+    root = options.model_repository_path
+    if root is not None and not root.is_dir():
+        raise ServerError(
+            f"{root} is no folder",
+            hint="--model_repository_path names the folder in which the models' folders are",
+        )
     if options.batching_parameters_file is not None and not options.enable_batching:
         raise ServerError(
             "--batching_parameters_file is set without --enable_batching", hint="set both"

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from servable_serving._config import config_pb2
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Message")
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+# Where a container sees the model repository, and so what base paths in models.config begin with.
+CONTAINER_ROOT = Path("/models")
 _PLATFORM = "tensorflow"
 _TENSORFLOW_TYPE = 1  # the deprecated way to name the platform
 
@@ -76,14 +78,17 @@ def read(path: Path, message: type[_M]) -> _M:
     try:
         return text_format.Parse(text, message())
     except text_format.ParseError as error:
-        raise ModelError("INVALID_ARGUMENT", f"cannot parse {path}: {error}") from None
+        raise invalid(f"cannot parse {path}: {error}") from None
 
 
-def model_settings(config: Any) -> tuple[ModelSettings, ...]:
+def model_settings(
+    config: Any, *, repository_path: Path | None = None
+) -> tuple[ModelSettings, ...]:
     """The models of a ModelServerConfig, checked as TensorFlow Serving checks them.
 
     Args:
         config: A tensorflow.serving.ModelServerConfig with a `model_config_list`.
+        repository_path: Where base paths under /models are read instead, None for there.
 
     Raises:
         ModelError: `code` is INVALID_ARGUMENT; the words are TensorFlow Serving's.
@@ -92,22 +97,22 @@ def model_settings(config: Any) -> tuple[ModelSettings, ...]:
     seen: set[str] = set()
     for model in models:
         if model.name in seen:
-            raise _invalid(f"Illegal to list model {model.name} multiple times in config list")
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         seen.add(model.name)
     for model in models:
         if not model.base_path.startswith("/") and "://" not in model.base_path:
-            raise _invalid(
+            raise invalid(
                 f"Expected model {model.name} to have an absolute path or URI; "
                 f"got base_path()={model.base_path}"
             )
     for model in models:
         _check_platform(model)
         if "://" in model.base_path:
-            raise _invalid(f"model {model.name}: {model.base_path} is no folder of this machine")
+            raise invalid(f"model {model.name}: {model.base_path} is no folder of this machine")
     return tuple(
         ModelSettings(
             name=model.name,
-            base_path=Path(model.base_path),
+            base_path=_moved(Path(model.base_path), repository_path),
             policy=_policy(model.model_version_policy),
             labels=dict(model.version_labels),
         )
@@ -115,26 +120,30 @@ def model_settings(config: Any) -> tuple[ModelSettings, ...]:
     )
 
 
+def _moved(base_path: Path, repository_path: Path | None) -> Path:
+    if repository_path is None or not base_path.is_relative_to(CONTAINER_ROOT):
+        return base_path
+    return repository_path / base_path.relative_to(CONTAINER_ROOT)
+
+
 def _check_platform(model: Any) -> None:
     platform = model.model_platform
     if model.model_type:
         if platform:
-            raise _invalid(
+            raise invalid(
                 "Illegal setting both ModelServerConfig::model_type (deprecated) and "
                 f"ModelServerConfig::model_platform, model name is {model.name}"
             )
         if model.model_type != _TENSORFLOW_TYPE:
-            raise _invalid(
-                f"ModelServerConfig::model_type choice {model.model_type} not supported."
-            )
+            raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
         platform = _PLATFORM
     if not platform:
-        raise _invalid(
+        raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {model.name}"
         )
     if platform != _PLATFORM:
-        raise _invalid(f"Model {model.name} requests unsupported platform {platform}")
+        raise invalid(f"Model {model.name} requests unsupported platform {platform}")
 
 
 def _policy(policy: Any) -> Policy:
@@ -165,7 +174,3 @@ def metrics_path(path: Path | None) -> str | None:
         return None
     prometheus = read(path, config_pb2.MonitoringConfig).prometheus_config
     return (prometheus.path or DEFAULT_METRICS_PATH) if prometheus.enable else None
-
-
-def _invalid(message: str) -> ModelError:
-    return ModelError("INVALID_ARGUMENT", message)

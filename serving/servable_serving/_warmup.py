@@ -15,7 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._predict import predict
-from servable_serving._saved_model import ModelError
+from servable_serving._saved_model import ModelError, invalid
 
 if TYPE_CHECKING:
     from servable_serving._loaded import LoadedModel
@@ -42,8 +42,7 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
         for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             count += 1
             if count > MAX_RECORDS:
-                raise ModelError(
-                    "INVALID_ARGUMENT",
+                raise invalid(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
                 )
             _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
@@ -55,9 +54,7 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
             f"{reason}. Please verify your warmup data is in TFRecord format.",
         ) from error
     except DecodeError as error:
-        raise ModelError(
-            "INVALID_ARGUMENT", f"Failed to parse warmup record: {count} from {path}"
-        ) from error
+        raise invalid(f"Failed to parse warmup record: {count} from {path}") from error
     return count
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import trustme
 from PIL import Image
 from tests.client.gateways import GrpcGateway, HttpGateway, Refusal
-from tests.conftest import NAME
+from tests.conftest import NAME, SHIPPED, serving
 
 from servable_client import AsyncClient, Client
 
@@ -29,8 +31,8 @@ class Blocking:
     """An AsyncClient in the clothes of a Client, so that one test asks both."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._loop = asyncio.new_event_loop()
         self._client = AsyncClient(*args, **kwargs)
+        self._loop = asyncio.new_event_loop()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
@@ -68,11 +70,31 @@ class Blocking:
 
 
 KINDS: dict[str, Callable[..., Any]] = {"sync": Client, "async": Blocking}
+# gRPC has two transports under `Client`; what can go wrong is tried with the second one too.
+GRPCIO = "grpcio"
+_TWICE = {"test_errors.py", "test_retry.py", "test_security.py"}
 
 
-@pytest.fixture(params=list(KINDS))
-def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """What makes a client: `Client`, then `AsyncClient`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would be the same test again."""
+
+    def again(item: pytest.Item) -> bool:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        return params.get("make") == GRPCIO and (
+            item.path.name not in _TWICE
+            or any(params.get(name) in ("http", "https") for name in ("scheme", "secure"))
+        )
+
+    config.hook.pytest_deselected(items=[item for item in items if again(item)])
+    items[:] = [item for item in items if not again(item)]
+
+
+@pytest.fixture(params=[*KINDS, GRPCIO])
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What makes a client: `Client`, `AsyncClient`, and `Client` without libcurl."""
+    if request.param == GRPCIO:
+        monkeypatch.setenv("SERVABLE_GRPC", GRPCIO)
+        return Client
     return KINDS[request.param]
 
 
@@ -108,6 +130,41 @@ def gateway(server: RunningServer) -> Iterator[Callable[..., Any]]:
     yield start
     for gateway in running:
         gateway.close()
+
+
+@contextmanager
+def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
+    """A server of two versions with labels, and what writes its configuration."""
+    for version in ("1", "2"):
+        shutil.copytree(SHIPPED, folder / NAME / version)
+
+    def config(**labels: int) -> str:
+        listed = "".join(
+            f'version_labels {{ key: "{key}" value: {value} }} ' for key, value in labels.items()
+        )
+        return (
+            f'model_config_list {{ config {{ name: "{NAME}" base_path: "{folder / NAME}" '
+            f'model_platform: "tensorflow" model_version_policy {{ specific {{ versions: 1 '
+            f"versions: 2 }} }} {listed} }} }}"
+        )
+
+    with serving(folder / NAME, folder / "log") as server:
+        with Client(server.grpc, model=NAME) as client:
+            client.reload_config(config())
+            client.wait_until_available(1)
+            client.wait_until_available(2)
+        yield server, config
+
+
+@pytest.fixture(scope="session")
+def two_versions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
+    """Such a server for all tests; they leave it with stable at 1 and canary at 2."""
+    with labelled(tmp_path_factory.mktemp("labelled")) as (server, config):
+        with Client(server.grpc, model=NAME) as client:
+            client.reload_config(config(stable=1, canary=2))
+        yield server, config
 
 
 class Certificates:

@@ -84,7 +84,7 @@ class GrpcGateway:
                 context.set_trailing_metadata((("retry-after", str(refusal.retry_after)),))
             context.abort(grpc.StatusCode[refusal.code], refusal.message)
         try:
-            return bytes(self._channel.unary_unary(path)(request, timeout=20))
+            return bytes(self._channel.unary_unary(path)(request, timeout=120))
         except grpc.RpcError as error:
             context.abort(error.code(), error.details())
             raise AssertionError from error
@@ -137,7 +137,7 @@ class HttpGateway:
                     f"http://127.0.0.1:{upstream}{self.path}", data=body or None
                 )
                 try:
-                    with urllib.request.urlopen(request, timeout=20) as answer:
+                    with urllib.request.urlopen(request, timeout=120) as answer:
                         self._reply(answer.status, answer.read())
                 except urllib.error.HTTPError as error:
                     with error:
@@ -221,7 +221,7 @@ class ForwardProxy:
                     f"http://127.0.0.1:{target.port}{target.path}", data=body or None
                 )
                 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with direct.open(request, timeout=20) as answer:
+                with direct.open(request, timeout=120) as answer:
                     self._reply(answer.status, answer.read())
 
             do_POST = do_GET  # noqa: N815

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.client.conftest import KINDS
-from tests.conftest import NAME, SHIPPED, RunningServer, servable, serving
+from tests.client.conftest import KINDS, labelled
+from tests.conftest import NAME, RunningServer, servable, serving
 
 import servable_client as sdk
 from servable_client import Client
@@ -101,6 +99,19 @@ def test_every_dtype_goes_there_and_back(
             assert list(answer) == ["x"]
 
 
+def test_answers_about_as_long_as_the_window(
+    make: Callable[..., Any], echo: RunningServer, scheme: str
+) -> None:
+    """HTTP/2's, 64 KiB: one that is longer than the last few needs a wider one on its way."""
+    rng = np.random.default_rng(5)
+    sizes = [10, 10, 60_000, 65_450, 65_500, 65_536, 66_000, 131_072, 300_000, 1 << 20]
+    with make(echo.address(scheme), model=NAME) as client:
+        for size in rng.permutation(np.repeat(sizes, 4)).tolist():
+            sent = rng.integers(0, 256, size).astype(np.uint8)
+            answer = client.predict({"x": sent}, signature="uint8")
+            np.testing.assert_array_equal(answer["x"], sent)
+
+
 def test_python_values_are_arrays(
     make: Callable[..., Any], echo: RunningServer, scheme: str
 ) -> None:
@@ -162,30 +173,6 @@ def test_examples_with_a_context(client: Any, boot: np.ndarray) -> None:
 
     answer = client.classify_examples([{}, {}], context={"image/encoded": as_file(boot)})
     assert [row[0].label for row in answer] == ["Ankle boot"] * 2
-
-
-@contextmanager
-def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
-    """A server of two versions with labels, and what writes its configuration."""
-    for version in ("1", "2"):
-        shutil.copytree(SHIPPED, folder / NAME / version)
-
-    def config(**labels: int) -> str:
-        listed = "".join(
-            f'version_labels {{ key: "{key}" value: {value} }} ' for key, value in labels.items()
-        )
-        return (
-            f'model_config_list {{ config {{ name: "{NAME}" base_path: "{folder / NAME}" '
-            f'model_platform: "tensorflow" model_version_policy {{ specific {{ versions: 1 '
-            f"versions: 2 }} }} {listed} }} }}"
-        )
-
-    with serving(folder / NAME, folder / "log") as server:
-        with Client(server.grpc, model=NAME) as client:
-            client.reload_config(config())
-            client.wait_until_available(1)
-            client.wait_until_available(2)
-        yield server, config
 
 
 def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:

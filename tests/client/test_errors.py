@@ -128,7 +128,7 @@ def test_not_ready(tmp_path: Path, boot: np.ndarray) -> None:
 
 def until_loading(client: Any, boot: np.ndarray) -> sdk.ServableError | None:
     """What the client says of a version once the server has begun to load it."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             client.predict({"image": boot[np.newaxis]})
@@ -151,7 +151,7 @@ def write_records(path: Path, log: Any, count: int) -> None:
 
 def test_connection_failed(make: Callable[..., Any], scheme: str, boot: np.ndarray) -> None:
     at = f"{scheme}://127.0.0.1:{free_port()}"
-    with make(at, model=NAME) as client:
+    with make(at, model=NAME, timeout=2) as client:
         began = time.monotonic()
         with pytest.raises(sdk.ConnectionFailed) as caught:
             client.classify(boot)

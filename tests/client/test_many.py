@@ -208,7 +208,7 @@ def test_one_of_three_servers_is_killed_then_all(
         server.process.wait()
     for kind, scheme in itertools.product(KINDS.values(), ("grpc", "http")):
         servers = [server.address(scheme) for server in three]
-        with kind(servers, model=NAME, timeout=3) as client:
+        with kind(servers, model=NAME, timeout=2) as client:
             began = time.monotonic()
             with pytest.raises(sdk.ConnectionFailed):
                 client.classify(images[0])
@@ -231,7 +231,7 @@ def test_a_dead_address_is_left_out_and_tried_again(
         assert len(asked) <= 3
         assert all(event.code == "UNAVAILABLE" for event in asked)
         dead.clear()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             c.status()
             if events[-1].request.endpoint == front.address and events[-1].code == "OK":

@@ -95,7 +95,8 @@ def test_nothing_is_retried_past_the_deadline(
         asked = len(front.seen)
         assert asked > 1
         time.sleep(0.2)  # there is nothing to wait for: that no more are asked is the point
-        assert len(front.seen) == asked
+        # The last may have begun before the deadline, and arrived after it.
+        assert len(front.seen) <= asked + 1
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from servable_trainer._dataset import Dataset
 
-pytestmark = pytest.mark.usefixtures("dataset")
+# Guards against a hang, on machines that do other work at the same time.
+pytestmark = [pytest.mark.usefixtures("dataset"), pytest.mark.timeout(1800)]
 
 SHORT = ("--trials", "1", "--epochs", "1", "--subset", "1000")
 
@@ -43,7 +44,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     before = models_of_the_repository()
     done = servable(
         "demo", *SHORT, "--directory", directory,
-        "--port", free_port(), "--rest-api-port", free_port(),
+        "--port", free_port(), "--rest-api-port", free_port(), timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert models_of_the_repository() == before  # it never writes there

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.conftest import ROOT, serving
+from tests.conftest import save_models, serving
 from tests.serving.calls import config_of
+from tests.serving.releases import FLAGS, Stage, named
+from tests.serving.releases import tinies as make_tinies
+from tests.serving.stores import CREDENTIALS, new_bucket, s3_server, ssh_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +26,7 @@ if TYPE_CHECKING:
 def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the models of fixture_models; not to be written to."""
     root = tmp_path_factory.mktemp("fixtures")
-    # In a process of its own: TensorFlow numbers the functions of a process in one row, and the
-    # numbers stand in the graph and in the words of its errors.
-    code = "import pathlib, sys; from tests.serving.fixture_models import save_all"
-    subprocess.run(
-        [sys.executable, "-c", f"{code}; save_all(pathlib.Path(sys.argv[1]))", str(root)],
-        check=True,
-        cwd=ROOT,
-    )
+    save_models("tests.serving.fixture_models", root)
     return root
 
 
@@ -68,8 +65,90 @@ def rich(
         yield running
 
 
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server; what runs meanwhile finds it and its credentials in the environment."""
+    with (
+        s3_server(tmp_path_factory.mktemp("s3") / "log") as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
+            patch.setenv(name, value)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An SFTP server, whose key is known."""
+    with ssh_server(tmp_path_factory.mktemp("ssh") / "known_hosts") as root:
+        yield root
+
+
+@pytest.fixture
+def s3_url(s3: str) -> str:
+    """An empty remote repository in a bucket."""
+    return f"s3://{new_bucket(s3)}/models"
+
+
+@pytest.fixture(params=["memory", "file", "s3", "ssh"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty remote repository, in each kind of store."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}"
+    if request.param == "file":
+        return f"file://{tmp_path}/remote"
+    if request.param == "s3":
+        return str(request.getfixturevalue("s3_url"))
+    return f"{request.getfixturevalue('ssh')}{tmp_path}/remote"
+
+
 @pytest.fixture
 def channel(rich: RunningServer) -> Iterator[grpc.Channel]:
     """A gRPC channel to that server."""
     with grpc.insecure_channel(f"127.0.0.1:{rich.port}") as channel:
         yield channel
+
+
+@pytest.fixture(scope="session")
+def tinies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Candidates that load in a moment; the one at N says class N of every picture."""
+    return make_tinies(tmp_path_factory.mktemp("tinies"), 5)
+
+
+@pytest.fixture(scope="session")
+def released(tinies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A server of a models.config, as it is shipped."""
+    folder = tmp_path_factory.mktemp("released")
+    root = folder / "models"
+    named(tinies[0], root / "first" / "1", "first")
+    (root / "models.config").write_text(
+        'model_config_list { config { name: "first" base_path: "/models/first" '
+        'model_platform: "tensorflow" model_version_policy { specific { versions: 1 } } '
+        'version_labels { key: "stable" value: 1 } } }'
+    )
+    with serving(
+        None,
+        folder / "log",
+        f"--model_config_file={root / 'models.config'}",
+        f"--model_repository_path={root}",
+        *FLAGS,
+        model="first",
+    ) as running:
+        yield Stage(running, root, "first", tinies)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def stage(released: Stage, tmp_path: Path) -> Stage:
+    """A model of the test's own at that server, which has no version yet."""
+    name = f"model{next(_numbers)}"
+    root = tmp_path / "candidates"
+    return replace(
+        released,
+        name=name,
+        candidates=[
+            named(candidate, root / str(n), name) for n, candidate in enumerate(released.candidates)
+        ],
+    )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def answers(channel: grpc.Channel) -> bool:
     """Whether a question over it is answered rightly."""
-    answer = call(channel, f"{PREDICTION}Predict", linear([[1, 2, 3]]), timeout=10)
+    answer = call(channel, f"{PREDICTION}Predict", linear([[1, 2, 3]]), timeout=120)
     return bool(tf.make_ndarray(answer.outputs["y"]).tolist() == [[6, 11, 16]])
 
 
@@ -38,10 +38,10 @@ def test_the_health_service(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     names = [PREDICTION.strip("/"), MODEL.strip("/")]
     for name in ("", *names, *(name.rpartition(".")[2] for name in names)):
-        reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+        reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=120)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING, name
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Check(health_pb2.HealthCheckRequest(service="nosuch"), timeout=10)
+        stub.Check(health_pb2.HealthCheckRequest(service="nosuch"), timeout=120)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
@@ -50,14 +50,14 @@ def test_there_is_no_health_service_unasked(server: RunningServer) -> None:
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=120)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_reflection_knows_every_service_and_method(channel: grpc.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     question = reflection_pb2.ServerReflectionRequest(list_services="")
-    (reply,) = stub.ServerReflectionInfo(iter([question]), timeout=20)
+    (reply,) = stub.ServerReflectionInfo(iter([question]), timeout=120)
     listed = {service.name for service in reply.list_services_response.service}
     assert listed == {
         PREDICTION.strip("/"),

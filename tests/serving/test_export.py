@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.saved_model import fingerprinting_utils
 from tensorflow_serving.apis import prediction_log_pb2
 from tests.conftest import ROOT, SHIPPED
 
 from servable_serving._export import ExportError, encode_png, export
 from servable_serving._folder import FolderError
 from servable_serving._graph import IMAGE_FEATURE
-from servable_serving._manifest import check_candidate
-from servable_serving._saved_model import ModelError, SavedModel
+from servable_serving._manifest import MANIFEST, check_candidate, checksums
+from servable_serving._saved_model import ModelError, SavedModel, read_meta_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +156,70 @@ def test_the_golden_requests_get_their_answers(candidate: Path, model: SavedMode
         answer["probabilities"], [one["probabilities"] for one in golden], atol=1e-5
     )
     assert answer["label"].tolist() == [one["label"].encode() for one in golden]
+
+
+def operations(folder: Path) -> Counter[str]:
+    graph = read_meta_graph(folder).graph_def
+    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    return Counter(node.op for node in nodes)
+
+
+def test_the_graph_is_made_for_inference(candidate: Path) -> None:
+    for folder in (candidate, SHIPPED):
+        found = operations(folder)
+        assert not {"VarHandleOp", "ReadVariableOp", "AssignVariableOp", "VariableV2"} & set(found)
+        # Batch norm has a square root of the variance for each; all of them are folded.
+        assert "Rsqrt" not in found
+        assert found["Conv2D"] > 2
+        assert found["Conv2D"] + found["MatMul"] == found["BiasAdd"]
+        # The network and the decoding are there once, and not for each signature.
+        assert (found["Softmax"], found["DecodeImage"]) == (1, 1)
+        graph = read_meta_graph(folder).graph_def
+        weights = json.loads((folder / MANIFEST).read_text())["parameters"]
+        assert weights * 4 < graph.ByteSize() < weights * 4 + 400_000
+
+
+def test_python_loads_it_too(candidate: Path, model: SavedModel, dataset: Dataset) -> None:
+    loaded = tf.saved_model.load(str(candidate))
+    pictures = dataset.test.images[:8]
+    answer = loaded.signatures["serving_default"](image=tf.constant(pictures))
+    expected = model.run("serving_default", {"image": pictures})
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
+    assert answer["label"].numpy().tolist() == expected["label"].tolist()
+    ranked = loaded.signatures["classify"](inputs=tf.constant(list(examples(pictures))))
+    assert ranked["classes"].numpy()[:, 0].tolist() == expected["label"].tolist()
+    with pytest.raises((tf.errors.InvalidArgumentError, TypeError)):
+        loaded.signatures["serving_default"](image=tf.zeros([2, 2], tf.uint8))
+
+
+def test_the_same_weights_give_the_same_bytes(candidate: Path, run: Path, tmp_path: Path) -> None:
+    """In a process that does nothing else, beside one that has trained and much more."""
+    again = tmp_path / "again"
+    code = f"""
+from pathlib import Path
+from dataclasses import replace
+from servable_trainer import export_run, find
+dataset = find()[1]
+dataset = replace(dataset, train=dataset.train.first(3000))
+export_run(Path({str(run)!r}), Path({str(again)!r}), dataset, name="fashion_mnist")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    one, other = checksums(candidate), checksums(again)
+    # TensorFlow draws a number for each fingerprint, and says so.
+    assert one.pop("fingerprint.pb") != other.pop("fingerprint.pb")
+    assert one == other
+    assert len(one) == 4
+    golden = [json.loads((f / MANIFEST).read_text())["golden"] for f in (candidate, again)]
+    for before, after in zip(*golden, strict=True):
+        assert before["png"] == after["png"]
+        assert before["probabilities"] == pytest.approx(after["probabilities"], abs=2e-6)
+
+
+def test_the_fingerprint_is_of_the_file_that_is_there(candidate: Path) -> None:
+    for folder in (candidate, SHIPPED):
+        written = tf.saved_model.experimental.read_fingerprint(str(folder))
+        fresh = fingerprinting_utils.singleprint_from_saved_model(str(folder))
+        assert written.singleprint() == fresh
 
 
 def test_no_machines_paths_are_in_it(candidate: Path) -> None:

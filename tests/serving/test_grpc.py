@@ -44,7 +44,7 @@ def test_what_is_no_message_does_not_end_it(server: RunningServer) -> None:
             "/tensorflow.serving.ModelService/Nosuch",
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(method)(os.urandom(64), timeout=10)
+                channel.unary_unary(method)(os.urandom(64), timeout=120)
             assert caught.value.code() != grpc.StatusCode.UNAVAILABLE
     assert server.process.poll() is None
 
@@ -65,7 +65,7 @@ def test_the_upstream_client_is_answered(server: RunningServer, dataset: Dataset
                 f"/tensorflow.serving.{method}",
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=response.FromString,
-            )(request, timeout=20)
+            )(request, timeout=120)
 
         request = predict_pb2.PredictRequest()
         request.model_spec.name = NAME

@@ -22,7 +22,7 @@ ROW = {"instances": [[1, 2, 3]]}
 
 def samples(server: RunningServer) -> Counter[tuple[str, ...]]:
     """The metrics page: values by name and labels in the order of their names."""
-    page = requests.get(f"{server.http}/monitoring/prometheus/metrics", timeout=20)
+    page = requests.get(f"{server.http}/monitoring/prometheus/metrics", timeout=120)
     assert page.status_code == 200
     assert page.headers["Content-Type"] == "text/plain"
     assert f"{PREFIX}request_count_total" not in page.text
@@ -117,11 +117,11 @@ def test_each_request_and_each_event_is_a_line_of_json(
 
 
 def test_requests_are_not_logged_unasked(server: RunningServer) -> None:
-    assert requests.get(f"{server.http}/v1/models/{NAME}", timeout=20).status_code == 200
+    assert requests.get(f"{server.http}/v1/models/{NAME}", timeout=120).status_code == 200
     assert post(server, {"instances": []}).status_code == 400
     # Nor is there a page of metrics.
     assert (
-        requests.get(f"{server.http}/monitoring/prometheus/metrics", timeout=20).status_code == 404
+        requests.get(f"{server.http}/monitoring/prometheus/metrics", timeout=120).status_code == 404
     )
     log = server.log.read_text()
     assert "is available" in log

@@ -101,12 +101,12 @@ def test_rows_and_columns(server: RunningServer, dataset: Dataset) -> None:
 )
 def test_paths(server: RunningServer, method: str, path: str, status: int) -> None:
     body = b'{"instances": []}' if method == "POST" else None
-    reply = requests.request(method, server.http + path, data=body, timeout=20)
+    reply = requests.request(method, server.http + path, data=body, timeout=120)
     assert reply.status_code == status
 
 
 def test_numbers_of_64_bits_are_strings_in_status(server: RunningServer) -> None:
-    body = requests.get(f"{server.http}/v1/models/{NAME}", timeout=20).json()
+    body = requests.get(f"{server.http}/v1/models/{NAME}", timeout=120).json()
     assert body == {
         "model_version_status": [
             {
@@ -148,7 +148,7 @@ def test_connections_are_kept(rich: RunningServer) -> None:
     with requests.Session() as session:
         ports = set()
         for path in ("linear", "nosuch", "linear/metadata", "linear/versions/abc"):
-            with session.get(f"{rich.http}/v1/models/{path}", stream=True, timeout=20) as reply:
+            with session.get(f"{rich.http}/v1/models/{path}", stream=True, timeout=120) as reply:
                 ports.add(reply.raw.connection.sock.getsockname()[1])
                 assert reply.content is not None
         assert len(ports) == 1

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from servable_serving._interval import wilson_interval
 from servable_trainer._metrics import (
     cooled,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     reliability,
-    wilson_interval,
 )
 
 

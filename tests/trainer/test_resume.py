@@ -159,12 +159,16 @@ def test_a_disk_that_fills_loses_no_epoch(tiny_dataset: Dataset, tmp_path: Path)
         subprocess.run(["umount", disk], check=True)
 
 
-def test_patience_ends_it_and_keeps_the_best(tiny_dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.99])
+def test_patience_ends_it_and_keeps_the_best(
+    tiny_dataset: Dataset, tmp_path: Path, ema: float
+) -> None:
     # A rate this high learns nothing more after the first epochs.
     point = {
         "width": 8,
         "stages": 1,
         "learning_rate": 0.02,
+        "ema": ema,
         "batch_norm": False,
         "optimizer": "sgd",
     }

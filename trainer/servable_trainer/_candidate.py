@@ -90,6 +90,7 @@ def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) ->
                 "seconds": run.seconds,
                 "started_from": run.started_from,
             },
+            "calibration": {"temperature": run.temperature, "pictures": run.calibrated},
             "metrics": {
                 "validation": run.validation and {**run.validation, "count": run.validated},
                 "test": test,

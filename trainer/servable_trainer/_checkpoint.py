@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from servable_serving._folder import FolderError, check_absent
+from servable_serving._whole_file import write_whole
 from servable_trainer._run import RunError
-from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

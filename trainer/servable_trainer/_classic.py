@@ -54,7 +54,7 @@ def _boosting(features: int, pictures: int, seed: int) -> Any:  # noqa: ARG001
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
-        learning_rate=0.2,
+        learning_rate=0.1,
         max_iter=100,
         max_bins=32,
         max_features=0.2,
@@ -103,7 +103,7 @@ METHODS = (
     Method(
         name="boosting",
         title="histogram gradient boosting",
-        settings="100 rounds, rate 0.2, 32 bins, a fifth of the pixels a split",
+        settings="100 rounds, rate 0.1, 32 bins, a fifth of the pixels a split",
         build=_boosting,
     ),
     Method(

@@ -261,6 +261,13 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="A folder for TensorBoard's logs.")
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Fit a temperature to validation pictures: 0.9 is then right 9 times in 10.",
+        ),
+    ] = True,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew what was broken off.")
     ] = False,
@@ -307,6 +314,7 @@ def train(
         patience=patience,
         precision=precision.value,
         tensorboard=tensorboard,
+        calibrate=calibrate,
         restart=restart,
     )
     if json:
@@ -513,6 +521,6 @@ def demo(
 
 
 def _quiet() -> None:
-    from servable_serving._commands import quiet_tensorflow
+    from servable_serving._tensorflow import quiet_tensorflow
 
     quiet_tensorflow()

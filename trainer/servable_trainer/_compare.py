@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from servable_client._console import say
+from servable_serving._interval import wilson_interval
 from servable_trainer._classic import METHODS, Method
 from servable_trainer._contender import CompareError, Contender
-from servable_trainer._metrics import wilson_interval
 from servable_trainer._robustness import sample
 from servable_trainer._subject import subject_of
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +85,16 @@ def _page(path: Path, comparison: Comparison, *, rule: Rule, best: Contender | N
         + (f"; learnt from {one.pictures:,} pictures" if one.pictures else "")
         for one in comparison.contenders
     )
+    where = path.name if path.is_absolute() else path.as_posix()
+    networks = [one.name for one in comparison.contenders if one.network]
+    command = shlex.join(["servable", "compare", *networks, "--output", where])
     verdict = f"{_escaped(best.name)} is the best" if best else "None is the best"
     return f"""# The network against classic methods
 
 {verdict} by the rule: {rule}.
 
 Measured with {comparison.test:,} test pictures of {comparison.dataset} by
-`servable compare --output {path.name if path.is_absolute() else path.as_posix()}` on \
+`{command}` on \
 {datetime.now(UTC):%Y-%m-%d} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores);
 all of it took {comparison.cpu_seconds / 60:.1f} CPU-minutes.
 

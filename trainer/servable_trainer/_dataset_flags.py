@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servable_serving._commands import quiet_tensorflow
+from servable_serving._tensorflow import quiet_tensorflow
 
 if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset

@@ -7,7 +7,6 @@ import json
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,13 +18,18 @@ from PIL import Image
 
 from servable_client import Client, ServableError
 from servable_client._console import headline, print_table, say
+from servable_serving._labels import Labels
+from servable_serving._live import Live
+from servable_serving._push import Plan, push
 from servable_serving._repository import Repository
+from servable_serving._starting import check_free, last_line
+from servable_serving._steps import Steps
 from servable_trainer import _fashion_mnist as fashion_mnist
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import print_evaluation
 from servable_trainer._train import train
 from servable_trainer._trials import print_trials
-from servable_trainer._trickle import SWITCH_SECONDS, DemoError, Trickle, wait_for
+from servable_trainer._trickle import DemoError, Trickle
 from servable_trainer._tune import tune
 
 if TYPE_CHECKING:
@@ -35,8 +39,10 @@ _PICTURES = 16
 # What marks a folder as the demo's own.
 _MARK = ".servable-demo"
 _START_SECONDS = 120.0
-# How many requests to make once the old version is gone.
+# How many requests to make once the label has moved.
 _AFTERWARDS = 50
+# The gates that take the longest: the demo evaluates both itself, and they are one network.
+_UNASKED = dict.fromkeys(("accuracy", "latency"), "the demo is to end within minutes")
 
 # What makes a network large, or slow to learn, is left out: the demo is to end within minutes.
 _FIXED = {
@@ -82,7 +88,7 @@ class Demo:
             signal.signal(number, lambda *_: sys.exit("servable: terminated"))
         # What would fail at the end is better known before ten minutes' work.
         for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
-            _check_free(port, flag)
+            check_free(port, flag, error=DemoError)
         if self.port == self.rest_port:
             raise DemoError(
                 f"gRPC and REST cannot both listen at port {self.port}",
@@ -118,10 +124,9 @@ class Demo:
         )
         self._export(1, dataset)
 
-        headline("4. Serve it")
-        repository = Repository(self.directory / "models" / dataset.name)
-        say(f"pushed as version {repository.push(self._candidate(1))}")
-        server = self._start_server(dataset.name, repository.path)
+        headline("4. Push it through the gates, and serve it")
+        self._push(1, dataset)
+        server = self._start_server(dataset.name)
         try:
             say(f"gRPC at {self._grpc}, REST at {self._rest}, process {server.pid}")
             self._classify(dataset)
@@ -129,7 +134,7 @@ class Demo:
             headline("5. A month later: train on with all 60,000, and switch under load")
             train(dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True)
             self._export(2, dataset)
-            self._switch(dataset, repository)
+            self._switch(dataset)
 
             headline("6. What you would type next")
             self._print_next_lines(dataset, server.pid)
@@ -164,13 +169,31 @@ class Demo:
         export_run(run, candidate, dataset, name=dataset.name)
         say(f"exported to {candidate}")
 
-    def _start_server(self, name: str, base_path: Path) -> subprocess.Popen[bytes]:
+    @property
+    def _models(self) -> Path:
+        return self.directory / "models"
+
+    def _push(self, number: int, dataset: Dataset, live: Live | None = None) -> None:
+        """Bring a candidate in; the servers at `live`, if any, are to serve it as stable."""
+        labels = Labels(
+            model=dataset.name,
+            repository=Repository(self._models / dataset.name),
+            live=live,
+            timeout=_START_SECONDS,
+        )
+        push(
+            self._candidate(number), labels, Steps(), Plan(promote=live is not None, skip=_UNASKED)
+        )
+
+    def _start_server(self, name: str) -> subprocess.Popen[bytes]:
         log = self.directory / "server.log"
         command = [
             sys.executable, "-m", "servable_client", "serve",
-            f"--model_name={name}", f"--model_base_path={base_path}",
+            f"--model_config_file={self._models / 'models.config'}",
+            f"--model_repository_path={self._models}",
+            "--model_config_file_poll_wait_seconds=1",
+            "--allow_version_labels_for_unavailable_models",
             f"--port={self.port}", f"--rest_api_port={self.rest_port}",
-            "--file_system_poll_wait_seconds=1",
         ]  # fmt: skip
         say(shlex.join(["servable", *command[3:]]))
         with log.open("wb") as output:
@@ -188,7 +211,7 @@ class Demo:
                         if server.poll() is None and time.monotonic() < end:
                             continue
                         raise DemoError(
-                            f"the server did not come up: {_last_line(log)}", hint=f"see {log}"
+                            f"the server did not come up: {last_line(log)}", hint=f"see {log}"
                         ) from error
                     if server.poll() is None:
                         return server
@@ -224,18 +247,14 @@ class Demo:
             f"in {answer.elapsed * 1000:.0f} ms; it is {dataset.labels[targets[0]]}"
         )
 
-    def _switch(self, dataset: Dataset, repository: Repository) -> None:
+    def _switch(self, dataset: Dataset) -> None:
+        say("both protocols are asked for the label stable without a break, while it is pushed")
         trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
-        with Client(self._grpc, model=dataset.name) as client:
+        with Live(self._grpc, model=dataset.name) as live:
             try:
                 for trickle in trickles:
                     trickle.start()
-                version = repository.push(self._candidate(2))
-                say(f"pushed as version {version}, while both protocols are asked without a break")
-                client.wait_until_available(version, timeout=SWITCH_SECONDS)
-                wait_for(
-                    lambda: client.status()[-1].state == "END", "the old version was not dropped"
-                )
+                self._push(2, dataset, live)
                 for trickle in trickles:
                     trickle.wait_for_more(_AFTERWARDS)
             finally:
@@ -275,24 +294,14 @@ class Demo:
             """(printf '{"signature_name": "serving_bytes", "instances": [{"b64": "'; """
             f"base64 {boot} | tr -d '\\n'; printf '\"}}]}}') | curl {url}:predict -d @-\n"
             f"{shlex.quote(str(command))} classify {boot} --server {self._grpc}\n"
+            f"{shlex.quote(str(command))} rollback --server {self._grpc} "
+            f"--repository {shlex.quote(str(self._models / dataset.name))}\n"
             f"{shlex.quote(str(python))} -c {shlex.quote(code)}"
         )
         if self.keep:
             say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
         else:
             say("\nthe server ends with the demo; with --keep it stays up, and these lines work")
-
-
-def _check_free(port: int, flag: str) -> None:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise DemoError(
-                f"cannot listen at port {port}: {getattr(error, 'strerror', None) or error}",
-                hint=f"stop what listens there, or choose another port with {flag}",
-            ) from None
 
 
 def _check_ours(directory: Path) -> None:
@@ -327,8 +336,3 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it wrote nothing"

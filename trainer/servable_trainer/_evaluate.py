@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from servable_trainer._metrics import expected_calibration_error, reliability, wilson_interval
+from servable_serving._interval import wilson_interval
+from servable_trainer._metrics import expected_calibration_error, reliability
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from keras_tuner.oracles import (
     RandomSearchOracle,
 )
 
+from servable_serving._whole_file import write_whole
 from servable_trainer._trials import TuneError
-from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

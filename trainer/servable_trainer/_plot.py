@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servable_serving._whole_file import write_whole
 from servable_trainer._trials import TuneError, trials_of
-from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
     from servable_trainer._trials import Found, Trial

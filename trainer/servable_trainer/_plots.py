@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
     from servable_trainer._metrics import Bin
     from servable_trainer._robustness import Disturbed
@@ -124,6 +126,7 @@ def cost_plot(
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         largest = max((size for *_, size, _ in points), default=1) or 1
+        names = []
         for name, cost, accuracy, size, network in points:
             colour = _OTHER if network else _ACCENT
             axes.scatter(
@@ -135,14 +138,25 @@ def cost_plot(
                 linewidth=0,
             )
             axes.scatter([cost], [accuracy], s=10, color=colour)
-            _name(axes, name, (cost, accuracy), bold=name == best)
+            names.append(_name(axes, name, (cost, accuracy), bold=name == best))
         axes.set(xlabel="CPU-milliseconds a picture", ylabel="test accuracy", xscale="log")
         axes.margins(x=0.18, y=0.18)
+        _keep_apart(figure, names)
         return _svg(figure)
 
 
-def _name(axes: Axes, name: str, at: tuple[float, float], *, bold: bool) -> None:
-    axes.annotate(
+def _keep_apart(figure: Figure, names: list[Annotation]) -> None:
+    """Put a name under its point where it would lie over another."""
+    figure.draw_without_rendering()
+    placed: list[Bbox] = []
+    for name in names:
+        if any(name.get_window_extent().overlaps(other) for other in placed):
+            name.set(position=(0, -7), verticalalignment="top")
+        placed.append(name.get_window_extent())
+
+
+def _name(axes: Axes, name: str, at: tuple[float, float], *, bold: bool) -> Annotation:
+    return axes.annotate(
         name,
         at,
         xytext=(0, 7),

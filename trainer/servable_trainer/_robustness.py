@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from servable_serving._interval import wilson_interval
 from servable_trainer._dataset import Pictures
-from servable_trainer._metrics import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -40,6 +40,9 @@ class Run:
         validated: How many pictures validated it; 0 where all were learnt from.
         seconds: How long the fit took.
         started_from: The run that it went on from, or None.
+        temperature: What the logits are divided by, which the weights hold already.
+        calibrated: How many validation pictures that was fitted to; 0 where it was not fitted, and
+            is 1 or that of the run that it went on from.
     """
 
     dataset: str
@@ -54,6 +57,8 @@ class Run:
     validated: int
     seconds: float
     started_from: dict[str, Any] | None = field(default=None)
+    temperature: float = 1.0
+    calibrated: int = 0
 
     @property
     def validation(self) -> dict[str, float] | None:

@@ -9,8 +9,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+from servable_serving._whole_file import write_whole
 from servable_trainer._trials import TuneError
-from servable_trainer._whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

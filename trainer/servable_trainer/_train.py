@@ -14,6 +14,7 @@ import numpy as np
 from servable_client._console import say
 from servable_serving._folder import new_folder
 from servable_trainer._batches import Batches, one_hot, whole
+from servable_trainer._calibration import cool, find_temperature
 from servable_trainer._checkpoint import KeepEpochs, checkpoints
 from servable_trainer._dataset import VALIDATION_SHARE
 from servable_trainer._devices import spread
@@ -52,6 +53,7 @@ def train(
     patience: int | None = None,
     precision: str = "auto",
     tensorboard: Path | None = None,
+    calibrate: bool = True,
     restart: bool = False,
 ) -> Run:
     """Train a network and write the run to `directory`.
@@ -77,6 +79,8 @@ def train(
             weights of the best.
         precision: "float32", "mixed_bfloat16", or "auto" for what the processor does well.
         tensorboard: A folder for TensorBoard's logs.
+        calibrate: Fit a temperature to the validation pictures and make it part of the weights,
+            where there are 200 or more; what goes on from another run keeps that one's.
         restart: Begin anew what was broken off.
 
     Raises:
@@ -129,7 +133,9 @@ def train(
             kept_back = kept_back.first(max(len(kept_back) // devices, 1) * devices)
         with dtype_policy(precision):
             model = classifier.network(hp, learning=True)
-        if start is not None:
+        if before is not None and start is not None:
+            # As it was while it learnt.
+            cool(start, 1 / before.temperature)
             model.set_weights(start.get_weights())
         batches = Batches(
             fit,
@@ -147,6 +153,12 @@ def train(
         # Without what only learning needs, and in float32: Keras stores the policy by layer.
         network = classifier.network(hp)
         network.set_weights(model.get_weights())
+        # Of what another run learnt from nobody knows here which pictures it never saw.
+        temperature = None
+        if calibrate and before is None:
+            temperature = find_temperature(network, kept_back)
+        cooled_by = temperature or (before.temperature if before else 1.0)
+        cool(network, cooled_by)
         run = Run(
             dataset=dataset.name,
             checksums=dataset.checksums,
@@ -162,6 +174,8 @@ def train(
             started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
             if before
             else None,
+            temperature=cooled_by,
+            calibrated=len(kept_back) if temperature and kept_back else 0,
         )
         with new_folder(directory) as incoming:
             run.save(incoming, network)
@@ -222,6 +236,9 @@ def _fit(
             ) from error
     if patience is not None:
         kept.load_best(model)
+        if model.optimizer.use_ema and validation:
+            # What validated best was the average of that epoch, not its last weights.
+            model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
 def _code() -> str:

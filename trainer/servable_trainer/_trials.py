@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_client._console import print_table
-from servable_trainer._whole_file import write_whole
+from servable_serving._whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

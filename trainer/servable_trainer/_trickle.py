@@ -25,7 +25,7 @@ class DemoError(ServableError):
 
 @dataclass
 class Trickle:
-    """Asks a server without a break, from a thread."""
+    """Asks a server for what is stable without a break, from a thread."""
 
     server: str
     dataset: Dataset
@@ -47,7 +47,7 @@ class Trickle:
         wait_for(lambda: self.asked >= until, f"{self.server} stopped answering")
 
     def _ask(self) -> None:
-        with Client(self.server, model=self.dataset.name) as client:
+        with Client(self.server, model=self.dataset.name, label="stable") as client:
             while not self._stopping.wait(_PAUSE_SECONDS):
                 image = self.dataset.test.images[self.asked % len(self.dataset.test)]
                 try:

@@ -137,7 +137,7 @@ class Server:
         self.channel.close()
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(120)
         finally:
             self.process.kill()
             shutil.rmtree(self.root, ignore_errors=True)

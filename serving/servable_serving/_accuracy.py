@@ -1,0 +1,144 @@
+"""The gate of the accuracy: a candidate against the served version on the same pictures.
+
+Both answer every held-out picture, so what counts is where they differ: of `b` pictures the served
+version alone is right, of `c` the candidate alone. The accuracies are (c - b) / n apart, and the
+interval is that of Agresti and Min for matched proportions, which adds half a picture to each of
+the four cells (Statistics in Medicine 24, 2005, 729-740, https://doi.org/10.1002/sim.1781). The
+probability that chance alone makes such a difference is McNemar's, the exact one (1947).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from servable_serving._findings import Refused, Verdict
+from servable_serving._interval import Z, wilson_interval
+from servable_serving._manifest import check_candidate
+from servable_serving._saved_model import DEFAULT_SIGNATURE, SavedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from servable_serving._holdout import Holdout
+
+_BATCH = 500
+
+
+def compare_accuracy(
+    candidate: Path, served: Path | None, holdout: Holdout | None, tolerance: float
+) -> Verdict:
+    """Hold a candidate's answers against the truth and the served version's.
+
+    Args:
+        candidate: A folder as `export` writes it.
+        served: Another; or None, and then the candidate's accuracy is told and no more.
+        holdout: The pictures; or None, and then there is nothing to say.
+        tolerance: How far its accuracy may lie below, 0 to 1.
+
+    Raises:
+        Refused: It lies lower.
+        ModelError: One of the two cannot be run.
+    """
+    if holdout is None:
+        return Verdict(
+            outcome="skipped",
+            said="skipped: this model has no held-out set; name one with --holdout FILE.npz",
+        )
+    right = _right(candidate, holdout)
+    count, hits = len(right), int(right.sum())
+    low, high = wilson_interval(hits, count)
+    figures: dict[str, Any] = {
+        "holdout": holdout.source, "count": count,
+        "accuracy": hits / count, "interval": [low, high],
+    }  # fmt: skip
+    said = (
+        f"{hits / count:.4f} of {count:,} held-out pictures (95 % interval {low:.4f} to {high:.4f})"
+    )
+    if served is None:
+        return Verdict(said=f"{said}; nothing is served to hold it against", figures=figures)
+    before = _right(served, holdout)
+    lost, won = int((before & ~right).sum()), int((right & ~before).sum())
+    difference = (won - lost) / count
+    low, high = paired_interval(lost, won, count)
+    figures |= {
+        "served_accuracy": float(before.mean()), "difference": difference,
+        "difference_interval": [low, high], "served_alone_right": lost,
+        "candidate_alone_right": won, "p": mcnemar(lost, won), "tolerance": tolerance,
+    }  # fmt: skip
+    said += (
+        f", the served version {before.mean():.4f}: a difference of {difference:+.4f} "
+        f"(paired, {low:+.4f} to {high:+.4f}; McNemar p {mcnemar(lost, won):.2g})"
+    )
+    if hits < int(before.sum()) - tolerance * count:
+        raise Refused(
+            f"{said}, and at most {tolerance:g} less is tolerated",
+            hint="train it longer, or skip the gate 'accuracy' with a reason",
+            figures=figures,
+        )
+    return Verdict(said=said, figures=figures)
+
+
+def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
+    """Which of the pictures a version names rightly."""
+    answers = []
+    model = SavedModel(folder)
+    try:
+        image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
+        taken = [dim.size for dim in image.tensor_shape.dim][1:]
+        if taken != list(holdout.images.shape[1:]):
+            raise Refused(
+                f"{holdout.source} has pictures of {list(holdout.images.shape[1:])}, and {folder} "
+                f"takes {taken}",
+                hint="hold it against pictures of its own size, with --holdout FILE.npz",
+            )
+        for start in range(0, len(holdout.images), _BATCH):
+            images = holdout.images[start : start + _BATCH]
+            answer = model.run(DEFAULT_SIGNATURE, {"image": images}, ["class_id", "label"])
+            answers.append(answer["label"] if holdout.labels else answer["class_id"])
+    finally:
+        model.close()
+    given = np.concatenate(answers)
+    if not holdout.labels:
+        return np.asarray(given == holdout.targets)
+    # By name: the versions may number their classes differently.
+    known = check_candidate(folder)["labels"]
+    missing = sorted(set(holdout.labels) - set(known))
+    if missing:
+        raise Refused(
+            f"{holdout.source} has classes that {folder} does not know: {', '.join(missing)}",
+            hint="hold it against pictures of its own classes, with --holdout FILE.npz",
+        )
+    names = np.array([label.encode() for label in holdout.labels], object)
+    return np.asarray(given == names[holdout.targets])
+
+
+def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
+    """Where the true difference of two accuracies on the same pictures lies, 95 % (Agresti, Min).
+
+    Args:
+        lost: Pictures that the first alone names rightly.
+        won: Pictures that the second alone does.
+        count: All pictures.
+    """
+    b, c, n = lost + 0.5, won + 0.5, count + 2
+    middle = (c - b) / n
+    half = Z * math.sqrt((b + c) - (c - b) ** 2 / n) / n
+    return max(middle - half, -1.0), min(middle + half, 1.0)
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """How likely chance makes the two differ at least so much: two-sided, exact."""
+    n, fewer = lost + won, min(lost, won)
+    if not n:
+        return 1.0
+    # The logarithms of binomial coefficients: the numbers themselves grow past any float.
+    terms = (
+        math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
+        for k in range(fewer + 1)
+    )
+    return min(2 * math.fsum(terms), 1.0)

@@ -1,0 +1,120 @@
+"""What was done to a model's versions, when and by whom: one JSON object a line.
+
+The file stands beside the versions, and is only ever added to; models.config is the truth about
+what labels stand for now, this is how they came there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+HISTORY = ".history.jsonl"
+
+Event = dict[str, Any]
+
+
+def who() -> str:
+    """Who acts, as user@machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as containers have them
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def event(what: str, **facts: Any) -> Event:
+    """Something that was done, now."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"when": now, "who": who(), "what": what, **facts}
+
+
+def add(folder: Path, happened: Event) -> None:
+    """Write an event down.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = folder / HISTORY
+    with path.open("a+b") as file:
+        line = json.dumps(happened, ensure_ascii=False).encode() + b"\n"
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line  # whoever wrote the last line was killed on the way
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> list[Event]:
+    """The events, oldest first; a line that is none, as a kill leaves it, is passed over."""
+    try:
+        lines = (folder / HISTORY).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get("what"), str):
+            events.append(found)
+    return events
+
+
+def moves(events: Sequence[Event], label: str) -> list[Event]:
+    """Those that moved a label."""
+    return [e for e in events if e.get("label") == label and isinstance(e.get("version"), int)]
+
+
+def last_other(events: Sequence[Event], now: int | None) -> int | None:
+    """What `stable` stood for before it came to `now`; None where that is not known."""
+    for move in reversed(moves(events, "stable")):
+        for version in (move["version"], move.get("before")):
+            if isinstance(version, int) and version != now:
+                return version
+    return None
+
+
+def before(events: Sequence[Event], now: int | None) -> int | None:
+    """Where a rollback of `stable` goes: to what was promoted before `now`, and not rolled back.
+
+    So a second rollback goes one version further, and not back to the bad one.
+    """
+    line: list[int] = []
+    for move in moves(events, "stable"):
+        version = move["version"]
+        if move["what"] == "rollback":
+            while line and line[-1] != version:
+                line.pop()
+        elif isinstance(move.get("before"), int) and line[-1:] != [move["before"]]:
+            line.append(move["before"])
+        if line[-1:] != [version]:
+            line.append(version)
+    if now in line:  # else the file was edited by hand, and all of the line is older
+        while line.pop() != now:
+            pass
+    return line[-1] if line else None
+
+
+def lost_label_at(events: Sequence[Event]) -> dict[int, datetime]:
+    """When each version last lost a label."""
+    lost: dict[int, datetime] = {}
+    for happened in events:
+        version = happened.get("before")
+        if "label" in happened and isinstance(version, int):
+            try:
+                lost[version] = datetime.fromisoformat(happened["when"])
+            except (KeyError, TypeError, ValueError):
+                continue
+    return lost

@@ -1,0 +1,127 @@
+"""Pictures held out, by which a candidate and the served version are compared.
+
+Whoever knows a dataset offers it under the entry point group `servable.holdouts`, by the name of
+the model: a callable that takes the dataset's folder, or None to look for it, and gives the
+pictures, their class numbers and the classes' names. So this package knows of no dataset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from servable_client import ServableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+GROUP = "servable.holdouts"
+
+
+class HoldoutError(ServableError):
+    """A held-out set cannot be read, or is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdout:
+    """Pictures with their true classes.
+
+    Attributes:
+        source: Where they come from, for people.
+        images: uint8 [N, height, width], or [N, height, width, 3] in colour.
+        targets: Class numbers, int64 [N].
+        labels: The name of each class, by its number; empty where only the numbers are known.
+    """
+
+    source: str
+    images: NDArray[np.uint8] = field(repr=False)
+    targets: NDArray[np.int64] = field(repr=False)
+    labels: tuple[str, ...] = ()
+
+
+def find_holdout(
+    model: str, *, file: Path | None = None, data: Path | None = None
+) -> Holdout | None:
+    """The held-out set for a model.
+
+    Args:
+        model: The model's name.
+        file: An .npz with the arrays `images` and `targets`, and perhaps `labels`; it wins.
+        data: The folder of the dataset, for the one that an installed package offers.
+
+    Returns:
+        The set; None where no package offers one for that model.
+
+    Raises:
+        HoldoutError: It cannot be read, or is none.
+        ServableError: The package that offers it cannot get it.
+    """
+    if file is not None:
+        return _from_file(file)
+    for point in entry_points(group=GROUP, name=model):
+        try:
+            images, targets, labels = point.load()(data)
+        except ImportError as error:
+            raise HoldoutError(
+                f"the held-out set for {model} cannot be loaded: {error}",
+                hint="install servable[trainer], or name one with --holdout FILE.npz",
+            ) from error
+        return _checked(f"{model}'s held-out set", images, targets, labels)
+    return None
+
+
+def _from_file(file: Path) -> Holdout:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            images, targets = arrays["images"], arrays["targets"]
+            labels = [str(label) for label in arrays["labels"]] if "labels" in arrays else []
+    except KeyError as error:
+        raise HoldoutError(
+            f"{file} has no array {error.args[0].split()[0]!r}",
+            hint="np.savez(FILE, images=..., targets=...) writes one",
+        ) from None
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "it is no .npz file"
+        raise HoldoutError(
+            f"cannot read {file}: {reason}", hint="np.savez(FILE, images=..., targets=...)"
+        ) from error
+    return _checked(str(file), images, targets, labels)
+
+
+def _checked(source: str, images: Any, targets: Any, labels: Any) -> Holdout:
+    import numpy as np
+
+    pictures = images.dtype == np.uint8 and (
+        images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    )
+    if not pictures:
+        raise HoldoutError(
+            f"{source} has images of {images.dtype} {list(images.shape)}, and they must be uint8 "
+            "[N, height, width] or [N, height, width, 3]"
+        )
+    if targets.dtype.kind not in "iu" or targets.shape != images.shape[:1]:
+        raise HoldoutError(
+            f"{source} has targets of {targets.dtype} {list(targets.shape)}, and they must be "
+            f"integers [{len(images)}], one for each of the images"
+        )
+    if not len(images):
+        raise HoldoutError(f"{source} holds no pictures")
+    if targets.min() < 0 or (len(labels) and targets.max() >= len(labels)):
+        raise HoldoutError(
+            f"{source} has class numbers from {targets.min()} to {targets.max()}"
+            + (f", and {len(labels)} labels" if len(labels) else "")
+        )
+    return Holdout(
+        source=source,
+        images=images,
+        targets=targets.astype(np.int64),
+        labels=tuple(map(str, labels)),
+    )

@@ -1,0 +1,57 @@
+"""Locks that files carry; the system gives one back when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from servable_serving._folder import FolderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock for the length of the block.
+
+    Args:
+        path: The lock's file, made where it is missing.
+        waiting: Called where another holds it, before it is waited for.
+
+    Raises:
+        FolderError: The file cannot be written.
+    """
+    with _opened(path) as lock:
+        if not _taken(lock):
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock for the length of the block where nobody else does: whether it is held.
+
+    Raises:
+        FolderError: The file cannot be written.
+    """
+    with _opened(path) as lock:
+        yield _taken(lock)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise FolderError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""What whoever starts a server of this machine asks before and after."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servable_client import ServableError
+
+
+def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
+    """Refuse a port that another program listens at.
+
+    Args:
+        port: The port, at 127.0.0.1.
+        flag: The option that names another.
+        error: What is raised.
+
+    Raises:
+        ServableError: `error`, where it is taken or no port at all.
+    """
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as caught:
+            raise error(
+                f"cannot listen at port {port}: {getattr(caught, 'strerror', None) or caught}",
+                hint=f"stop what listens there, or choose another port with {flag}",
+            ) from None
+
+
+def last_line(log: Path) -> str:
+    """What a server said last, which is why it ended where it did."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

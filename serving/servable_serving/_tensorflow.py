@@ -1,0 +1,38 @@
+"""TensorFlow, imported without what a server has no use for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+# TensorFlow imports Keras as it is imported itself, for the optimizers of models that
+# `tf.saved_model.load` brings back, and the converter of TFLite imports JAX where there is one.
+# Both are left out without a word where they are missing; with them an import takes twice the
+# time and half as much memory again.
+_UNUSED = ("keras", "jax")
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's remarks on start to itself; call it before its first import.
+
+    They tell of processor features and drivers; what goes wrong comes as an exception.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow, quietly and without Keras, which can still be imported afterwards."""
+    quiet_tensorflow()
+    if "tensorflow" in sys.modules:
+        return
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    # None stands for a module that cannot be imported.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        tensorflow = importlib.import_module("tensorflow")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    # Where Keras was not found there are gaps.
+    tensorflow.__path__ = [path for path in tensorflow.__path__ if path]

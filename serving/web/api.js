@@ -1,0 +1,146 @@
+// TensorFlow Serving's REST API: https://www.tensorflow.org/tfx/serving/api_rest
+
+import { Failure, away, refusal } from "./failure.js"
+
+/** @typedef {{number: number, state: string, error: string}} Version */
+/**
+ * @typedef {object} Description
+ * @property {number} version Which version it is of.
+ * @property {Record<string, any>} signatures
+ */
+/**
+ * @typedef {object} Prediction
+ * @property {number[]} probabilities In the order of the class numbers.
+ * @property {number} classId
+ * @property {string} label
+ */
+
+const PATIENCE = 30_000
+const KEY = "servable-api-key"
+
+/** One server, and the key for it. */
+export class Api {
+  /** @param {string} base Where `v1/` is, relative to the page. */
+  constructor(base = "./") {
+    this.base = base
+  }
+
+  get key() {
+    return sessionStorage.getItem(KEY) ?? ""
+  }
+
+  set key(key) {
+    if (key) sessionStorage.setItem(KEY, key)
+    else sessionStorage.removeItem(KEY)
+  }
+
+  /**
+   * The address of a model, as others would write it.
+   * @param {string} model
+   * @param {string} [rest] `/labels/stable`, `/versions/1`, `:predict` ...
+   */
+  address(model, rest = "") {
+    return new URL(`${this.base}v1/models/${encodeURIComponent(model)}${rest}`, document.baseURI).href
+  }
+
+  /**
+   * @param {string} model
+   * @returns {Promise<Version[]>} The newest first.
+   */
+  async status(model) {
+    const answer = await this.#ask(this.address(model))
+    return (answer.model_version_status ?? [])
+      .map((/** @type {any} */ one) => ({
+        number: Number(one.version),
+        state: String(one.state),
+        error: one.status?.error_code === "OK" ? "" : String(one.status?.error_message ?? ""),
+      }))
+      .sort((/** @type {Version} */ a, /** @type {Version} */ b) => b.number - a.number)
+  }
+
+  /**
+   * @param {string} model
+   * @param {string} [pin] `/labels/stable`, `/versions/1`, or nothing for the newest.
+   * @returns {Promise<Description>}
+   */
+  async metadata(model, pin = "") {
+    const answer = await this.#ask(this.address(model, `${pin}/metadata`))
+    return {
+      version: Number(answer.model_spec.version),
+      signatures: answer.metadata.signature_def.signature_def,
+    }
+  }
+
+  /**
+   * @param {string} model
+   * @param {number} version
+   * @param {string} signature
+   * @param {unknown[]} instances
+   * @returns {Promise<Prediction[]>}
+   */
+  async predict(model, version, signature, instances) {
+    const body = { signature_name: signature, instances }
+    const answer = await this.#ask(this.address(model, `/versions/${version}:predict`), body)
+    return answer.predictions.map((/** @type {any} */ one) => ({
+      probabilities: one.probabilities,
+      classId: one.class_id,
+      label: one.label,
+    }))
+  }
+
+  /**
+   * @param {string} model
+   * @param {number} version
+   * @param {string[]} encoded Pictures in base64.
+   * @returns {Promise<[string, number][][]>} Of each picture the classes' names and scores, the best first.
+   */
+  async classify(model, version, encoded) {
+    const body = {
+      signature_name: "classify",
+      examples: encoded.map((b64) => ({ "image/encoded": { b64 } })),
+    }
+    return (await this.#ask(this.address(model, `/versions/${version}:classify`), body)).results
+  }
+
+  /**
+   * @param {string} url
+   * @param {unknown} [body] JSON to POST; a GET without.
+   * @returns {Promise<any>}
+   */
+  async #ask(url, body) {
+    const key = this.key
+    /** @type {Record<string, string>} */
+    const headers = {}
+    if (key) headers["x-api-key"] = key
+    if (body !== undefined) headers["content-type"] = "application/json"
+    let reply, text
+    try {
+      reply = await fetch(url, {
+        method: body === undefined ? "GET" : "POST",
+        body: body === undefined ? undefined : JSON.stringify(body),
+        headers,
+        cache: "no-store",
+        signal: AbortSignal.timeout(PATIENCE),
+      })
+      text = await reply.text()
+    } catch {
+      throw away()
+    }
+    let answer
+    try {
+      answer = JSON.parse(text)
+    } catch {
+      answer = null
+    }
+    if (!reply.ok) throw refusal(reply.status, firstLine(answer?.error), Boolean(key))
+    if (answer === null) {
+      throw new Failure("failed", "This is no answer of a model server.", "Check the address.")
+    }
+    return answer
+  }
+}
+
+/** @param {unknown} said TensorFlow's errors tell of the graph's nodes from the second line on. */
+function firstLine(said) {
+  return typeof said === "string" ? said.split("\n", 1)[0].trim() : ""
+}

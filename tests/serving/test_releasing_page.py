@@ -1,0 +1,79 @@
+"""Every command of docs/releasing.md, as it is written, one after the other."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from tests.conftest import ROOT, free_port
+
+if TYPE_CHECKING:
+    from servable_trainer._dataset import Dataset
+
+PAGE = (ROOT / "docs" / "releasing.md").read_text()
+BLOCKS = re.findall(r"^```sh( fails)?\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.timeout(1800)  # two networks' gates and a training, on a machine that may be busy
+def test_the_page(tmp_path: Path, dataset: Dataset) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=lambda _, names: [
+        name for name in names if name.startswith(".")
+    ])  # fmt: skip
+    Image.fromarray(dataset.test.images[0]).save(tmp_path / "boot.png")
+    # A block that is said to fail ends the script where it does not.
+    script = "\n".join(
+        (f"if (\n{code}); then exit 9; fi" if fails else code) + f"\nprintf '\\n=== {number}\\n'"
+        for number, (fails, code) in enumerate(BLOCKS)
+    )
+    grpc, rest = free_port(), free_port()
+    script = script.replace("8500", str(grpc)).replace("8501", str(rest))
+    binaries = Path(sys.executable).parent
+    with (
+        (tmp_path / "stderr").open("wb") as errors,
+        subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": f"{binaries}:{os.environ['PATH']}",
+                "SERVABLE_SERVER": f"grpc://localhost:{grpc}",
+            },
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout
+        try:
+            # Up to the last block's mark: the server that the page starts keeps the pipe open.
+            told = ""
+            for line in process.stdout:
+                told += line
+                if line.startswith(f"=== {len(BLOCKS) - 1}"):
+                    break
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+    said = (tmp_path / "stderr").read_text()
+    parts = re.split(r"^=== \d+\n", told, flags=re.MULTILINE)
+    assert len(parts) == len(BLOCKS) + 1, (told[-2000:], said[-2000:])
+    assert "refused at the gate 'accuracy'" in said
+    assert "canary is version 2" in said
+    assert "stable is version 3, and was 2" in said
+    assert "models/fashion_mnist/1 passes; nothing was published" in told
+    assert "0 of 10000 held-out pictures (0.00%) are named otherwise" in told
+    assert "Ankle boot" in told
+    assert "stable is version 2 of fashion_mnist" in told
+    assert told.count(": whole") == 4
+    assert "took away" in told
+    assert not (tmp_path / "models" / "fashion_mnist" / "4").exists()
