@@ -1,6 +1,6 @@
 """The web page: static files beside the REST API, for a browser to ask it with.
 
-The files are those of `serving/web`, which stand in the package as `_web`.
+The files are those of `serving/web`, which a wheel holds as the package's `_web` (see setup.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-FOLDER = Path(__file__).parent / "_web"
+_PACKAGE = Path(__file__).parent
+FOLDER = _PACKAGE / "_web" if (_PACKAGE / "_web").is_dir() else _PACKAGE.parent / "web"
 
 # What a browser is served; the notes beside it are for people.
 _SUFFIXES = frozenset({".html", ".css", ".js", ".svg", ".png"})
