@@ -13,6 +13,7 @@ class BuildWithPage(build_py):
     """Lays the page where `servable_serving._page` looks for it."""
 
     def run(self) -> None:
+        """Build as ever, and lay it there."""
         super().run()
         if not self.editable_mode:  # there the page is read where it stands
             page = Path(self.build_lib, "servable_serving", "_web")

@@ -37,8 +37,8 @@ _TOGETHER = ("tests/stack/",)
 
 # What takes longest begins first, so that nobody waits for it at the end.
 _FIRST = (
-    "tests/stack/", "tests/end_to_end/test_demo.py", "tests/serving/test_releases.py",
-    "tests/serving/test_releasing_page.py", "tests/trainer/", "tests/serving/conformance/",
+    "tests/stack/", "tests/serving/test_releases.py", "tests/serving/test_releasing_page.py",
+    "tests/trainer/", "tests/end_to_end/test_demo.py", "tests/serving/conformance/",
     "tests/serving/test_start.py", "tests/serving/test_versions.py",
     "tests/serving/test_release_kills.py", "tests/gateway/test_canary.py", "tests/web/",
 )  # fmt: skip
