@@ -163,6 +163,21 @@ def test_a_worker_that_leaves_gives_its_trial_back_at_once(running: Any) -> None
         assert two.ask().status == TrialStatus.IDLE
         one.leave()
         assert two.ask().trial_id == lost
+        one._beats.join(60)
+        assert one.failure is None
+
+
+def test_a_heartbeat_that_is_late_for_the_end_does_no_harm(running: Any) -> None:
+    chief = running(trials=1)
+    with chief.worker("one") as one, chief.worker("two") as two:
+        run_all(one)  # the chief stays for the other, and so do this one's heartbeats
+        known = chief.chief._workers["one"]
+        heard = known.heard
+        while known.heard == heard:
+            time.sleep(0.05)
+        assert one.failure is None
+        assert run_all(two) == []
+        chief.wait()
 
 
 def test_a_worker_that_was_only_slow_is_taken_back_without_its_trial(running: Any) -> None:

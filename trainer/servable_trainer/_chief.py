@@ -44,6 +44,13 @@ class _Worker:
     token: str
     heard: float = field(default_factory=time.monotonic)
     given_up: bool = False
+    # It knows that the search is over. Its heartbeat may still be on the way.
+    dismissed: bool = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the chief still waits for it to ask."""
+        return not self.given_up and not self.dismissed
 
 
 class Chief:
@@ -151,7 +158,7 @@ class Chief:
         return self._done or self._stop.reason is not None
 
     def _is_dead(self, worker: _Worker, now: float) -> bool:
-        return not worker.given_up and now - worker.heard > self._watchdog
+        return worker.awaited and now - worker.heard > self._watchdog
 
     def _end(self) -> None:
         """Begin no more trials, break off those that run, and let the workers know."""
@@ -161,9 +168,7 @@ class Chief:
         if self._stop.reason == "workers":
             return
         until = time.monotonic() + self._watchdog
-        while time.monotonic() < until and any(
-            not one.given_up for one in list(self._workers.values())
-        ):
+        while time.monotonic() < until and any(one.awaited for one in list(self._workers.values())):
             time.sleep(_LOOK_SECONDS)
 
     def _on_oracle(self, call: Callable[[], Any]) -> Any:
@@ -210,7 +215,8 @@ class Chief:
         trial = self.oracle.create_trial(name)
         if trial.status == TrialStatus.STOPPED:
             with self._lock:
-                self._workers.pop(name, None)
+                if name in self._workers:  # none that left meanwhile
+                    self._workers[name].dismissed = True
             self._done = True
         elif trial.status == TrialStatus.RUNNING and trial is not before:
             self.watch.began(trial.trial_id, trial.hyperparameters.values, worker=name)

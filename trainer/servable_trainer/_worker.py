@@ -101,6 +101,7 @@ class Link:
 
     def leave(self) -> None:
         """Give back what runs; a chief that is gone does not mind."""
+        self._over.set()  # a heartbeat that comes after this is one of a stranger
         with contextlib.suppress(grpc.RpcError):
             self._unary("Leave")(b"{}", timeout=_BEAT_SECONDS, metadata=self._metadata)
 
@@ -183,6 +184,8 @@ class Link:
             try:
                 answer = json.loads(beat(said, timeout=pause * 2, metadata=self._metadata))
             except grpc.RpcError as error:
+                if self._over.is_set():
+                    return
                 if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                     self.failure = self._unknown()
                 elif time.monotonic() - heard > self._patience:
