@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Before TensorFlow, which keeps it from being imported later.
 import pycurl  # noqa: F401
 import pytest
+from tests.still_running import StillRunning
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -50,6 +51,14 @@ class _Files(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what runs, where other processes run it."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and config.getoption("numprocesses", None):
+        config.pluginmanager.register(StillRunning(reporter))
 
 
 @pytest.hookimpl(optionalhook=True)
