@@ -170,7 +170,7 @@ def test_deadline_exceeded(make: Callable[..., Any], scheme: str, boot: np.ndarr
             began = time.monotonic()
             with pytest.raises(sdk.DeadlineExceeded):
                 client.classify(boot)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("place", ["head", "body"])
@@ -199,7 +199,7 @@ def test_the_deadline_holds_for_the_whole_of_an_answer(
             began = time.monotonic()
             with pytest.raises(sdk.DeadlineExceeded):
                 client.status(timeout=0.5)
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 4  # the whole of it takes five
         server.shutdown()
 
 
