@@ -8,10 +8,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     import numpy as np
     from numpy.typing import NDArray
+
+    # An array, or what makes it when it is first asked for.
+    Output: TypeAlias = NDArray[Any] | Callable[[], NDArray[Any]]
 
 # How many classes a notebook shows.
 _SHOWN = 5
@@ -101,7 +105,6 @@ class Classification:
         return f"<table><caption>{caption}</caption>{rows}</table>"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction(Mapping[str, "NDArray[Any]"]):
     """A model's outputs; also a mapping of them.
 
@@ -116,17 +119,30 @@ class Prediction(Mapping[str, "NDArray[Any]"]):
         ((3, 10), 1)
     """
 
-    outputs: dict[str, NDArray[Any]]
-    version: int | None
+    __slots__ = ("_held", "version")
+
+    def __init__(self, *, outputs: Mapping[str, Output], version: int | None) -> None:
+        self._held = outputs if isinstance(outputs, dict) else dict(outputs)
+        self.version = version
+
+    @property
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        return {name: self[name] for name in self._held}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.outputs[name]
+        held = self._held[name]
+        if callable(held):
+            held = self._held[name] = held()
+        return held
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
+        return iter(self._held)
 
     def __len__(self) -> int:
-        return len(self.outputs)
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return f"Prediction(outputs={self.outputs!r}, version={self.version!r})"
 
 
 @dataclass(frozen=True, kw_only=True)

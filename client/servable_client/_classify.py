@@ -192,10 +192,9 @@ class Classifier:
         self, prediction: Prediction, count: int, target: Target, deadline: float, began: float
     ) -> Flow[list[Classification]]:
         """The answers that a prediction holds, with the names of the classes."""
-        outputs = prediction.outputs
         try:
-            probabilities, class_ids = outputs["probabilities"], outputs["class_id"]
-            labels = outputs["label"]
+            probabilities, class_ids = prediction["probabilities"], prediction["class_id"]
+            labels = prediction["label"]
             if not len(probabilities) == len(class_ids) == len(labels) == count:
                 raise ValueError(f"{count} pictures were asked for")
             rows: Iterable[tuple[Any, Any, Any]]
@@ -209,7 +208,7 @@ class Classifier:
             ]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise ServerFailed(
-                f"{target.model} answers {sorted(outputs)}, and a classifier "
+                f"{target.model} answers {sorted(prediction)}, and a classifier "
                 "answers label, class_id and probabilities, each for every picture",
                 hint="`predict` serves models of any other kind",
                 endpoint=self._core.endpoints[0].url,
@@ -265,9 +264,7 @@ class Classifier:
             log.debug("the class names of %s %s are not known: %s", target.model, version, error)
             return names
         try:
-            found = _names.match(
-                named.outputs["classes"], named.outputs["scores"], numbered.outputs["probabilities"]
-            )
+            found = _names.match(named["classes"], named["scores"], numbered["probabilities"])
         except (KeyError, AttributeError, TypeError, ValueError):
             found = []  # it answers something else than its signatures say
         if len(found) == count:

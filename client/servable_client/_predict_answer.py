@@ -4,23 +4,27 @@ The message makes an object of each field on the way to it, which costs more tha
 here. Only the form that servers write is read: everything else is left to the message.
 
 From call to call an answer mostly differs in its elements alone. So where those stand in a short
-one is remembered by its length, and of the next the rest is compared.
+one is remembered by its length, and of the next the rest is compared. Rows of strings, an object
+each, are read when they are asked for.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from servable_client._tensors import WIRE_DTYPES
+from servable_client._errors import ServerFailed
+from servable_client._tensors import WIRE_DTYPES, from_proto
 from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from servable_client._answers import Output
 
 # https://protobuf.dev/programming-guides/encoding/: a field's number and wire type, by the fields'
 # places in wire.proto. The type 2 is "a length, then as many bytes", 0 is a number.
@@ -61,7 +65,7 @@ class _Form(NamedTuple):
 _forms: dict[int, _Form] = {}
 
 
-def read(body: bytes) -> tuple[dict[str, NDArray[Any]], int | None] | None:
+def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
     """The outputs by name and the version; None where the message has to be asked.
 
     Args:
@@ -74,7 +78,7 @@ def read(body: bytes) -> tuple[dict[str, NDArray[Any]], int | None] | None:
                 break
         else:
             return _filled(form, body), form.version
-    outputs: dict[str, NDArray[Any]] = {}
+    outputs: dict[str, Output] = {}
     found: list[_Elements | None] = []
     version: int | None = None
     at, end = 0, len(body)
@@ -104,9 +108,9 @@ def read(body: bytes) -> tuple[dict[str, NDArray[Any]], int | None] | None:
     return outputs, version
 
 
-def _filled(form: _Form, body: bytes) -> dict[str, NDArray[Any]]:
+def _filled(form: _Form, body: bytes) -> dict[str, Output]:
     """The outputs of an answer that has a form."""
-    outputs: dict[str, NDArray[Any]] = {}
+    outputs: dict[str, Output] = {}
     for name, place, dtype, shape in form.outputs:
         if dtype is None:
             outputs[name] = array = np.empty(1, object)
@@ -151,7 +155,7 @@ def _piece(body: bytes, at: int, end: int) -> tuple[int, int]:
     return at, at + size
 
 
-def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[NDArray[Any], _Elements | None]:
+def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Elements | None]:
     """The array that a TensorProto stands for, and where its elements are if in one piece.
 
     It has dtype and shape, then fields of one kind.
@@ -163,8 +167,17 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[NDArray[Any], _E
         raise _Unusual
     data_type, dtype, shape, size = _described(body[at:start])
     tag = body[start]
-    if data_type == _STRING and tag == _STRINGS:
-        return _strings(body, start, end, size, name)
+    if data_type == _STRING:
+        if tag != _STRINGS:
+            raise _Unusual
+        if size > 1:
+            return partial(_strings, body, at, start, end, size), None
+        first, stop = _piece(body, start + 1, end)
+        if size != 1 or stop != end:
+            raise _Unusual
+        only = np.empty(1, object)
+        only[0] = body[first:end]
+        return only, (name, slice(first, end), None, (1,))
     at, stop = _piece(body, start + 1, end)
     if stop != end:
         raise _Unusual
@@ -181,30 +194,28 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[NDArray[Any], _E
     return array, elements
 
 
-def _strings(
-    body: bytes, at: int, end: int, count: int, name: str
-) -> tuple[NDArray[Any], _Elements | None]:
-    """A row of so many strings, and nothing else."""
+def _strings(body: bytes, whole: int, at: int, end: int, count: int) -> NDArray[Any]:
+    """A row of so many strings, in a tensor that begins at `whole`, the strings themselves at `at`.
+
+    Raises:
+        ServerFailed: They are damaged.
+    """
     found: list[bytes] = []
-    if count > _MANY:
-        message = wire.TensorProto.FromString(body[at:end])
-        found = list(message.string_val)
-        message.ClearField("string_val")
-        if message.ByteSize():
-            raise _Unusual
-    else:
-        while at < end:
+    try:
+        while at < end and count <= _MANY:
             if body[at] != _STRINGS:
                 raise _Unusual
             at, stop = _piece(body, at + 1, end)
             found.append(body[at:stop])
             at = stop
-    if len(found) != count:
-        raise _Unusual
-    elements: _Elements | None = None
-    if count == 1:
-        elements = name, slice(end - len(found[0]), end), None, (1,)
-    return np.fromiter(found, object, count), elements
+    except (_Unusual, IndexError):
+        found = []
+    if len(found) == count:
+        return np.fromiter(found, object, count)
+    try:
+        return from_proto(wire.TensorProto.FromString(body[whole:end]))
+    except DecodeError:
+        raise ServerFailed("the answer holds strings that are damaged") from None
 
 
 @lru_cache(maxsize=256)
