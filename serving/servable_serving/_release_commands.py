@@ -105,7 +105,6 @@ def push(
     from servable_serving._tensorflow import import_tensorflow
     from servable_serving._tolerances import Tolerances
 
-    import_tensorflow()
     skipped = _skips(skip or [], why or [])
     if dry_run and (no_wait or promote):
         raise typer.BadParameter("--dry-run publishes nothing: leave --no-wait and --promote out")
@@ -127,9 +126,11 @@ def push(
         version=version,
     )
     if is_url(repository):
+        import_tensorflow()
         push_to_url(candidate, repository, name, plan, json=json)
         return
     live = None if no_wait or dry_run else _live(server, name, api_key, ca)
+    import_tensorflow()  # seconds, which nobody waits who asks wrongly
     labels = _labels(Path(repository or Path("models") / name), name, live, timeout)
     steps = Steps()
     try:

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.usefixtures("dataset"), pytest.mark.timeout(1800)]
 
 SHORT = ("--trials", "1", "--epochs", "1", "--subset", "1000")
+# The command with fewer pictures, where it is not about them.
+FEW = """
+from dataclasses import replace
+from servable_client._command import main
+from servable_trainer import _fashion_mnist
+
+find = _fashion_mnist.find
+
+def few(folder):
+    found, whole = find(folder)
+    return found, replace(whole, train=whole.train.first(3000), test=whole.test.first(1000))
+
+_fashion_mnist.find = few
+main()
+"""
 
 
 def runs(process: int) -> bool:
@@ -115,7 +130,7 @@ def test_a_signal_ends_every_process_that_it_started(
 ) -> None:
     with subprocess.Popen(
         [
-            sys.executable, "-m", "servable_client", "demo", *SHORT,
+            sys.executable, "-c", FEW, "demo", *SHORT,
             "--directory", str(tmp_path / "work"),
             "--port", str(free_port()), "--rest-api-port", str(free_port()),
         ],

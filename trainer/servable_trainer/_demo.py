@@ -25,12 +25,9 @@ from servable_serving._repository import Repository
 from servable_serving._starting import check_free, last_line
 from servable_serving._steps import Steps
 from servable_trainer import _fashion_mnist as fashion_mnist
-from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import print_evaluation
-from servable_trainer._train import train
 from servable_trainer._trials import print_trials
 from servable_trainer._trickle import DemoError, Trickle
-from servable_trainer._tune import tune
 
 if TYPE_CHECKING:
     from servable_trainer._dataset import Dataset
@@ -95,6 +92,9 @@ class Demo:
                 hint="choose another port with --rest-api-port",
             )
         _check_ours(self.directory)
+        # TensorFlow takes seconds, which nobody waits who asks wrongly.
+        from servable_trainer._train import train
+        from servable_trainer._tune import tune
 
         headline("1. The data")
         folder, dataset = fashion_mnist.find(self.data)
@@ -164,6 +164,8 @@ class Demo:
         return self.directory / f"candidate-{number}"
 
     def _export(self, number: int, dataset: Dataset) -> None:
+        from servable_trainer._candidate import evaluate, export_run
+
         run, candidate = self._run(number), self._candidate(number)
         print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test pictures")
         export_run(run, candidate, dataset, name=dataset.name)
