@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import free_port, servable
 from tests.trainer.searches import fixed, trials_in
@@ -29,9 +30,13 @@ def start(log: Path, *arguments: object, **variables: str) -> subprocess.Popen[b
         )
 
 
-def wait_for(path: Path, *processes: subprocess.Popen[bytes]) -> None:
-    """Wait until there is such a file; the processes must run until then."""
-    while not path.exists():
+def state_once_a_second_runs(folder: Path, *processes: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """The search's state, once it knows of trial 0001; the processes must run until then."""
+    while True:
+        with suppress(FileNotFoundError):
+            state: dict[str, Any] = json.loads((folder / "search" / "oracle.json").read_text())
+            if "0001" in [trial["trial_id"] for trial in state["trials"]]:
+                return state
         assert all(process.poll() is None for process in processes)
         time.sleep(0.05)
 
@@ -40,10 +45,9 @@ def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: P
     folder = tmp_path / "tuning"
     command = ("--minutes", "5", "--trials", "2", "--output", folder, *SMALL)
     process = start(tmp_path / "log", *command)
-    wait_for(folder / "search" / "trial_0001" / "trial.json", process)
+    state = state_once_a_second_runs(folder, process)
     process.kill()
     assert process.wait(60) == -9
-    state = json.loads((folder / "search" / "oracle.json").read_text())
     before, running = state["trials"]
     assert (before["status"], running["status"]) == ("COMPLETED", "RUNNING")
     assert not (folder / "trials.json").exists()
@@ -87,7 +91,7 @@ def test_a_chief_whose_workers_are_killed_ends_and_goes_on_with_others(tmp_path:
         ]
 
     chief, *workers = processes("first")
-    wait_for(folder / "search" / "trial_0001" / "trial.json", chief, *workers)
+    state_once_a_second_runs(folder, chief, *workers)
     for worker in workers:
         worker.kill()
         worker.wait(60)
