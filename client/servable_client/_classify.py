@@ -91,8 +91,8 @@ class Classifier:
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
         chosen, instead = self._core.targets_of(target)
         found = yield from self._all(prepared, chosen, began, timeout)
-        away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
-        if away and instead is not None:
+        if instead is not None:
+            away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
             again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
             for index, answer in zip(away, again, strict=True):
                 found[index] = answer
@@ -265,7 +265,7 @@ class Classifier:
             return names
         try:
             found = _names.match(named["classes"], named["scores"], numbered["probabilities"])
-        except (KeyError, AttributeError, TypeError, ValueError):
+        except (ServableError, KeyError, AttributeError, TypeError, ValueError):
             found = []  # it answers something else than its signatures say
         if len(found) == count:
             for class_id, name in enumerate(found):

@@ -61,10 +61,11 @@ def print_table(
     from rich.text import Text
 
     cells = [list(row) for row in rows]
+    texts = [[f"{c:.4f}" if isinstance(c, float) else str(c) for c in row] for row in cells]
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
-        words = " ".join([column, *(str(row[index]) for row in cells)]).split()
+        words = " ".join([column, *(row[index] for row in texts)]).split()
         table.add_column(
             column,
             justify="right" if numbers else "left",
@@ -72,9 +73,9 @@ def print_table(
             overflow="fold",
             min_width=min(max(map(len, words), default=1), _WORD),
         )
-    for row in cells:
+    for row in texts:
         # As text, since `[...]` in a string is markup to rich.
-        table.add_row(*(Text(f"{c:.4f}" if isinstance(c, float) else str(c)) for c in row))
+        table.add_row(*map(Text, row))
     out = console(stderr=False)
     if not out.is_terminal:
         out.width = _WIDEST  # nobody looks at a file through 80 columns

@@ -12,8 +12,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import numpy as np
-
 from servable_client._answers import INIT_SIGNATURE, Prediction
 from servable_client._endpoints import Balancer, Endpoint, parse_servers
 from servable_client._errors import (
@@ -41,6 +39,7 @@ from servable_client._retry import Budget, Retry
 from servable_client._security import TLS, Credentials, Secret, checked_secret
 from servable_client._split import STABLE, Split, is_away
 from servable_client._telemetry import Telemetry, log
+from servable_client._tensors import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,11 +185,10 @@ class Core:
         began = time.monotonic()
         tried: list[Endpoint] = []
         refused: tuple[Failure, Endpoint] | None = None
-        attempt = 0
+        attempt, left = 0, deadline - began
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
-            left = deadline - (began if attempt == 1 else time.monotonic())
             # What `attempt` adds is REST's, and for metadata.
             plain = endpoint.grpc and isinstance(question, PredictQuestion)
             ask = self._exchange if plain else self.attempt
@@ -213,6 +211,7 @@ class Core:
                     refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
+                left = deadline - time.monotonic()
             else:
                 self._budget.refund()
                 return answer
@@ -252,12 +251,10 @@ class Core:
     def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
         """Run the flow that `make` gives for a target, as the split wants it."""
         first, instead = self.targets_of(target)
-        if instead is None:
-            return (yield from make(first))
         try:
             return (yield from make(first))
         except ServableError as error:
-            if not is_away(error):
+            if instead is None or not is_away(error):
                 raise
             log.debug("the label %s is away: %s", first.label, error)
         return (yield from make(instead))
@@ -305,7 +302,7 @@ class Core:
         if isinstance(outputs, str):
             raise InvalidInput("`outputs` is one name", hint=f"give a list: [{outputs!r}]")
         try:
-            arrays = {str(name): np.asarray(value) for name, value in inputs.items()}
+            arrays = {str(name): as_array(value) for name, value in inputs.items()}
         except ValueError as error:
             raise InvalidInput(f"an input is no array: {error}") from error
         question = PredictQuestion(

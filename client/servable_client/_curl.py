@@ -20,10 +20,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-import certifi
-
-from servable_client._answers import STATUS_CODES
-from servable_client._grpc_codec import delay_of
+from servable_client._grpc_codec import code_by_number, delay_of
 from servable_client._questions import Failure
 
 if TYPE_CHECKING:
@@ -111,10 +108,10 @@ class CurlChannel:
             line = _Line(self._endpoint, self._tls)
         try:
             message = line.ask(request, timeout, self)
-        except _Refused as refused:
+        except _Refused:
             # The server answered, so the connection is sound.
             self._keep(line)
-            raise refused.failure from None
+            raise
         except BaseException:
             # Also where time ran out: libcurl would keep an HTTP/2 connection that may be dead.
             line.close()
@@ -137,12 +134,8 @@ class CurlChannel:
                 return  # another thread was faster
 
 
-class _Refused(Exception):
+class _Refused(Failure):
     """The server answered, and it is no success."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class _Line:
@@ -202,7 +195,7 @@ class _Line:
         handle.setopt(curl.POSTFIELDS, _PREFIX.pack(0, len(request.body)) + request.body)
         self._perform(channel)
         if _SUCCESS not in self._head:
-            raise _Refused(_refusal(self._head))
+            raise _refusal(self._head)
         reply = body[0] if len(body) == 1 else b"".join(body)
         size = len(reply) - _PREFIX.size
         if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
@@ -277,6 +270,8 @@ def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
     if tls is None:
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE)
         return f"http://{endpoint.address}"
+    import certifi
+
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2_0)
     handle.setopt(pycurl.CAINFO, str(certifi.where() if tls.ca is None else tls.ca))
     if tls.certificate is not None:
@@ -289,7 +284,7 @@ def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
     return f"https://{name}"
 
 
-def _refusal(head: Iterable[bytes]) -> Failure:
+def _refusal(head: Iterable[bytes]) -> _Refused:
     """What the headers and trailers of an answer without success say."""
     http = 0
     fields: dict[str, bytes] = {}
@@ -305,15 +300,14 @@ def _refusal(head: Iterable[bytes]) -> Failure:
     status = fields.get("grpc-status")
     if status is None:
         if http == 200:
-            return Failure("UNKNOWN", "the answer is not gRPC's", retry_after=delay)
-        return Failure(
-            _BY_HTTP.get(http, "UNKNOWN"), f"HTTP status {http}", retry_after=delay,
-            unreachable=_BY_HTTP.get(http) == "UNAVAILABLE",
-        )  # fmt: skip
-    number = int(status) if status.isdigit() else len(STATUS_CODES)
-    code = STATUS_CODES[number] if number < len(STATUS_CODES) else "UNKNOWN"
+            return _Refused("UNKNOWN", "the answer is not gRPC's", retry_after=delay)
+        code = _BY_HTTP.get(http, "UNKNOWN")
+        return _Refused(
+            code, f"HTTP status {http}", retry_after=delay, unreachable=code == "UNAVAILABLE"
+        )
+    code = code_by_number(int(status) if status.isdigit() else -1)
     said = unquote_to_bytes(fields.get("grpc-message", b"")).decode(errors="replace")
-    return Failure(
+    return _Refused(
         code,
         said or "no reason given",
         retry_after=delay,

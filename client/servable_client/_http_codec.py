@@ -38,7 +38,7 @@ from servable_client._questions import (
     StatusQuestion,
     Target,
 )
-from servable_client._tensors import data_type_of, numpy_dtype
+from servable_client._tensors import as_bytes, data_type_of, numpy_dtype
 from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
@@ -221,10 +221,7 @@ def _to_json(name: str, array: NDArray[Any]) -> Any:
 def _strings_to_json(array: NDArray[Any]) -> Any:
     encoded = np.empty(array.shape, object)
     for index, item in np.ndenumerate(array):
-        data = item.encode() if isinstance(item, str) else item
-        if not isinstance(data, bytes):
-            raise InvalidInput(f"an array of strings holds a {type(item).__name__}")
-        encoded[index] = {"b64": base64.b64encode(data).decode()}
+        encoded[index] = {"b64": base64.b64encode(as_bytes(item)).decode()}
     return encoded.tolist()
 
 

@@ -104,9 +104,9 @@ class Telemetry:
         span = self._span(endpoint, question, attempt) if traced else None
         return Attempt(event, span, time.monotonic(), grpc=endpoint.grpc)
 
-    def headers(self, attempt: Attempt | None) -> Headers:
+    def headers(self, attempt: Attempt) -> Headers:
         """What carries the span on to the server, so that its own are found beside it."""
-        if attempt is None or not attempt.span or not attempt.span.is_recording():
+        if not attempt.span or not attempt.span.is_recording():
             return ()
         from opentelemetry import propagate, trace
 

@@ -81,6 +81,15 @@ def data_type_of(array: NDArray[Any]) -> wire.DataType:
         ) from None
 
 
+def as_array(value: ArrayLike) -> NDArray[Any]:
+    """The array that a value stands for; text and bytes become objects, whole."""
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        # NumPy's own strings end where their trailing zero bytes begin.
+        array = np.asarray(value, object)
+    return array
+
+
 def to_proto(value: ArrayLike) -> wire.TensorProto:
     """A tensor with the dtype and shape of `value`.
 
@@ -100,24 +109,26 @@ def fill_proto(proto: Any, value: ArrayLike) -> None:
     Raises:
         InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
     """
-    array = np.asarray(value)
-    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-        # NumPy's own strings end where their trailing zero bytes begin.
-        array = np.asarray(value, object)
+    array = as_array(value)
     data_type = data_type_of(array)
     proto.dtype = data_type
     proto.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if data_type == wire.DT_STRING:
-        proto.string_val.extend(map(_as_bytes, array.ravel().tolist()))
+        proto.string_val.extend(map(as_bytes, array.ravel().tolist()))
     else:
         if array.dtype.byteorder == ">" or not LITTLE:
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         proto.tensor_content = array.tobytes()
 
 
-def _as_bytes(item: object) -> bytes:
+def as_bytes(item: object) -> bytes:
+    """An item of an array of strings, as it is sent.
+
+    Raises:
+        InvalidInput: It is neither text nor bytes.
+    """
     if isinstance(item, bytes):
         return item
     if isinstance(item, str):

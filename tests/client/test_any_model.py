@@ -117,6 +117,9 @@ def test_python_values_are_arrays(
 ) -> None:
     with make(echo.address(scheme), model=NAME) as other:
         assert other.predict({"x": ["text"]}, signature="string")["x"].tolist() == [b"text"]
+        # NumPy's own strings would lose the zeros.
+        answer = other.predict({"x": [b"a\0\0"]}, signature="string")
+        assert answer["x"].tolist() == [b"a\0\0"]
         assert other.predict({"x": [[1.5]]}, signature="float64")["x"].tolist() == [[1.5]]
 
 

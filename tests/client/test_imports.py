@@ -8,6 +8,13 @@ from importlib import import_module
 
 import pytest
 
+# A server that is not there, over a protocol.
+ASK = """
+from servable_client import *
+try: Client('{}://localhost:1', model='m', retry=Retry(attempts=1)).status()
+except ConnectionFailed: pass
+"""
+
 
 def modules_after(code: str) -> set[str]:
     done = subprocess.run(
@@ -20,12 +27,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_sdk_brings_no_tensorflow() -> None:
-    modules = modules_after(
-        "from servable_client import *\n"
-        "for server in ('grpc://localhost:1', 'http://localhost:1'):\n"
-        "    try: Client(server, model='m', retry=Retry(attempts=1)).status()\n"
-        "    except ConnectionFailed: pass\n"
-    )
+    modules = modules_after(ASK.format("grpc") + ASK.format("http"))
     assert {"pycurl", "httpcore", "numpy"} <= modules
     assert not modules & {"tensorflow", "keras", "servable_serving", "servable_trainer"}
 
@@ -42,10 +44,8 @@ def test_importing_it_is_light() -> None:
 
 
 def test_a_protocol_that_is_not_asked_for_is_not_imported() -> None:
-    ask = "from servable_client import *\ntry: Client('{}://localhost:1', model='m').status()\n"
-    ask += "except ConnectionFailed: pass"
-    assert not modules_after(ask.format("grpc")) & {"httpcore", "grpc"}
-    assert not modules_after(ask.format("http")) & {"pycurl", "grpc"}
+    assert not modules_after(ASK.format("grpc")) & {"httpcore", "grpc"}
+    assert not modules_after(ASK.format("http")) & {"pycurl", "grpc"}
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -64,8 +64,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
-    ask = "from servable_client import *\ntry: Client('grpc://localhost:1', model='m').status()\n"
-    ask += "except ConnectionFailed: pass"
+    ask = ASK.format("grpc")
     tensorflow = "from tensorflow_serving.apis import predict_pb2"
     # What carries the calls is another than the one that was meant: TensorFlow's own libcurl, were
     # it taken for pycurl's, speaks no HTTP/2.
