@@ -248,4 +248,9 @@ def _client(server: str, *, ca: str | None, **options: Any) -> Client:
     try:
         return Client(server, tls=None if ca is None else TLS(ca=ca), **options)
     except InvalidInput as error:
-        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise asked_wrongly(error) from None
+
+
+def asked_wrongly(error: ServableError, **options: Any) -> typer.BadParameter:
+    """What a command raises in place of an error that is the caller's, which is exit status 2."""
+    return typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error), **options)

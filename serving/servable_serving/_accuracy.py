@@ -10,12 +10,13 @@ probability that chance alone makes such a difference is McNemar's, the exact on
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from servable_serving._findings import Refused, Verdict
-from servable_serving._interval import Z, wilson_interval
+from servable_serving._interval import Z, binomial_tail, wilson_interval
 from servable_serving._manifest import check_candidate
 from servable_serving._saved_model import DEFAULT_SIGNATURE, SavedModel
 
@@ -63,16 +64,16 @@ def compare_accuracy(
         return Verdict(said=f"{said}; nothing is served to hold it against", figures=figures)
     before = _right(served, holdout)
     lost, won = int((before & ~right).sum()), int((right & ~before).sum())
-    difference = (won - lost) / count
+    difference, before_accuracy, p = (won - lost) / count, float(before.mean()), mcnemar(lost, won)
     low, high = paired_interval(lost, won, count)
     figures |= {
-        "served_accuracy": float(before.mean()), "difference": difference,
+        "served_accuracy": before_accuracy, "difference": difference,
         "difference_interval": [low, high], "served_alone_right": lost,
-        "candidate_alone_right": won, "p": mcnemar(lost, won), "tolerance": tolerance,
+        "candidate_alone_right": won, "p": p, "tolerance": tolerance,
     }  # fmt: skip
     said += (
-        f", the served version {before.mean():.4f}: a difference of {difference:+.4f} "
-        f"(paired, {low:+.4f} to {high:+.4f}; McNemar p {mcnemar(lost, won):.2g})"
+        f", the served version {before_accuracy:.4f}: a difference of {difference:+.4f} "
+        f"(paired, {low:+.4f} to {high:+.4f}; McNemar p {p:.2g})"
     )
     if hits < int(before.sum()) - tolerance * count:
         raise Refused(
@@ -83,11 +84,19 @@ def compare_accuracy(
     return Verdict(said=said, figures=figures)
 
 
+def answers(model: SavedModel, images: NDArray[np.uint8], output: str) -> NDArray[Any]:
+    """One output of a classifier, for each of the pictures."""
+    return np.concatenate(
+        [
+            model.run(DEFAULT_SIGNATURE, {"image": images[i : i + _BATCH]}, [output])[output]
+            for i in range(0, len(images), _BATCH)
+        ]
+    )
+
+
 def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
     """Which of the pictures a version names rightly."""
-    answers = []
-    model = SavedModel(folder)
-    try:
+    with closing(SavedModel(folder)) as model:
         image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
         taken = [dim.size for dim in image.tensor_shape.dim][1:]
         if taken != list(holdout.images.shape[1:]):
@@ -96,13 +105,7 @@ def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
                 f"takes {taken}",
                 hint="hold it against pictures of its own size, with --holdout FILE.npz",
             )
-        for start in range(0, len(holdout.images), _BATCH):
-            images = holdout.images[start : start + _BATCH]
-            answer = model.run(DEFAULT_SIGNATURE, {"image": images}, ["class_id", "label"])
-            answers.append(answer["label"] if holdout.labels else answer["class_id"])
-    finally:
-        model.close()
-    given = np.concatenate(answers)
+        given = answers(model, holdout.images, "label" if holdout.labels else "class_id")
     if not holdout.labels:
         return np.asarray(given == holdout.targets)
     # By name: the versions may number their classes differently.
@@ -133,12 +136,4 @@ def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
 
 def mcnemar(lost: int, won: int) -> float:
     """How likely chance makes the two differ at least so much: two-sided, exact."""
-    n, fewer = lost + won, min(lost, won)
-    if not n:
-        return 1.0
-    # The logarithms of binomial coefficients: the numbers themselves grow past any float.
-    terms = (
-        math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-        for k in range(fewer + 1)
-    )
-    return min(2 * math.fsum(terms), 1.0)
+    return min(2 * binomial_tail(max(lost, won), lost + won, 0.5), 1.0)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from servable_serving._compose import StackError
-from servable_serving._starting import check_free, last_line
+from servable_serving._lock import taken
+from servable_serving._starting import check_free, last_line, serve_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +51,7 @@ class Background:
         if not self._file.exists():
             return False
         with self._file.open() as file:
-            return not _lock(file)
+            return not taken(file)
 
     def up(
         self, models: Path, model: str, *, port: int, rest_port: int, timeout: float
@@ -66,7 +65,7 @@ class Background:
             StackError: It does not come up; none is left running.
         """
         with self._opened() as file:
-            if not _lock(file):
+            if not taken(file):
                 return self._wait(self._told(), model, timeout)
             config = models / "models.config"
             if not config.is_file():
@@ -77,14 +76,7 @@ class Background:
                 check_free(number, flag, error=StackError)
             with self.log.open("wb") as output:
                 process = subprocess.Popen(
-                    [
-                        sys.executable, "-m", "servable_client", "serve",
-                        f"--model_config_file={config}",
-                        f"--model_repository_path={models}",
-                        "--model_config_file_poll_wait_seconds=1",
-                        "--allow_version_labels_for_unavailable_models",
-                        f"--port={port}", f"--rest_api_port={rest_port}", "--web",
-                    ],
+                    [*serve_command(models, port=port, rest_port=rest_port), "--web"],
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     # Out of this terminal's reach; the lock goes with the open file.
                     start_new_session=True, pass_fds=[file.fileno()],
@@ -178,12 +170,3 @@ def _unless_gone() -> Iterator[None]:
         pass
     except PermissionError as error:
         raise StackError("the server is another user's; let that user end it") from error
-
-
-def _lock(file: IO[str]) -> bool:
-    """Take the lock, unless another holds it; the file's end gives it back."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

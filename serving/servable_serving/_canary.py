@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from servable_client import ServableError
 from servable_serving import _history
 from servable_serving._canary_watch import NoMetrics, Watch
-from servable_serving._labels import CANARY, STABLE
+from servable_serving._interval import binomial_tail
 from servable_serving._live import ReleaseError
+from servable_serving._models_config import CANARY, STABLE
 from servable_serving._promote import promote
 from servable_serving._traffic import write_traffic
 
@@ -272,7 +272,7 @@ def too_many_errors(canary: Tally, stable: Tally, rules: Rules, *, surely: bool)
     allowed = min(stable.error_ratio + rules.max_errors, 1.0)
     if canary.error_ratio <= allowed:
         return ""
-    if surely and _chance(canary.errors, canary.requests, allowed) > _CHANCE:
+    if surely and binomial_tail(canary.errors, canary.requests, allowed) > _CHANCE:
         return ""
     most = max(
         (status for status in canary.statuses if status != "OK"), key=canary.statuses.__getitem__
@@ -282,21 +282,6 @@ def too_many_errors(canary: Tally, stable: Tally, rules: Rules, *, surely: bool)
         f"against {stable.error_ratio:.1%} of stable's {stable.requests}; "
         f"{rules.max_errors:.1%} more are allowed"
     )
-
-
-def _chance(errors: int, requests: int, ratio: float) -> float:
-    """How likely so many errors or more are, where each request fails with a probability."""
-    if ratio <= 0.0:
-        return 0.0
-    log, rest = math.log(ratio), math.log1p(-ratio)
-    whole = math.lgamma(requests + 1)
-    return math.fsum(
-        math.exp(
-            whole - math.lgamma(k + 1) - math.lgamma(requests - k + 1)
-            + k * log + (requests - k) * rest
-        )
-        for k in range(errors, requests + 1)
-    )  # fmt: skip
 
 
 def too_slow(canary: Tally, stable: Tally, rules: Rules) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from servable_serving._inventory import manifest_of
+from servable_serving._manifest import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BATCH = 256
 # What differs between any two versions, and is told by `servable versions`.
 _APART = {"created", "git_revision", "golden", "history", "sha256", "signatures", "versions"}
 
@@ -73,22 +73,11 @@ def compare_answers(
 
 
 def _classes(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    import numpy as np
-
+    from servable_serving._accuracy import answers
     from servable_serving._saved_model import SavedModel
 
-    model = SavedModel(folder)
-    try:
-        return np.concatenate(
-            [
-                model.run("serving_default", {"image": images[i : i + _BATCH]}, ["class_id"])[
-                    "class_id"
-                ]
-                for i in range(0, len(images), _BATCH)
-            ]
-        )
-    finally:
-        model.close()
+    with closing(SavedModel(folder)) as model:
+        return answers(model, images, "class_id")
 
 
 def _flat(manifest: Mapping[str, Any], before: str = "") -> dict[str, Any]:

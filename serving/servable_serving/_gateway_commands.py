@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from servable_client._commands import Authority, Json, Key, Model, Server
-from servable_serving._release_commands import _MODEL, _PATIENCE, _SERVER, Folder, Patience
+from servable_client._commands import _MODEL, _SERVER, Authority, Json, Key, Model, Server
+from servable_serving._release_commands import _PATIENCE, Folder, Patience, release
 
 # Longer than any trial.
 _LONGEST = 7 * 86_400
@@ -103,7 +103,6 @@ def canary(
     from servable_client._console import print_json, say
     from servable_serving import _canary
     from servable_serving._canary_report import FOLDER, write_report
-    from servable_serving._release_commands import release
     from servable_serving._steps import Steps
 
     rules = _canary.Rules(

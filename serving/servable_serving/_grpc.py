@@ -56,12 +56,9 @@ class GrpcService:
         self,
         models: Models,
         repository_path: Path | None = None,
-        reloading: threading.Lock | None = None,
     ) -> None:
         self._models = models
         self._repository_path = repository_path
-        # One after the other: a reload is a replacement of everything.
-        self._reloading = reloading or threading.Lock()
 
     def predict(
         self, request: wire.PredictRequest, record: Record, context: grpc.ServicerContext
@@ -159,7 +156,7 @@ class GrpcService:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported",
             )
-        with self._reloading:
+        with self._models.reloading:
             new = self._models.configure(
                 model_settings(request.config, repository_path=self._repository_path)
             )
@@ -262,7 +259,6 @@ class GrpcServer:
         threads: How many calls are worked on at once.
         health_check: Whether to answer grpc.health.v1.
         repository_path: Where a reload's base paths under /models are read instead.
-        reloading: Held while another configuration takes effect.
     """
 
     def __init__(
@@ -273,9 +269,8 @@ class GrpcServer:
         threads: int,
         health_check: bool = False,
         repository_path: Path | None = None,
-        reloading: threading.Lock | None = None,
     ) -> None:
-        service = GrpcService(models, repository_path, reloading)
+        service = GrpcService(models, repository_path)
         self._health = _Health() if health_check else None
 
         def handler(

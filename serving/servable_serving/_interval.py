@@ -8,6 +8,21 @@ import math
 Z = 1.959963984540054
 
 
+def binomial_tail(least: int, count: int, share: float) -> float:
+    """How likely at least so many of `count` are, where each is so with the probability `share`."""
+    if share <= 0.0:
+        return 0.0
+    # The logarithms of binomial coefficients: the numbers themselves grow past any float.
+    log, rest = math.log(share), math.log1p(-share)
+    whole = math.lgamma(count + 1)
+    return math.fsum(
+        math.exp(
+            whole - math.lgamma(k + 1) - math.lgamma(count - k + 1) + k * log + (count - k) * rest
+        )
+        for k in range(least, count + 1)
+    )
+
+
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """Where the true share lies with 95 % confidence, when `right` of `count` were right.
 

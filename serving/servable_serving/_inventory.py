@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
-from servable_serving._history import HISTORY
-from servable_serving._manifest import MANIFEST, CandidateError, check_candidate
+from servable_serving._history import HISTORY, Event
+from servable_serving._manifest import (
+    CandidateError,
+    check_candidate,
+    manifest_digest,
+    manifest_of,
+)
+from servable_serving._size import folder_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from servable_serving._labels import Labels
+    from servable_serving._repository import Repository
 
 REJECTED = "rejected"
 LISTED, UNLISTED = "listed", "not listed"
@@ -75,9 +81,9 @@ def versions(labels: Labels) -> list[Entry]:
     carried = labels.now()
     listed = labels.listed()
     states = None if labels.live is None else labels.live.states()
-    pushes = {e["version"]: e for e in repository.history() if e["what"] == "publish"}
-    entries = []
-    for version, folder in repository.folders().items():
+    pushes = _pushes(repository)
+    entries, folders = [], repository.folders()
+    for version, folder in folders.items():
         if states is None:
             state = LISTED if version in listed else UNLISTED
         else:
@@ -87,7 +93,7 @@ def versions(labels: Labels) -> list[Entry]:
             _entry(version, folder, state, [k for k, v in carried.items() if v == version], pushes)
         )
     for version, folder in repository.rejected().items():
-        if version not in repository.folders():
+        if version not in folders:
             entries.append(_entry(version, folder, REJECTED, [], pushes))
     return sorted(entries, key=lambda entry: -entry.version)
 
@@ -99,13 +105,12 @@ def verify(labels: Labels) -> list[Checked]:
         FolderError: The repository cannot be read.
     """
     repository = labels.repository
-    digests = {
-        e["version"]: e.get("manifest_sha256")
-        for e in repository.history()
-        if e["what"] == "publish"
-    }
+    pushes = _pushes(repository)
     found = [
-        Checked(what=str(folder), trouble=_trouble(folder, digests.get(version)))
+        Checked(
+            what=str(folder),
+            trouble=_trouble(folder, pushes.get(version, {}).get("manifest_sha256")),
+        )
         for version, folder in sorted(repository.folders().items())
     ]
     found += [
@@ -171,13 +176,13 @@ def _idle(labels: Labels, keep: int) -> list[int]:
     return [version for version in there[: max(len(there) - keep, 0)] if version not in needed]
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """A version's manifest; empty where it has none."""
-    try:
-        found = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _pushes(repository: Repository) -> dict[int, Event]:
+    """What the history says of each version's coming."""
+    return {
+        e["version"]: e
+        for e in repository.history()
+        if e["what"] == "publish" and isinstance(e.get("version"), int)
+    }
 
 
 def _entry(
@@ -195,7 +200,7 @@ def _entry(
         state=state,
         labels=carried,
         accuracy=_accuracy(manifest),
-        size=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        size=folder_size(folder),
         created=manifest.get("created"),
         git=manifest.get("git_revision"),
         pushed=pushed.get("when"),
@@ -214,7 +219,7 @@ def _accuracy(manifest: dict[str, Any]) -> float | None:
 def _trouble(folder: Path, digest: str | None) -> str | None:
     try:
         check_candidate(folder)
-        found = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        found = manifest_digest(folder)
     except CandidateError as error:
         return str(error)
     except OSError as error:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servable_client._commands import Authority, Json, Key, Model, Server
+from servable_client._commands import _MODEL, _SERVER, Authority, Json, Key, Model, Server
 from servable_serving._release_commands import (
-    _MODEL,
-    _SERVER,
     Data,
     Folder,
     HoldoutFile,
@@ -48,7 +46,6 @@ def versions(
     from servable_client._console import print_json, print_table, say
     from servable_serving._inventory import versions as entries_of
 
-    entries = []
     with release(model, repository, server, offline, api_key, ca) as labels:
         entries = entries_of(_answering(labels))
         where = labels.repository.path
@@ -84,7 +81,7 @@ def verify(
 ) -> None:
     """Hold every file of a model's versions against its checksum; exit status 1 where one fails."""
     from servable_client import ServableError
-    from servable_client._console import print_error, print_json
+    from servable_client._console import print_json
     from servable_serving._inventory import verify as check_all
 
     with release(model, repository, _SERVER, True, None, None) as labels:
@@ -96,13 +93,10 @@ def verify(
         for checked in found:
             typer.echo(f"{checked.what}: {checked.trouble or 'whole'}")
     if trouble:
-        print_error(
-            ServableError(
-                f"{len(trouble)} of {len(found)} are not as they should be",
-                hint="push that version's candidate again, and `servable promote` the new one",
-            )
+        raise ServableError(
+            f"{len(trouble)} of {len(found)} are not as they should be",
+            hint="push that version's candidate again, and `servable promote` the new one",
         )
-        raise typer.Exit(1)
 
 
 def prune(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from servable_client import ServableError
 from servable_serving import _history
 from servable_serving._live import ReleaseError
-from servable_serving._models_config import ModelsConfig, check_labels, set_versions
+from servable_serving._models_config import STABLE, ModelsConfig, check_labels, set_versions
 from servable_serving._traffic import write_traffic
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from servable_serving._live import Live
     from servable_serving._repository import Repository
 
-STABLE, CANARY = "stable", "canary"
 # Over REST the SDK goes by the number that a label stood for up to a second ago.
 _FOLLOW_SECONDS = 3.0
 # A server that gives no sign of reading models.config is not waited for longer.
@@ -184,13 +183,10 @@ class Labels:
             set_versions(entry, {*entry.model_version_policy.specific.versions, version})
         self.repository.note(_history.event("adopt", label=STABLE, version=version, before=None))
 
-    def drop(self) -> list[int]:
+    def drop(self) -> None:
         """Have servers load no more what no label needs: it is not the previous `stable` either.
 
         The repository is locked: else this might be a version that a push waits for.
-
-        Returns:
-            What was dropped.
 
         Raises:
             FolderError: models.config cannot be written.
@@ -198,7 +194,7 @@ class Labels:
         events = self.repository.history()
         idle = self._idle(events)
         if not idle:
-            return []
+            return
         lost = _history.lost_label_at(events)
         if last := max((lost[v] for v in idle if v in lost), default=None):
             age = (datetime.now(UTC) - last).total_seconds()
@@ -210,7 +206,6 @@ class Labels:
             set_versions(entry, set(entry.model_version_policy.specific.versions) - idle)
         with suppress(ServableError):
             self._hurry(self._follows())
-        return sorted(idle)
 
     def _follows(self) -> bool | None:
         """Whether the servers read models.config, by the labels that they know."""

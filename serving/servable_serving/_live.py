@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from servable_client import (
     TLS,
@@ -18,9 +18,11 @@ from servable_client import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from servable_client import VersionStatus
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 _ASK_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
@@ -55,7 +57,6 @@ class Live:
         self, server: str, *, model: str, api_key: str | None = None, ca: str | None = None
     ) -> None:
         self.server = server
-        self.model = model
         tls = None if ca is None else TLS(ca=ca)
 
         def client(address: str) -> Client:
@@ -85,15 +86,9 @@ class Live:
         Raises:
             NoAnswer: None answers.
         """
-        found: list[dict[int, VersionStatus]] = []
-        trouble = ""
-        for client in self.clients:
-            try:
-                found.append({status.version: status for status in client.status()})
-            except (ModelNotFound, NotReady):
-                found.append({})
-            except (ConnectionFailed, DeadlineExceeded) as error:
-                trouble = trouble or str(error)
+        found, trouble = self._each(
+            lambda client: {status.version: status for status in client.status()}, {}
+        )
         if not found:
             raise NoAnswer(
                 f"no server answers at {self.server}: {trouble}",
@@ -220,18 +215,23 @@ class Live:
 
     def _resolved(self, label: str) -> list[int | None]:
         """What a label stands for at each server that answers."""
-        found: list[int | None] = []
-        trouble = ""
-        for client in self.clients:
-            try:
-                found.append(client.resolve(label=label))
-            except (ModelNotFound, NotReady):
-                found.append(None)
-            except (ConnectionFailed, DeadlineExceeded) as error:
-                trouble = trouble or str(error)
+        found, trouble = self._each(lambda client: client.resolve(label=label), None)
         if not found:
             raise NoAnswer(f"no server answers at {self.server} any more: {trouble}")
         return found
+
+    def _each(self, ask: Callable[[Client], _T], missing: _U) -> tuple[list[_T | _U], str]:
+        """What each server that answers says, and why the others do not."""
+        found: list[_T | _U] = []
+        trouble = ""
+        for client in self.clients:
+            try:
+                found.append(ask(client))
+            except (ModelNotFound, NotReady):
+                found.append(missing)
+            except (ConnectionFailed, DeadlineExceeded) as error:
+                trouble = trouble or str(error)
+        return found, trouble
 
     def close(self) -> None:
         """Hang up."""
@@ -241,12 +241,7 @@ class Live:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

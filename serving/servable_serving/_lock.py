@@ -25,7 +25,7 @@ def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterato
         FolderError: The file cannot be written.
     """
     with _opened(path) as lock:
-        if not _taken(lock):
+        if not taken(lock):
             waiting()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -39,7 +39,7 @@ def locked_if_free(path: Path) -> Iterator[bool]:
         FolderError: The file cannot be written.
     """
     with _opened(path) as lock:
-        yield _taken(lock)
+        yield taken(lock)
 
 
 def _opened(path: Path) -> IO[str]:
@@ -49,7 +49,8 @@ def _opened(path: Path) -> IO[str]:
         raise FolderError(f"cannot write to {path.parent}: {error.strerror or error}") from error
 
 
-def _taken(lock: IO[str]) -> bool:
+def taken(lock: IO[str]) -> bool:
+    """Take an open file's lock, unless another holds it; the file's end gives it back."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

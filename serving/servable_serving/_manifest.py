@@ -74,3 +74,21 @@ def check_candidate(candidate: Path) -> dict[str, Any]:
         )  # fmt: skip
         raise CandidateError(f"{candidate / name} {what}", hint="export the candidate again")
     return manifest  # type: ignore[no-any-return]
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """A version's manifest; empty where it has none."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def manifest_digest(folder: Path) -> str:
+    """The SHA-256 of a manifest, which holds those of all other files.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()

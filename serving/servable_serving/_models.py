@@ -68,6 +68,9 @@ class Models:
         self._managers: dict[str, ModelManager] = {}  # every model that ever was here
         self._served: dict[str, ModelSettings] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
+        # Whoever brings another configuration holds it from reading to `configure`: each is a
+        # replacement of everything.
+        self.reloading = threading.Lock()
         self._closing = threading.Event()
         self._poll: threading.Thread | None = None
 

@@ -20,10 +20,13 @@ from servable_serving._version_folders import version_folders
 from servable_serving._whole_file import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from servable_client._wire import wire_pb2 as wire
+
+# The labels that releases move.
+STABLE, CANARY = "stable", "canary"
 
 NAME = "models.config"
 _LOCK = f".{NAME}.lock"
@@ -186,10 +189,20 @@ def _entry(config: wire.ModelServerConfig, model: str) -> wire.ModelConfig | Non
     return next((m for m in config.model_config_list.config if m.name == model), None)
 
 
-def _listed(entry: wire.ModelConfig, folder: Path) -> set[int]:
+def listed(entry: wire.ModelConfig, there: Callable[[], Iterable[int]]) -> set[int]:
+    """The versions that a server loads by an entry's policy.
+
+    Args:
+        entry: A model's.
+        there: Tells the versions that there are, where that counts.
+    """
     policy = entry.model_version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "specific":
         return set(policy.specific.versions)
-    there = sorted(version_folders(folder)) if folder.is_dir() else []
-    return set(there if choice == "all" else there[-max(policy.latest.num_versions, 1) :])
+    found = sorted(there())
+    return set(found if choice == "all" else found[-max(policy.latest.num_versions, 1) :])
+
+
+def _listed(entry: wire.ModelConfig, folder: Path) -> set[int]:
+    return listed(entry, lambda: version_folders(folder) if folder.is_dir() else ())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servable_serving import _history
-from servable_serving._labels import STABLE
 from servable_serving._live import ReleaseError
 from servable_serving._manifest import check_candidate
-from servable_serving._smoke import smoke_test
+from servable_serving._models_config import STABLE
+from servable_serving._smoke import bring_up
 
 if TYPE_CHECKING:
     from servable_serving._labels import Labels
@@ -32,13 +32,7 @@ def promote(version: int, labels: Labels, steps: Steps) -> None:
     with steps.step("check") as step:
         manifest = check_candidate(labels.repository.folders()[version])
         step.said = f"version {version} is whole"
-    with steps.step("wait") as step:
-        step.said = labels.bring(version)
-    with steps.step("smoke") as step:
-        if labels.live is None:
-            step.outcome, step.said = "skipped", "no server was asked"
-        else:
-            step.said = smoke_test(labels.live, version, manifest)
+    bring_up(version, labels, steps, manifest)
     with steps.step("label") as step:
         step.said = labels.move(STABLE, version, what="promote")
     _tidy(labels)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_serving._gates import inspect
-from servable_serving._labels import CANARY, STABLE
 from servable_serving._live import ReleaseError
 from servable_serving._manifest import check_candidate
+from servable_serving._models_config import CANARY, STABLE
 from servable_serving._repository import copy
-from servable_serving._smoke import smoke_test
+from servable_serving._smoke import bring_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,20 +78,9 @@ def push(candidate: Path, labels: Labels, steps: Steps, plan: Plan) -> int | Non
             hint="push without --promote, and `servable promote` it when a server answers",
         )
 
-    def tell(finding: Finding) -> None:
-        steps.note(
-            finding.gate, outcome=finding.outcome, said=finding.said, seconds=finding.seconds
-        )
-
     served = labels.served()
-    findings = inspect(
-        candidate,
-        served=None if served is None else repository.folders()[served],
-        holdout=plan.holdout(),
-        skip=plan.skip,
-        tell=tell,
-        tolerances=plan.tolerances,
-        server=plan.trial_server,
+    asked = ask_gates(
+        candidate, None if served is None else repository.folders()[served], steps, plan
     )
     if plan.dry_run:
         return None
@@ -99,8 +88,7 @@ def push(candidate: Path, labels: Labels, steps: Steps, plan: Plan) -> int | Non
     about = {
         "name": manifest["name"],
         "candidate": str(candidate.resolve()),
-        "skipped": dict(plan.skip),
-        "gates": [{"gate": f.gate, "outcome": f.outcome, "said": f.said} for f in findings],
+        **asked,
     }
     with repository.locked(waiting=lambda: steps.say("another push is under way; waiting for it")):
         # Of pushes that were killed; and what this one needs is loaded beside what is served.
@@ -120,25 +108,52 @@ def push(candidate: Path, labels: Labels, steps: Steps, plan: Plan) -> int | Non
     return version
 
 
+def ask_gates(candidate: Path, served: Path | None, steps: Steps, plan: Plan) -> dict[str, Any]:
+    """Have a candidate pass the gates; what they said, as the history keeps it.
+
+    Args:
+        candidate: A folder that `export` wrote.
+        served: The version to hold it against, if there is one.
+        steps: Where the gates are told.
+        plan: Which gates, and how strict.
+
+    Raises:
+        CandidateError: It is not whole, or not as it was exported.
+        GateError: It does not pass.
+    """
+
+    def tell(finding: Finding) -> None:
+        steps.note(
+            finding.gate, outcome=finding.outcome, said=finding.said, seconds=finding.seconds
+        )
+
+    findings = inspect(
+        candidate,
+        served=served,
+        holdout=plan.holdout(),
+        skip=plan.skip,
+        tell=tell,
+        tolerances=plan.tolerances,
+        server=plan.trial_server,
+    )
+    return {
+        "skipped": dict(plan.skip),
+        "gates": [{"gate": f.gate, "outcome": f.outcome, "said": f.said} for f in findings],
+    }
+
+
 def _bring_up(version: int, labels: Labels, steps: Steps, manifest: Mapping[str, Any]) -> None:
-    """Wait until a version is served, and test it there."""
+    """Wait until a version is served, and test it there; what is served so far stays."""
     if STABLE not in labels.now() and (served := _served_before(version, labels)) is not None:
         labels.adopt(served)
-    with steps.step("wait") as step:
-        step.said = labels.bring(version)
-    with steps.step("smoke") as step:
-        if labels.live is None:
-            step.outcome = "skipped"
-            step.said = "no server was asked"
-        else:
-            step.said = smoke_test(labels.live, version, manifest)
+    bring_up(version, labels, steps, manifest)
 
 
 def _served_before(version: int, labels: Labels) -> int | None:
     """What is served without a label, so far."""
-    there = [v for v in labels.repository.versions() if v < version]
+    there = {v for v in labels.repository.versions() if v < version}
     if labels.live is not None:
-        there = [v for v in there if v in labels.live.available()]
+        there &= labels.live.available()
     return max(there, default=None)
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servable_client._commands import Authority, Json, Key, Model, Server
+from servable_client._commands import (
+    _MODEL,
+    _SERVER,
+    Authority,
+    Json,
+    Key,
+    Model,
+    Server,
+    asked_wrongly,
+)
 from servable_serving._remote_commands import is_url, move_at_url, push_to_url
 
 if TYPE_CHECKING:
@@ -17,8 +26,6 @@ if TYPE_CHECKING:
     from servable_serving._holdout import Holdout
     from servable_serving._labels import Labels
     from servable_serving._live import Live
-
-_SERVER, _MODEL = "grpc://localhost:8500", "fashion_mnist"
 
 Folder = Annotated[
     str | None,
@@ -248,12 +255,8 @@ def release(
         model = Path(repository).resolve().name
     check_name(model)
     _prepare()
-    live = None if no_wait else _live(server, model, api_key, ca)
-    try:
+    with nullcontext() if no_wait else _live(server, model, api_key, ca) as live:
         yield _labels(Path(repository or Path("models") / model), model, live, timeout)
-    finally:
-        if live is not None:
-            live.close()
 
 
 def _labels(path: Path, model: str, live: Live | None, timeout: float) -> Labels:
@@ -271,7 +274,7 @@ def _live(server: str, model: str, api_key: str | None, ca: str | None) -> Live:
     try:
         return Live(server, model=model, api_key=api_key, ca=ca)
     except InvalidInput as error:
-        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise asked_wrongly(error) from None
 
 
 def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
@@ -289,7 +292,7 @@ def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
     try:
         check_skips(skipped)
     except InvalidInput as error:
-        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise asked_wrongly(error) from None
     return skipped
 
 
@@ -299,8 +302,7 @@ def _name_of(candidate: Path) -> str:
     Raises:
         CandidateError: There is none that can be told; else the gates say what is wrong with it.
     """
-    from servable_serving._inventory import manifest_of
-    from servable_serving._manifest import CandidateError, check_candidate, check_name
+    from servable_serving._manifest import CandidateError, check_candidate, check_name, manifest_of
 
     name = manifest_of(candidate).get("name")
     try:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving import _history
 from servable_serving._manifest import MANIFEST, CandidateError, check_candidate, check_name
+from servable_serving._models_config import CANARY, STABLE, ModelsConfig, set_versions
 from servable_serving._models_config import NAME as CONFIG
-from servable_serving._models_config import ModelsConfig, set_versions
 from servable_serving._store import Store, StoreError
 from servable_serving._version_folders import version_of
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from servable_client._wire import wire_pb2 as wire
 
-STABLE, CANARY = "stable", "canary"
 _CLAIMS = ".claims"
 _TURN = ".models.config.lock"
 # A turn at models.config takes a read and a write; who has it for longer was killed. By this

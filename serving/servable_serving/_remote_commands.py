@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeGuard
 
 import typer
 
-from servable_client._commands import Json
+from servable_client._commands import Json, asked_wrongly
 
 if TYPE_CHECKING:
     from servable_serving._push import Plan
@@ -64,7 +64,7 @@ def sync(
             Client(server, model="any")  # an address that is none was asked wrongly
         mirror = Mirror(url, models, delete=delete, server=server)
     except InvalidInput as error:
-        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise asked_wrongly(error) from None
     log_to_stderr(as_json=log_json)
     # The stores' libraries tell of each connection.
     logging.getLogger().setLevel(logging.WARNING)
@@ -109,8 +109,8 @@ def push_to_url(candidate: Path, url: str, name: str, plan: Plan, *, json: bool)
     import tempfile
 
     from servable_client._console import print_json
-    from servable_serving._gates import Finding, inspect
-    from servable_serving._remote import CANARY, STABLE
+    from servable_serving._models_config import CANARY, STABLE
+    from servable_serving._push import ask_gates
     from servable_serving._steps import Steps
 
     if plan.version is not None:
@@ -119,30 +119,13 @@ def push_to_url(candidate: Path, url: str, name: str, plan: Plan, *, json: bool)
         )
     remote, steps = _remote(url), Steps()
 
-    def tell(finding: Finding) -> None:
-        steps.note(
-            finding.gate, outcome=finding.outcome, said=finding.said, seconds=finding.seconds
-        )
-
     stable = remote.labels(name).get(STABLE)
     with tempfile.TemporaryDirectory() as folder:
         if stable is not None:
             with steps.step("fetch") as step:
                 remote.fetch(name, stable, Path(folder))
                 step.said = f"version {stable}, which is stable, to compare with"
-        findings = inspect(
-            candidate,
-            served=None if stable is None else Path(folder),
-            holdout=plan.holdout(),
-            skip=plan.skip,
-            tell=tell,
-            tolerances=plan.tolerances,
-            server=plan.trial_server,
-        )
-    about = {
-        "skipped": dict(plan.skip),
-        "gates": [{"gate": f.gate, "outcome": f.outcome, "said": f.said} for f in findings],
-    }
+        about = ask_gates(candidate, None if stable is None else Path(folder), steps, plan)
     if plan.dry_run:
         if json:
             print_json({"repository": remote.url, "version": None, "steps": steps.as_json()})
@@ -178,7 +161,7 @@ def move_at_url(url: str, model: str, version: int, *, json: bool) -> None:
         ModelsConfigError: models.config is none.
     """
     from servable_client._console import print_json
-    from servable_serving._remote import STABLE
+    from servable_serving._models_config import STABLE
 
     remote = _remote(url)
     labels = remote.label(model, version, STABLE)
@@ -196,9 +179,7 @@ def _remote(url: str) -> Remote:
     try:
         return Remote(url)
     except InvalidInput as error:
-        raise typer.BadParameter(
-            f"{error}; {error.hint}" if error.hint else str(error), param_hint="--repository"
-        ) from None
+        raise asked_wrongly(error, param_hint="--repository") from None
 
 
 def _seconds(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from servable_serving import _history
 from servable_serving._folder import FolderError, new_folder, sync_folder, sync_tree
 from servable_serving._lock import locked, locked_if_free
-from servable_serving._manifest import MANIFEST, check_candidate
+from servable_serving._manifest import MANIFEST, check_candidate, manifest_digest
 from servable_serving._version_folders import version_folders
 from servable_serving._whole_file import write_whole
 
@@ -127,7 +126,7 @@ class Repository:
             _open_to_readers(incoming)
             sync_tree(incoming)
             self._remember(max([version, *used]))
-            digest = _digest(incoming)
+            digest = manifest_digest(incoming)
         sync_folder(self.path)
         self.note({**happened, "manifest_sha256": digest})
         return version
@@ -269,10 +268,6 @@ def _keep_history(folder: Path, happened: Event) -> None:
     manifest = json.loads(path.read_text())
     manifest["history"] = [*manifest.get("history", ()), happened]
     write_whole(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
 def _open_to_readers(folder: Path) -> None:

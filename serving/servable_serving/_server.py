@@ -88,7 +88,6 @@ class Server:
             load_retry_seconds=options.load_retry_interval_micros / 1e6,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
-        self._reloading = threading.Lock()
         requests = Requests(self._models, metrics, log_rate=options.log_requests)
         self._grpc = GrpcServer(
             self._models,
@@ -96,7 +95,6 @@ class Server:
             threads=options.grpc_max_threads,
             health_check=options.enable_grpc_healthcheck_service,
             repository_path=self._repository_path,
-            reloading=self._reloading,
         )
         self._rest = RestServer(
             self._models,
@@ -271,7 +269,7 @@ class Server:
             try:
                 # Read and applied in one: a reload by gRPC in between, of what the file says by
                 # then, would be undone by what it said before.
-                with self._reloading:
+                with self._models.reloading:
                     config = read_model_config(options.model_config_file)
                     # An empty file is more likely half of one than a wish.
                     if config.WhichOneof("config") == "model_config_list":

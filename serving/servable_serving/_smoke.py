@@ -14,12 +14,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from servable_client import Client
+    from servable_serving._labels import Labels
     from servable_serving._live import Live
+    from servable_serving._steps import Steps
 
 # Servers may compute in bfloat16, on another processor than the one that exported.
 _TOLERANCE = 0.02
 _SECONDS = 30.0
 BYTES_SIGNATURE = "serving_bytes"
+
+
+def bring_up(version: int, labels: Labels, steps: Steps, manifest: Mapping[str, Any]) -> None:
+    """Wait until a version is served, and test it there.
+
+    Args:
+        version: The version, which is in the repository.
+        labels: The model's labels.
+        steps: Where the steps are told.
+        manifest: The version's manifest.
+
+    Raises:
+        ReleaseError: It fails to load or to answer.
+    """
+    with steps.step("wait") as step:
+        step.said = labels.bring(version)
+    with steps.step("smoke") as step:
+        if labels.live is None:
+            step.outcome, step.said = "skipped", "no server was asked"
+        else:
+            step.said = smoke_test(labels.live, version, manifest)
 
 
 def smoke_test(live: Live, version: int, manifest: Mapping[str, Any]) -> str:

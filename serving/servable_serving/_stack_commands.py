@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from servable_client._commands import Json, Model
-
-_MODEL = "fashion_mnist"
+from servable_client._commands import _MODEL, Json, Model
 
 
 def register(app: typer.Typer) -> None:

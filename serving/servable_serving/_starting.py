@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +33,28 @@ def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
                 f"cannot listen at port {port}: {getattr(caught, 'strerror', None) or caught}",
                 hint=f"stop what listens there, or choose another port with {flag}",
             ) from None
+
+
+def serve_command(models: Path, *, port: int, rest_port: int) -> list[str]:
+    """What serves a model repository, with labels, by its models.config."""
+    return [
+        sys.executable, "-m", "servable_client", "serve",
+        f"--model_config_file={models / 'models.config'}",
+        f"--model_repository_path={models}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models",
+        f"--port={port}", f"--rest_api_port={rest_port}",
+    ]  # fmt: skip
+
+
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """End a process, by force where it takes longer."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def last_line(log: Path) -> str:

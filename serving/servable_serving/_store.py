@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -156,13 +156,8 @@ class Store:
         Raises:
             StoreError: It cannot be written.
         """
-        fs, target = self._fs, self._at(path)
-        try:
-            with self._reaching():
-                self._make_parent(fs, target)
-                fs.put_file(str(source), target)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url} cannot be written: {error}") from error
+        with self._writing(path) as (fs, target):
+            fs.put_file(str(source), target)
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file, whole or not at all.
@@ -170,19 +165,14 @@ class Store:
         Raises:
             StoreError: It cannot be written; what was there before stays.
         """
-        fs, target = self._fs, self._at(path)
-        try:
-            with self._reaching():
-                self._make_parent(fs, target)
-                if not self._folders:
-                    fs.pipe_file(target, content)
-                    return
-                parent, _, name = target.rpartition("/")
-                incoming = f"{parent}/.{name}.{uuid.uuid4().hex[:12]}"
-                fs.pipe_file(incoming, content)
-                fs.mv(incoming, target)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url} cannot be written: {error}") from error
+        with self._writing(path) as (fs, target):
+            if not self._folders:
+                fs.pipe_file(target, content)
+                return
+            parent, _, name = target.rpartition("/")
+            incoming = f"{parent}/.{name}.{uuid.uuid4().hex[:12]}"
+            fs.pipe_file(incoming, content)
+            fs.mv(incoming, target)
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a file that was not there; whether it was not.
@@ -193,23 +183,26 @@ class Store:
         Raises:
             StoreError: It cannot be written.
         """
-        fs, target = self._fs, self._at(path)
-        try:
-            with self._reaching():
-                self._make_parent(fs, target)
-                try:
-                    if self._folders:
-                        with fs.open(target, "xb") as file:
-                            file.write(content)
-                    else:
-                        fs.pipe_file(target, content, mode="create")
-                except Exception as error:
-                    # SFTP calls it a failure, as all else.
-                    if not isinstance(error, FileExistsError) and not fs.exists(target):
-                        raise
-                    return False
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url} cannot be written: {error}") from error
+        with self._writing(path) as (fs, target):
+            try:
+                if self._folders:
+                    file = fs.open(target, "xb")
+                else:
+                    fs.pipe_file(target, content, mode="create")
+                    return True
+            except Exception as error:
+                # SFTP calls it a failure, as all else.
+                if not isinstance(error, FileExistsError) and not fs.exists(target):
+                    raise
+                return False
+            try:
+                with file:
+                    file.write(content)
+            except BaseException:
+                # It is ours, and half of it would stand for somebody's.
+                with suppress(Exception):
+                    fs.rm_file(target)
+                raise
         return True
 
     def remove(self, path: str) -> None:
@@ -228,10 +221,18 @@ class Store:
     def _at(self, path: str) -> str:
         return f"{self._open()[1]}/{path}"
 
-    def _make_parent(self, fs: Any, target: str) -> None:
-        # Object stores have no folders; s3fs would make a bucket.
-        if self._folders:
-            fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[tuple[Any, str]]:
+        """Where a file goes, whose folder is there."""
+        fs, target = self._fs, self._at(path)
+        try:
+            with self._reaching():
+                # Object stores have no folders; s3fs would make a bucket.
+                if self._folders:
+                    fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+                yield fs, target
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url} cannot be written: {error}") from error
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from servable_serving._contract import check_compatible, check_contract, contract_of
 from servable_serving._findings import Refused, Verdict
-from servable_serving._manifest import MANIFEST, check_candidate
+from servable_serving._manifest import check_candidate, manifest_digest
 from servable_serving._saved_model import ModelError, read_meta_graph
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def check_structure(candidate: Path, served: Path | None) -> Verdict:
             "files": files,
             "signatures": list(signatures),
             "weights": weights,
-            "manifest_sha256": hashlib.sha256((candidate / MANIFEST).read_bytes()).hexdigest(),
+            "manifest_sha256": manifest_digest(candidate),
         },
     )
 

@@ -11,7 +11,6 @@ to it at once, there is a step between here: listed first, labelled when it is l
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
@@ -26,9 +25,9 @@ from servable_client import Client, DeadlineExceeded, InvalidInput, ServableErro
 from servable_client._base import config_of
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._folder import FolderError, sync_folder
-from servable_serving._manifest import MANIFEST, CandidateError, check_name
+from servable_serving._manifest import CandidateError, check_name, manifest_of
 from servable_serving._models_config import NAME as CONFIG
-from servable_serving._models_config import set_versions
+from servable_serving._models_config import listed, set_versions
 from servable_serving._remote import Remote
 from servable_serving._repository import Repository
 from servable_serving._store import StoreError
@@ -108,11 +107,6 @@ class Mirror:
             self._stop.set()
             if self._waits:
                 raise Stopped
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was asked to end."""
-        return self._stop.is_set()
 
     def sync(self) -> Changes:
         """Bring what is new.
@@ -208,18 +202,10 @@ class Mirror:
 
     def _wanted(self, entry: wire.ModelConfig) -> set[int]:
         """The versions that a server will look for."""
-        policy = entry.model_version_policy
-        labelled = set(entry.version_labels.values())
-        if policy.WhichOneof("policy_choice") == "specific":
-            return labelled | set(policy.specific.versions)
-        whole = [
-            version
-            for version in self._remote.numbers(entry.name)
-            if self._whole(entry.name, version)
-        ]
-        if policy.WhichOneof("policy_choice") == "all":
-            return labelled | set(whole)
-        return labelled | set(whole[-max(policy.latest.num_versions, 1) :])
+        return set(entry.version_labels.values()) | listed(
+            entry,
+            lambda: [v for v in self._remote.numbers(entry.name) if self._whole(entry.name, v)],
+        )
 
     def _whole(self, model: str, version: int) -> bool:
         try:
@@ -233,7 +219,7 @@ class Mirror:
         here = repository.folders().get(version)
         manifest = self._remote.manifest(model, version)
         if here is not None:
-            if manifest is not None and _checksums(here) != manifest["sha256"]:
+            if manifest is not None and manifest_of(here).get("sha256") != manifest["sha256"]:
                 raise SyncError(
                     f"version {version} of {model} at {self.url} is another than the one here, "
                     "which stays",
@@ -338,14 +324,6 @@ class Mirror:
                     "%s version %d is deleted", model, version,
                     extra={"event": "deleted", "model": model, "version": version},
                 )  # fmt: skip
-
-
-def _checksums(folder: Path) -> Any:
-    """What a version's manifest here says of its files; None where it cannot be read."""
-    try:
-        return json.loads((folder / MANIFEST).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _checked(text: str, url: str) -> wire.ModelServerConfig:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from servable_client import ServableError
 from servable_serving._folder import FolderError
 from servable_serving._lock import locked
-from servable_serving._models_config import ModelsConfig
+from servable_serving._models_config import STABLE, ModelsConfig
 from servable_serving._whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "models.traffic"
-STABLE = "stable"
 _LOCK = f".{NAME}.lock"
 _HEAD = """\
 # Where the gateway sends requests that name no version, in percent: MODEL LABEL VERSION PERCENT.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from servable_client import Client, ServableError
 from servable_serving._findings import Refused
+from servable_serving._starting import end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ class TrialServer:
                 server._wait_until_loaded(name)
                 yield server
             finally:
-                server._end()
+                end(server._process, _END_SECONDS)
 
     @property
     def exit_status(self) -> int | None:
@@ -139,14 +140,6 @@ class TrialServer:
         # `servable serve` ends with a sentence and perhaps a hint; the other with what failed.
         told = [line.removeprefix("servable: ") for line in lines if line.startswith("servable: ")]
         return one_line((told or lines)[-1])
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 def _free_ports() -> tuple[int, int]:

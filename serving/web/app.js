@@ -442,14 +442,16 @@ const canvas = board(async (drawing, settled) => {
 
 const askAll = batch({
   read: (file) => read(file, file.name),
-  ask: (one) => {
+  see: (one) => {
     const shape = server.shape
     if (!shape) throw server.failure ?? new Failure("unknown", "There is no model to ask.", "")
+    return see(one.image, shape)
+  },
+  ask: (one, sight) => {
     const own = !server.newest?.signatures.serving_bytes
-    return ask({ picture: one, sight: see(one.image, shape), own }, target.value)
+    return ask({ picture: one, sight, own }, target.value)
   },
   show: (one) => void bring(one),
-  shape: () => server.shape,
 })
 
 find("samples", HTMLElement).replaceChildren(

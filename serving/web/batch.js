@@ -2,11 +2,11 @@
 
 import { find, make, percent } from "./dom.js"
 import { Failure } from "./failure.js"
-import { paint, see } from "./see.js"
+import { paint } from "./see.js"
 
 /** @import { Answer } from "./answers.js" */
 /** @import { Picture } from "./picture.js" */
-/** @import { Shape } from "./see.js" */
+/** @import { Sight } from "./see.js" */
 
 /**
  * @typedef {object} Row
@@ -20,9 +20,9 @@ const AT_ONCE = 2
 /**
  * @param {object} on
  * @param {(file: File) => Promise<Picture>} on.read
- * @param {(picture: Picture) => Promise<Answer>} on.ask
+ * @param {(picture: Picture) => Sight} on.see What the model sees of it.
+ * @param {(picture: Picture, sight: Sight) => Promise<Answer>} on.ask
  * @param {(picture: Picture) => void} on.show A picture that was chosen.
- * @param {() => Shape | null} on.shape
  */
 export function batch(on) {
   const section = find("batch", HTMLElement)
@@ -42,15 +42,13 @@ export function batch(on) {
     const [picture, label, share, version, time] = line.cells
     try {
       const read = await on.read(file)
-      const shape = on.shape()
-      if (shape) {
-        const canvas = make("canvas", { "aria-hidden": "true" })
-        paint(see(read.image, shape), canvas)
-        const button = make("button", { type: "button", title: "Look at it" }, canvas, row.name)
-        button.addEventListener("click", () => on.show(read))
-        picture.replaceChildren(button)
-      }
-      const answer = await on.ask(read)
+      const sight = on.see(read)
+      const canvas = make("canvas", { "aria-hidden": "true" })
+      paint(sight, canvas)
+      const button = make("button", { type: "button", title: "Look at it" }, canvas, row.name)
+      button.addEventListener("click", () => on.show(read))
+      picture.replaceChildren(button)
+      const answer = await on.ask(read, sight)
       row.answer = answer
       label.textContent = answer.label
       share.textContent = percent(answer.probabilities[answer.classId])

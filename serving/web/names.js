@@ -4,7 +4,7 @@
 // gives class numbers: where no two scores are alike, they tell which is which.
 
 import { context, make } from "./dom.js"
-import { base64 } from "./picture.js"
+import { base64, snapshot } from "./picture.js"
 
 /** @import { Api } from "./api.js" */
 
@@ -71,6 +71,5 @@ async function probe(seed) {
     pen.fillStyle = `rgb(${grey} ${grey} ${grey})`
     pen.fillRect((i % 4) * 8, Math.floor(i / 4) * 8, 8, 8)
   }
-  const blob = await new Promise((done) => canvas.toBlob(done))
-  return base64(/** @type {Blob} */ (/** @type {unknown} */ (blob)))
+  return base64((await snapshot(canvas, "probe", "image/png")).blob)
 }

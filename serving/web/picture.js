@@ -1,6 +1,6 @@
 // Pictures: files decoded and, where they are large, shrunk before they are sent.
 
-import { context } from "./dom.js"
+import { context, make } from "./dom.js"
 import { Failure } from "./failure.js"
 
 /**
@@ -54,18 +54,16 @@ export async function read(blob, name) {
   }
   const { width, height } = bitmap
   const size = `${width} × ${height}`
-  if (format && blob.size <= MAX_BYTES && Math.max(width, height) <= MAX_SIDE) {
-    const image = pixels(bitmap, width, height)
-    bitmap.close()
-    return { name, blob: new Blob([blob], { type: format }), image, about: size }
-  }
   const scale = Math.min(MAX_SIDE / Math.max(width, height), 1)
   const to = [width, height].map((side) => Math.max(Math.round(side * scale), 1))
   const small = scale < 1 ? await shrunk(bitmap, to[0], to[1]) : bitmap
-  const image = pixels(small, to[0], to[1])
+  const image = pixels(small)
   bitmap.close()
   small.close()
   const about = scale < 1 ? `${size}, sent as ${to[0]} × ${to[1]}` : size
+  if (format && scale === 1 && blob.size <= MAX_BYTES) {
+    return { name, image, about, blob: new Blob([blob], { type: format }) }
+  }
   const type = to[0] * to[1] < SMALL ? "image/png" : "image/jpeg"
   return { name, image, about, blob: await encoded(image, type) }
 }
@@ -104,15 +102,10 @@ async function shrunk(bitmap, width, height) {
   }
 }
 
-/**
- * @param {ImageBitmap} bitmap
- * @param {number} width
- * @param {number} height
- */
-function pixels(bitmap, width, height) {
-  const canvas = document.createElement("canvas")
-  canvas.width = width
-  canvas.height = height
+/** @param {ImageBitmap} bitmap */
+function pixels(bitmap) {
+  const { width, height } = bitmap
+  const canvas = make("canvas", { width, height })
   const pen = context(canvas)
   pen.fillStyle = "#fff"
   pen.fillRect(0, 0, width, height)
@@ -126,9 +119,7 @@ function pixels(bitmap, width, height) {
  * @returns {Promise<Blob>}
  */
 function encoded(image, type) {
-  const canvas = document.createElement("canvas")
-  canvas.width = image.width
-  canvas.height = image.height
+  const canvas = make("canvas", { width: image.width, height: image.height })
   context(canvas).putImageData(image, 0, 0)
   return new Promise((done, failed) =>
     canvas.toBlob(

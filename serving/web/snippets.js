@@ -11,7 +11,7 @@ import { nested } from "./see.js"
  * @property {string} origin
  * @property {string} address Of the model, pinned to a version or label.
  * @property {string} model
- * @property {string} pin As a Python argument: `label="stable"`, or nothing.
+ * @property {string} pin As a Python argument: `label="stable"`.
  * @property {boolean} key Whether a key is needed.
  * @property {Picture} picture
  * @property {Sight} sight
@@ -37,7 +37,7 @@ export function curl({ address, key, picture, sight, own }) {
 
 /** @param {Question} question */
 export function python({ origin, model, pin, key, picture, sight, own }) {
-  const options = [`model=${JSON.stringify(model)}`, pin].filter(Boolean).join(", ")
+  const options = `model=${JSON.stringify(model)}, ${pin}`
   const access = key ? `, api_key=os.environ["SERVABLE_API_KEY"]` : ""
   const imports = [
     ...(own ? ["import base64"] : []),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # With fewer pictures chance has too much of a say, and where all are named rightly the best
 # temperature would be none at all.
-FEWEST = 200
+_FEWEST = 200
 _RANGE = (0.25, 4.0)
 _BATCH = 512
 
@@ -33,7 +33,7 @@ def find_temperature(network: keras.Model, pictures: Pictures | None) -> float |
     Returns:
         Between a quarter and 4; None where there are fewer than 200 pictures.
     """
-    if pictures is None or len(pictures) < FEWEST:
+    if pictures is None or len(pictures) < _FEWEST:
         return None
     probabilities = network.predict(pictures.images, batch_size=_BATCH, verbose=0)
     found = fit_temperature(pictures.targets, np.asarray(probabilities))

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from servable_client._commands import Authority, Json, Key, Label, Timeout, Version
+from servable_client._commands import (
+    Authority,
+    Json,
+    Key,
+    Label,
+    Timeout,
+    Version,
+    asked_wrongly,
+)
 from servable_trainer._dataset_flags import Channels, Folder, Size, SkipCorrupt, find_dataset
 
 Data = Annotated[
@@ -165,7 +173,7 @@ def tune(
     try:
         part = role_from(role, chief, worker)
     except TuneError as error:
-        raise typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise asked_wrongly(error) from None
     _quiet()
     from servable_trainer._distributed import follow, lead
     from servable_trainer._project import Budget, Settings

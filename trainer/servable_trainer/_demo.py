@@ -22,7 +22,7 @@ from servable_serving._labels import Labels
 from servable_serving._live import Live
 from servable_serving._push import Plan, push
 from servable_serving._repository import Repository
-from servable_serving._starting import check_free, last_line
+from servable_serving._starting import check_free, end, last_line, serve_command
 from servable_serving._steps import Steps
 from servable_trainer import _fashion_mnist as fashion_mnist
 from servable_trainer._evaluate import print_evaluation
@@ -36,6 +36,7 @@ _PICTURES = 16
 # What marks a folder as the demo's own.
 _MARK = ".servable-demo"
 _START_SECONDS = 120.0
+_END_SECONDS = 15.0
 # How many requests to make once the label has moved.
 _AFTERWARDS = 50
 # The gates that take the longest: the demo evaluates both itself, and they are one network.
@@ -139,10 +140,10 @@ class Demo:
             headline("6. What you would type next")
             self._print_next_lines(dataset, server.pid)
         except BaseException:
-            _stop(server)
+            end(server, _END_SECONDS)
             raise
         if not self.keep:
-            _stop(server)
+            end(server, _END_SECONDS)
         say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
 
     @property
@@ -189,14 +190,7 @@ class Demo:
 
     def _start_server(self, name: str) -> subprocess.Popen[bytes]:
         log = self.directory / "server.log"
-        command = [
-            sys.executable, "-m", "servable_client", "serve",
-            f"--model_config_file={self._models / 'models.config'}",
-            f"--model_repository_path={self._models}",
-            "--model_config_file_poll_wait_seconds=1",
-            "--allow_version_labels_for_unavailable_models",
-            f"--port={self.port}", f"--rest_api_port={self.rest_port}",
-        ]  # fmt: skip
+        command = serve_command(self._models, port=self.port, rest_port=self.rest_port)
         say(shlex.join(["servable", *command[3:]]))
         with log.open("wb") as output:
             # A session of its own: a server that is kept outlives this terminal's Ctrl-C.
@@ -205,12 +199,12 @@ class Demo:
             )
         try:
             with Client(self._grpc, model=name) as client:
-                end = time.monotonic() + _START_SECONDS
+                last = time.monotonic() + _START_SECONDS
                 while True:
                     try:
                         client.wait_until_available(timeout=0.5)
                     except ServableError as error:
-                        if server.poll() is None and time.monotonic() < end:
+                        if server.poll() is None and time.monotonic() < last:
                             continue
                         raise DemoError(
                             f"the server did not come up: {last_line(log)}", hint=f"see {log}"
@@ -219,7 +213,7 @@ class Demo:
                         return server
                     raise DemoError(f"another server answers at {self._grpc}", hint=f"see {log}")
         except BaseException:
-            _stop(server)
+            end(server, _END_SECONDS)
             raise
 
     def _classify(self, dataset: Dataset) -> None:
@@ -329,12 +323,3 @@ def _empty(directory: Path) -> None:
         raise DemoError(
             f"cannot write to {directory}: {error.strerror}", hint="name another with --directory"
         ) from error
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(15)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 from servable_client import Client, ServableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from servable_trainer._dataset import Dataset
 
-SWITCH_SECONDS = 60.0
+_SWITCH_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 
 
@@ -43,8 +41,11 @@ class Trickle:
         self._thread.join()
 
     def wait_for_more(self, count: int) -> None:
-        until = self.asked + count
-        wait_for(lambda: self.asked >= until, f"{self.server} stopped answering")
+        until, end = self.asked + count, time.monotonic() + _SWITCH_SECONDS
+        while self.asked < until:
+            if time.monotonic() > end:
+                raise DemoError(f"{self.server} stopped answering within {_SWITCH_SECONDS:g} s")
+            time.sleep(_PAUSE_SECONDS)
 
     def _ask(self) -> None:
         with Client(self.server, model=self.dataset.name, label="stable") as client:
@@ -58,11 +59,3 @@ class Trickle:
                     if answer.version is not None:
                         self.versions[answer.version] += 1
                 self.asked += 1
-
-
-def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
-    end = time.monotonic() + SWITCH_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            raise DemoError(f"{otherwise} within {SWITCH_SECONDS:g} s")
-        time.sleep(_PAUSE_SECONDS)
