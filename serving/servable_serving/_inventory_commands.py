@@ -143,9 +143,8 @@ def diff(
     from servable_client._console import print_json, print_table, say
     from servable_serving._diff import compare_answers, differences
     from servable_serving._holdout import find_holdout
-    from servable_serving._tensorflow import quiet_tensorflow
+    from servable_serving._tensorflow import import_tensorflow
 
-    quiet_tensorflow()
     with release(model, repository, _SERVER, True, None, None) as labels:
         first, second = _folder(labels, one), _folder(labels, other)
         model = labels.model
@@ -153,6 +152,7 @@ def diff(
     pictures = find_holdout(model, file=holdout, data=data)
     answers = None
     if pictures is not None:
+        import_tensorflow()
         answers = compare_answers(first, second, pictures.images, pictures.targets)
     if json:
         print_json(

@@ -103,12 +103,16 @@ class Gateway:
         text = (self.folder / "access.log").read_text()
         return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
 
+    def write_traffic(self, text: str) -> None:
+        """Write models.traffic, whole."""
+        new = self.folder / "models" / "new"
+        new.write_text(text)
+        new.rename(new.with_name("models.traffic"))
+
     def traffic(self, *lines: str) -> None:
         """Write models.traffic, and wait until it is in force."""
         before = self.said.count("reloaded")
-        new = self.folder / "models" / "new"
-        new.write_text("".join(f"{line}\n" for line in lines))
-        new.rename(new.with_name("models.traffic"))
+        self.write_traffic("".join(f"{line}\n" for line in lines))
         eventually(lambda: self.said.count("reloaded") > before)
 
 
@@ -167,7 +171,7 @@ def gateway(
         )
     running = Gateway(process, folder, {**ports, "http": ports["rest"]})
     try:
-        eventually(lambda: process.poll() is not None or _answers(running, "/healthz"))
+        eventually(lambda: process.poll() is not None or answers(f"{running.rest}/healthz"))
         assert process.poll() is None, running.said
         if wait:
             eventually(running.ready)
@@ -181,9 +185,10 @@ def gateway(
                 assert secret not in (folder / name).read_text(), name
 
 
-def _answers(running: Gateway, path: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether somebody answers there, and well."""
     try:
-        return running.get(path).ok
+        return requests.get(address, timeout=60).ok
     except requests.ConnectionError:
         return False
 
@@ -200,18 +205,11 @@ def companion(*arguments: str) -> Iterator[tuple[str, str]]:
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}/metrics"
     try:
-        eventually(lambda: _page(address), 120)
+        eventually(lambda: answers(address), 120)
         yield address, f"127.0.0.1:{syslog}"
     finally:
         process.terminate()
         assert process.wait(60) == 0
-
-
-def _page(address: str) -> bool:
-    try:
-        return requests.get(address, timeout=60).ok
-    except requests.ConnectionError:
-        return False
 
 
 @contextmanager

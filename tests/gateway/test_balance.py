@@ -89,7 +89,7 @@ def test_all_get_traffic_and_one_that_goes_fails_no_request(
         PATH=f"{names.parent}:{os.environ['PATH']}",
     ) as running:
         with callers(running, "grpc", "grpcs", "http", "https") as (asked, failed):
-            eventually(lambda: asked[0] > 20)
+            eventually(lambda: asked[0] > 20 and by_server(running, "rest"))
             assert set(by_server(running, "rest")) == {HOSTS[0]}
             stand_for(*HOSTS)
             for transport in ("rest", "grpc"):

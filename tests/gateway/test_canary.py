@@ -18,6 +18,7 @@ from tests.conftest import NAME, SHIPPED, servable
 from tests.gateway.gateway import companion, gateway, patient_server
 from tests.serving.calls import config_of, eventually
 
+from servable_serving._canary_watch import Watch
 from servable_serving._models_config import ModelsConfig
 from servable_serving._traffic import read_traffic, write_traffic
 
@@ -156,6 +157,7 @@ def test_a_bad_one_is_taken_out(
 
 
 def test_ctrl_c_leaves_no_traffic_to_it(stage: Stage) -> None:
+    before = len(stage.gateway.lines())
     with load(stage.gateway):
         process = subprocess.Popen(
             [
@@ -171,13 +173,18 @@ def test_ctrl_c_leaves_no_traffic_to_it(stage: Stage) -> None:
         eventually(lambda: stage.shares().get("canary") == 25, 120)
         # Were it killed outright, the gateway would end the trial at its planned time.
         assert f"# {NAME} until " in (stage.root / "models.traffic").read_text()
-        eventually(lambda: any(line["label"] == "canary" for line in stage.gateway.lines()))
+        eventually(
+            lambda: any(line["label"] == "canary" for line in stage.gateway.lines()[before:])
+        )
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode not in {0, 2}
     assert f"the share of version {GOOD} is back to 0" in said
     assert stage.shares() == {"canary": 0, "stable": 100}
     assert reports(stage, GOOD)[-1]["outcome"] == "broken off"
+    # The file says so at once; the gateway looks at it each second.
+    watch = Watch(stage.metrics, model=NAME)
+    eventually(lambda: watch.share("canary") == 0)
 
 
 def test_a_good_one_is_promoted(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 import requests
 from google.protobuf import text_format
 from tests.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, ROWS, Gateway, slope_of
-from tests.serving.calls import METHODS, MODEL, PREDICTION
+from tests.serving.calls import METHODS, MODEL, PREDICTION, eventually
 
 if TYPE_CHECKING:
     from tests.conftest import RunningServer
@@ -137,15 +137,23 @@ def test_the_answer_says_which_version_it_is_from(guarded: Gateway) -> None:
 
 def test_the_log_names_the_key_the_model_and_the_version(guarded: Gateway) -> None:
     mine = "a-request-of-this-test"
+
+    def told() -> list[dict[str, str]]:
+        return [line for line in guarded.lines() if line["request_id"] == mine]
+
+    # A line is written when the answer has been sent, each by the worker that sent it.
     guarded.ask("linear/labels/canary:predict", headers={**HEADERS, "x-request-id": mine})
+    eventually(lambda: len(told()) == 1)
     guarded.ask(headers={"x-api-key": "wrong-key-that-must-stay-out", "x-request-id": mine})
+    eventually(lambda: len(told()) == 2)
     with secure_channel(guarded) as channel:
         method = f"{MODEL}GetModelStatus"
         request = METHODS[method][0](model_spec={"name": "linear"}).SerializeToString()
         channel.unary_unary(method)(
             request, metadata=[("x-api-key", KEY), ("x-request-id", mine)], timeout=60
         )
-    first, second, third = (line for line in guarded.lines() if line["request_id"] == mine)
+    eventually(lambda: len(told()) == 3)
+    first, second, third = told()
     assert first["key"] == "alice"
     assert (first["model"], first["label"], first["version"]) == ("linear", "canary", "2")
     assert (first["method"], first["status"], first["transport"]) == ("predict", "200", "rest")

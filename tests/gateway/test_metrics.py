@@ -40,6 +40,10 @@ def samples(text: str) -> Samples:
     }
 
 
+def asked(page: str) -> Samples:
+    return samples(requests.get(page, timeout=60).text)
+
+
 def total(found: Samples, name: str, **labels: str) -> float:
     """The sum over what carries these labels."""
     wanted = set(labels.items())
@@ -74,7 +78,7 @@ def test_it_counts_what_the_gateway_did(
     gateway, page = watched
 
     def now() -> Samples:
-        return samples(requests.get(page, timeout=60).text)
+        return asked(page)
 
     before = now()
     key = {"x-api-key": KEY}
@@ -124,16 +128,23 @@ def test_it_knows_the_servers_the_labels_and_the_certificate(
     watched: tuple[Gateway, str],
 ) -> None:
     gateway, page = watched
-
-    def now() -> Samples:
-        return samples(requests.get(page, timeout=60).text)
-
-    eventually(lambda: total(now(), "servable_model_available_versions", model="linear") == 4)
-    found = now()
+    share = ("servable_model_label_share", {"model": "linear", "label": "canary"})
+    # What the gateway tells first, between, and last.
+    for name, labels, value in (
+        ("servable_model_available_versions", {"model": "linear"}, 4),
+        ("servable_gateway_ready", {}, 1),
+        (*share, 0.25),
+    ):
+        eventually(
+            lambda name=name, labels=labels, value=value: (
+                total(asked(page), name, **labels) == value
+            )
+        )
+    found = asked(page)
     state = "servable_model_version_state"
     assert total(found, state, model="linear", version="3", state="AVAILABLE") == 1
     assert total(found, "servable_model_label_version", model="linear", label="canary") == 2
-    assert total(found, "servable_model_label_share", model="linear", label="canary") == 0.25
+    assert total(found, share[0], **share[1]) == 0.25
     assert total(found, "servable_gateway_ready") == 1
     assert total(found, "servable_gateway_servers") == 1
     pem = ssl.get_server_certificate(("127.0.0.1", gateway.ports["tls"]), timeout=60)

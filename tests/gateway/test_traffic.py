@@ -146,16 +146,17 @@ def test_the_sdk_over_rest_has_its_share_too(split: Gateway, root: Path) -> None
         assert client.predict({"x": np.array(ROWS, np.float32)}).version == 1
 
 
-def test_a_broken_file_changes_nothing(split: Gateway, root: Path) -> None:
+def test_a_broken_file_changes_nothing(split: Gateway) -> None:
     for text, said in (
         ("linear stable\n", "is no MODEL LABEL VERSION PERCENT"),
         ("linear stable 1 80\nlinear canary 2 30\n", "come to more than 100 percent"),
         ('linear stable 1 50\nlinear ca"n 2 50\n', "is no MODEL LABEL VERSION PERCENT"),
     ):
-        (root / "models.traffic").write_text(text)
-        eventually(lambda said=said: said in split.said)
+        before = split.said.count(said)
+        split.write_traffic(text)
+        eventually(lambda said=said, before=before: split.said.count(said) > before)
     assert set(versions(split, 100)) == {1, 2}
-    (root / "models.traffic").write_text("linear stable 1 0\nlinear canary 2 100\n")
+    split.write_traffic("linear stable 1 0\nlinear canary 2 100\n")
     eventually(lambda: set(versions(split, 10)) == {2})
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from google.protobuf import text_format
 from tests.conftest import NAME, ROOT, SHIPPED, RunningServer, free_port, servable, serving
+from tests.serving.calls import eventually
 from tests.serving.kubernetes_schemas import SCHEMAS
 from tests.serving.test_sync import companion, stop, until
 
@@ -348,12 +349,10 @@ def test_a_model_that_failed_is_not_ready(tmp_path: Path) -> None:
         # Beside one that is AVAILABLE a broken one does no harm.
         (folder / "2").mkdir()
         (folder / "2" / "saved_model.pb").write_text("broken")
-        while not any(version.state == "END" for version in client.status()):
-            pass
+        eventually(lambda: any(version.state == "END" for version in client.status()))
         assert probe("readinessProbe", server.rest_port, NAME) == 0
         shutil.rmtree(folder / "2")
         shutil.rmtree(folder / "1")
-        while any(version.state == "AVAILABLE" for version in client.status()):
-            pass
+        eventually(lambda: all(version.state != "AVAILABLE" for version in client.status()))
         assert probe("readinessProbe", server.rest_port, NAME) != 0
         assert probe("livenessProbe", server.rest_port, NAME) == 0

@@ -64,8 +64,9 @@ def killed_at(stage: Stage, candidate: Path, step: str, after: float = 0.0) -> N
     ) as process:  # fmt: skip
         assert process.stderr
         seen = b""
-        # By the character: a step's name is written when it begins, the rest when it has ended.
-        while not seen.endswith(step.encode()):
+        # By the character: a step's name is written when it begins, the rest when it has ended. At
+        # the beginning of a line, since a line before may end with the same word.
+        while not seen.endswith(b"\n" + step.encode()):
             one = process.stderr.read(1)
             assert one, seen
             seen += one

@@ -19,6 +19,7 @@ from tests.serving.releases import FLAGS, UNGATED, Stage, skipping, with_ballast
 from servable_client import Client, ServableError
 from servable_serving._manifest import MANIFEST
 from servable_serving._repository import copy
+from servable_serving._store import Store, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,6 +200,10 @@ def test_a_rollback_does_not_wait_for_a_push(stage: Stage) -> None:
     assert stage.resolved("stable") == 1
 
 
+def fill(disk: Path) -> list[str]:
+    return ["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=4k"]
+
+
 def test_a_disk_that_is_full(stage: Stage, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -221,10 +226,16 @@ def test_a_disk_that_is_full(stage: Stage, tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,size=24m", disk], check=True)
         done = servable("push", large, *flags)
         assert done.returncode == 0, done.stderr
+        # Behind a URL as well: a number that could be claimed and not written down is nobody's.
+        assert b"No space" in subprocess.run(fill(disk), capture_output=True, check=False).stderr
+        for _ in range(2):
+            with pytest.raises(StoreError, match="No space left on device"):
+                Store(f"file://{disk}").create("claimed", b"x" * 100)
+        (disk / "filler").unlink()
+        assert Store(f"file://{disk}").create("claimed", b"x" * 100)
         # A repository so full that not even models.config can be written: nothing is served of it.
         before = (disk / "models.config").read_text()
-        fill = ["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=4k"]
-        assert b"No space" in subprocess.run(fill, capture_output=True, check=False).stderr
+        assert b"No space" in subprocess.run(fill(disk), capture_output=True, check=False).stderr
         done = servable("promote", "2", "--repository", disk / stage.name, "--no-wait")
         assert "No space left on device" in only_sentence(done)
         assert (disk / "models.config").read_text() == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,11 +19,11 @@ import pytest
 import requests
 from s3fs import S3FileSystem
 from tests.conftest import NAME, SHIPPED, free_port, serving
+from tests.serving.candidates import sign
 from tests.serving.releases import FLAGS
 from tests.serving.stores import CREDENTIALS, s3_server
 
 from servable_client import Client
-from servable_serving._manifest import MANIFEST, checksums
 from servable_serving._remote import Remote
 from servable_serving._sync import Mirror
 
@@ -279,8 +278,5 @@ def with_broken_graph(candidate: Path, folder: Path) -> Path:
     """A candidate whose graph is none, by its own manifest."""
     shutil.copytree(candidate, folder)
     (folder / "saved_model.pb").write_bytes(b"no graph")
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text())
-    manifest["sha256"] = checksums(folder)
-    path.write_text(json.dumps(manifest))
+    sign(folder)
     return folder

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, servable
-from tests.stack.stacks import Stack, readme_curls, run
+from tests.stack.stacks import Stack, eventually, readme_curls, run
 
 from servable_client import Client
 
@@ -142,7 +142,5 @@ def test_with_docker_compose_comes_up_and_goes_down(project: Stack) -> None:
 def test_without_keys_it_does_not_open_to_others(project: Stack) -> None:
     project.environment["SERVABLE_BIND"] = "0.0.0.0"
     project("up", "--detach", "--no-deps", "certificates", "gateway")
-    said = ""
-    while "without API keys" not in said:
-        said = project("logs", "gateway")
-    assert "SERVABLE_API_KEYS_FILE" in said
+    eventually(lambda: "without API keys" in project("logs", "gateway"))
+    assert "SERVABLE_API_KEYS_FILE" in project("logs", "gateway")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from tests.conftest import NAME, SHIPPED, serving
+from tests.serving.calls import config_of
 from tests.web.photos import as_png
 
 if TYPE_CHECKING:
@@ -104,20 +105,12 @@ def save_means(dataset: Dataset, target: Path) -> None:
     mark_classify(target)
 
 
-def config_of(root: Path, labels: dict[str, int]) -> str:
-    named = " ".join(f'version_labels {{ key: "{k}" value: {v} }}' for k, v in labels.items())
-    return (
-        f'model_config_list {{ config {{ name: "{NAME}" base_path: "{root / NAME}" '
-        f'model_platform: "tensorflow" model_version_policy {{ all {{}} }} {named} }} }}'
-    )
-
-
 @pytest.fixture(scope="session")
 def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of both versions, stable and canary, with the page."""
     folder = tmp_path_factory.mktemp("stand")
     config = folder / "models.config"
-    config.write_text(config_of(two_versions, {"stable": 1, "canary": 2}))
+    config.write_text(config_of({NAME: two_versions / NAME}, labels={"stable": 1, "canary": 2}))
     with serving(
         None,
         folder / "log",

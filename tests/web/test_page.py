@@ -20,7 +20,7 @@ from servable_serving._page import FOLDER, HEADERS, POLICY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Request
     from tests.conftest import RunningServer
 
 FIRST_LOAD = 100_000
@@ -79,17 +79,14 @@ def test_nothing_comes_from_elsewhere() -> None:
 
 
 def test_the_first_load_is_light(page: Page, stand: RunningServer) -> None:
-    weights = {}
-
-    def weigh(response: object) -> None:
-        url = response.url  # type: ignore[attr-defined]
-        if "/v1/" not in url:
-            weights[url] = len(gzip.compress(response.body()))  # type: ignore[attr-defined]
-
-    page.on("requestfinished", lambda request: weigh(request.response()))
+    finished: list[Request] = []
+    page.on("requestfinished", finished.append)
     page.goto(stand.http)
     answered(page, "ankle-boot-0.png")
     page.wait_for_load_state("networkidle")
+    replies = [request.response() for request in finished if "/v1/" not in request.url]
+    weights = {reply.url: len(gzip.compress(reply.body())) for reply in replies if reply}
+    assert len(weights) == len({request.url for request in finished if "/v1/" not in request.url})
     assert len(weights) > 30, "the modules, the styles and the twenty pictures"
     assert sum(weights.values()) < FIRST_LOAD, weights
 
