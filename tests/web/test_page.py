@@ -80,7 +80,11 @@ def test_nothing_comes_from_elsewhere() -> None:
 
 def test_the_first_load_is_light(page: Page, stand: RunningServer) -> None:
     finished: list[Request] = []
-    page.on("requestfinished", finished.append)
+
+    def ended(request: Request) -> None:
+        finished.append(request)
+
+    page.on("requestfinished", ended)  # Playwright marks what it is given: list.append it cannot
     page.goto(stand.http)
     answered(page, "ankle-boot-0.png")
     page.wait_for_load_state("networkidle")
