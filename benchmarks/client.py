@@ -1,17 +1,19 @@
 """What a call costs the client: Servable's against raw bytes and against other clients.
 
-    python benchmarks/client.py [--rounds 9] [--calls 200] [--pictures 10000]
+    python benchmarks/client.py [--rounds 5] [--processes 4] [--calls 150] [--pictures 10000]
 
-One embedded server of the shipped model; each client in a process of its own, and all take
-turns in each round, so that what else the machine does meets them alike. CPU-time is the client
-process's own, of all its threads. The other clients are installed by pip into throwaway
-environments; what kept one of them from running is said in the table. Writes
-benchmarks/results/client.md.
+One embedded server of the shipped model; each client in processes of its own, and all take
+turns in each round, so that what else the machine does meets them alike. One process of a client
+differs from the next by some percent for as long as it lives, by how its memory lies: so there are
+several of each. CPU-time is the client process's own, of all its threads. The other clients are
+installed by pip into throwaway environments; what kept one of them from running is said in the
+table. Writes benchmarks/results/client.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -242,8 +244,9 @@ def machine() -> str:
 def main() -> None:
     """Run it all, and write the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--calls", type=int, default=150)
     parser.add_argument("--pictures", type=int, default=10_000)
     options = parser.parse_args()
     port, rest_port = free_port(), free_port()
@@ -267,14 +270,16 @@ def main() -> None:
 
         with Client(f"grpc://127.0.0.1:{port}", model=NAME) as client:
             client.wait_until_available(timeout=120)
-        workers: dict[str, Any] = {}
-        for contender in CONTENDERS:
-            python: Path | str | None = sys.executable
-            if contender in (MIN_TFS, OVMS):
-                print(f"installing {contender}", file=sys.stderr)
-                python, failures[contender] = environment(folder, contender)
-                if python is None:
-                    continue
+        pythons: dict[str, Path | str] = dict.fromkeys(CONTENDERS, sys.executable)
+        for contender in (MIN_TFS, OVMS):
+            print(f"installing {contender}", file=sys.stderr)
+            python, failures[contender] = environment(folder, contender)
+            if python is None:
+                del pythons[contender]
+            else:
+                pythons[contender] = python
+        workers: list[tuple[str, Any]] = []
+        for _, (contender, python) in itertools.product(range(options.processes), pythons.items()):
             errors = (folder / f"{contender}.log").open("w+")
             process = subprocess.Popen(
                 [python, __file__, "--worker", contender, str(port), str(rest_port)],
@@ -285,7 +290,7 @@ def main() -> None:
             assert process.stdout is not None
             if process.stdout.readline().strip() == "ready":
                 failures.pop(contender, None)
-                workers[contender] = process
+                workers.append((contender, process))
                 figures[contender] = {"one": [], "batch": []}
             else:
                 errors.seek(0)
@@ -293,7 +298,7 @@ def main() -> None:
                 failures[contender] = lines[-1] if lines else "it ended without a word"
         for turn in range(options.rounds):
             for name, calls in (("one", options.calls), ("batch", max(options.calls // 4, 1))):
-                for contender, process in workers.items():
+                for contender, process in workers:
                     process.stdin.write(f"{name} {calls}\n")
                     process.stdin.flush()
                     figures[contender][name].append(json.loads(process.stdout.readline()))
@@ -331,20 +336,21 @@ def report(
         return [value[1] for value in figures[contender][name]]
 
     def ratio(a: str, b: str, name: str) -> float:
-        # Of each round's own: what else the machine did meets both.
+        # Of each round's own, and of the processes that were started together: what else the
+        # machine did meets both.
         pairs = zip(cpu(a, name), cpu(b, name), strict=True)
         return statistics.median(x / y for x, y in pairs)
 
     command = (
-        f"python benchmarks/client.py --rounds {options.rounds} --calls {options.calls} "
-        f"--pictures {options.pictures}"
+        f"python benchmarks/client.py --rounds {options.rounds} --processes {options.processes} "
+        f"--calls {options.calls} --pictures {options.pictures}"
     )
     lines = [
         "# What a call costs the client",
         "",
         f"`{command}`, on {machine()}, the embedded server on the same cores.",
-        "Medians of the rounds (lowest to highest); in each round all clients take turns. CPU-ms a",
-        "call are the client process's own; wall ms are mostly the model's.",
+        "Medians of the rounds of all processes (lowest to highest); in each round all take turns.",
+        "CPU-ms a call are the client process's own; wall ms are mostly the model's.",
         "",
         f"| client | CPU-ms, 1 picture | wall ms | CPU-ms, batch of {BATCH} | wall ms |",
         "| --- | --- | --- | --- | --- |",
