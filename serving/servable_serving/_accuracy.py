@@ -50,7 +50,7 @@ def compare_accuracy(
             outcome="skipped",
             said="skipped: this model has no held-out set; name one with --holdout FILE.npz",
         )
-    right = _right(candidate, holdout)
+    _, right = classes(candidate, holdout)
     count, hits = len(right), int(right.sum())
     low, high = wilson_interval(hits, count)
     figures: dict[str, Any] = {
@@ -62,7 +62,7 @@ def compare_accuracy(
     )
     if served is None:
         return Verdict(said=f"{said}; nothing is served to hold it against", figures=figures)
-    before = _right(served, holdout)
+    _, before = classes(served, holdout)
     lost, won = int((before & ~right).sum()), int((right & ~before).sum())
     difference, before_accuracy, p = (won - lost) / count, float(before.mean()), mcnemar(lost, won)
     low, high = paired_interval(lost, won, count)
@@ -84,18 +84,17 @@ def compare_accuracy(
     return Verdict(said=said, figures=figures)
 
 
-def answers(model: SavedModel, images: NDArray[np.uint8], output: str) -> NDArray[Any]:
-    """One output of a classifier, for each of the pictures."""
-    return np.concatenate(
-        [
-            model.run(DEFAULT_SIGNATURE, {"image": images[i : i + _BATCH]}, [output])[output]
-            for i in range(0, len(images), _BATCH)
-        ]
-    )
+def classes(folder: Path, holdout: Holdout) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """What a version takes each picture for, and whether that is right.
 
+    By the classes' names, bytes [N], since versions may number them differently; by their numbers,
+    int64 [N], where the held-out set has no names.
 
-def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
-    """Which of the pictures a version names rightly."""
+    Raises:
+        Refused: The pictures are of another size, or of classes that it does not know.
+        ModelError: It cannot be run.
+    """
+    output = "label" if holdout.labels else "class_id"
     with closing(SavedModel(folder)) as model:
         image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
         taken = [dim.size for dim in image.tensor_shape.dim][1:]
@@ -105,10 +104,16 @@ def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
                 f"takes {taken}",
                 hint="hold it against pictures of its own size, with --holdout FILE.npz",
             )
-        given = answers(model, holdout.images, "label" if holdout.labels else "class_id")
+        given = np.concatenate(
+            [
+                model.run(DEFAULT_SIGNATURE, {"image": holdout.images[i : i + _BATCH]}, [output])[
+                    output
+                ]
+                for i in range(0, len(holdout.images), _BATCH)
+            ]
+        )
     if not holdout.labels:
-        return np.asarray(given == holdout.targets)
-    # By name: the versions may number their classes differently.
+        return given, np.asarray(given == holdout.targets)
     known = check_candidate(folder)["labels"]
     missing = sorted(set(holdout.labels) - set(known))
     if missing:
@@ -117,7 +122,7 @@ def _right(folder: Path, holdout: Holdout) -> NDArray[np.bool_]:
             hint="hold it against pictures of its own classes, with --holdout FILE.npz",
         )
     names = np.array([label.encode() for label in holdout.labels], object)
-    return np.asarray(given == names[holdout.targets])
+    return given, np.asarray(given == names[holdout.targets])
 
 
 def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from servable_serving._holdout import Holdout
 
 # What differs between any two versions, and is told by `servable versions`.
 _APART = {"created", "git_revision", "golden", "history", "sha256", "signatures", "versions"}
@@ -49,35 +47,28 @@ def differences(one: Path, other: Path) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def compare_answers(
-    one: Path, other: Path, images: NDArray[np.uint8], targets: NDArray[np.int64]
-) -> Answers:
+def compare_answers(one: Path, other: Path, holdout: Holdout) -> Answers:
     """Ask two versions for the same pictures.
 
     Args:
         one: A version's folder.
         other: Another's.
-        images: uint8, as the models take them.
-        targets: The right class of each.
+        holdout: The pictures.
 
     Raises:
-        ModelError: One cannot be loaded, or does not take the pictures.
+        Refused: The pictures are of another size, or of classes that one does not know.
+        ModelError: One cannot be loaded or run.
     """
-    first, second = _classes(one, images), _classes(other, images)
+    from servable_serving._accuracy import classes
+
+    first, right = classes(one, holdout)
+    second, right_too = classes(other, holdout)
     return Answers(
-        pictures=len(targets),
+        pictures=len(first),
         changed=int((first != second).sum()),
-        mended=int(((first != targets) & (second == targets)).sum()),
-        broken=int(((first == targets) & (second != targets)).sum()),
+        mended=int((~right & right_too).sum()),
+        broken=int((right & ~right_too).sum()),
     )
-
-
-def _classes(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    from servable_serving._accuracy import answers
-    from servable_serving._saved_model import SavedModel
-
-    with closing(SavedModel(folder)) as model:
-        return answers(model, images, "class_id")
 
 
 def _flat(manifest: Mapping[str, Any], before: str = "") -> dict[str, Any]:

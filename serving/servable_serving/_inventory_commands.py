@@ -153,7 +153,7 @@ def diff(
     answers = None
     if pictures is not None:
         import_tensorflow()
-        answers = compare_answers(first, second, pictures.images, pictures.targets)
+        answers = compare_answers(first, second, pictures)
     if json:
         print_json(
             {

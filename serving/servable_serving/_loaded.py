@@ -70,7 +70,6 @@ class LoadedModel:
             intra_op_threads=options.intra_op_threads,
             inter_op_threads=options.inter_op_threads,
         )
-        self._warming = True
         try:
             self.warmup_records = warm_up(self, folder) if options.warm_up else 0
         except BaseException:
@@ -79,7 +78,7 @@ class LoadedModel:
         if options.batcher is not None and not options.batch_all:
             # Nobody asked for batches: the long runs of one model are not to hold up another's.
             options = replace(options, batcher=options.batcher.apart())
-        self._options, self._warming = options, False
+        self._options = options
 
     @property
     def signatures(self) -> dict[str, wire.SignatureDef]:
@@ -117,9 +116,6 @@ class LoadedModel:
         began = time.perf_counter()
         if batcher is None or not self._together or not self._fits(signature, inputs):
             answer = run(inputs, deadline)
-            if self._warming:
-                # Once more as a request with a deadline is run, which TensorFlow prepares apart.
-                self._graph.run(signature, inputs, outputs, timeout=self._options.timeout)
         else:
             key = (self, signature, *sorted(outputs))
             answer = batcher.run(key, inputs, run, deadline=deadline)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from servable_client import ServableError
@@ -111,7 +112,8 @@ class SavedModel:
                 inter_op_parallelism_threads=inter_op_threads,
             ),
         )
-        self._callables: dict[tuple[Any, ...], Any] = {}
+        self._places: dict[str, Any] = {}
+        self._optimized: set[tuple[str, ...]] = set()
         # With more than one thread asked for, ops are to run side by side.
         self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
@@ -173,8 +175,7 @@ class SavedModel:
         Args:
             feeds: What goes in, of the tensors' dtypes.
             fetches: What comes out.
-            timeout: Seconds after which a slow graph is given up; none unless given. The first run
-                with each value costs about as much as a load, so there should be few values.
+            timeout: Seconds after which a slow graph is given up; none unless given.
 
         Raises:
             ModelError: The graph refused it, or took longer (DEADLINE_EXCEEDED).
@@ -186,15 +187,22 @@ class SavedModel:
         # itself. It then cannot be given up, so a graph that was slow goes another way.
         inline = few and what not in self._slow
         milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)
-        key = (what, inline, milliseconds)
-        known = key in self._callables
+        known = what in self._optimized
+        # `Session.run` would hold inputs against the placeholders' shapes, which TensorFlow Serving
+        # does not, and convert dtypes in silence. This is what it ends in. A callable would be
+        # optimized anew for each timeout and each pool of threads.
+        given = {self._place(name, "FeedInputs: unable to find feed output {}"): array
+                 for name, array in feeds.items()}  # fmt: skip
+        wanted = [self._place(name, "FetchOutputs node {}: not found") for name in fetches]
+        options = _run_options(-1 if inline else 0, milliseconds)
         began = time.monotonic()
         try:
-            values = self._callable(key, list(feeds), fetches)(*feeds.values())
+            values = self._session._call_tf_sessionrun(options, given, wanted, [], None)  # noqa: SLF001
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
-            # The first run of each way has TensorFlow optimize the graph, and tells nothing.
+            # The first run has TensorFlow optimize the graph, and tells nothing.
+            self._optimized.add(what)
             if known and few:
                 if time.monotonic() - began > _SLOW_SECONDS:
                     self._slow.add(what)
@@ -205,26 +213,17 @@ class SavedModel:
 
     def close(self) -> None:
         """Give the memory back; the model cannot be run any more."""
-        self._callables = {}
         self._session.close()
 
-    def _callable(
-        self, key: tuple[tuple[str, ...], bool, int], feeds: Sequence[str], fetches: Sequence[str]
-    ) -> Any:
-        if key not in self._callables:
-            _, inline, milliseconds = key
-            # Session.run would hold inputs against the placeholders' shapes, which TensorFlow
-            # Serving does not, and convert dtypes in silence. This is its own RunCallable.
-            self._callables[key] = self._session._make_callable_from_options(  # noqa: SLF001
-                config_pb2.CallableOptions(
-                    feed=feeds,
-                    fetch=fetches,
-                    run_options=config_pb2.RunOptions(
-                        inter_op_thread_pool=-1 if inline else 0, timeout_in_ms=milliseconds
-                    ),
-                )
-            )
-        return self._callables[key]
+    def _place(self, name: str, missing: str) -> Any:
+        """A tensor of the graph as TensorFlow's own C interface has it."""
+        if name not in self._places:
+            try:
+                tensor = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+            except (KeyError, ValueError):
+                raise ModelError("NOT_FOUND", missing.format(name)) from None
+            self._places[name] = tensor._as_tf_output()  # noqa: SLF001
+        return self._places[name]
 
 
 def _type_name(dtype: Any) -> str:
@@ -236,6 +235,13 @@ def _as_model_error(error: tf.errors.OpError) -> ModelError:
     message = error.message.partition("\n\nOriginal stack trace")[0]
     message = message.partition("\n\nErrors may have originated")[0]
     return ModelError(STATUS_CODES[error.error_code], message.strip("\n"))
+
+
+@cache
+def _run_options(pool: int, milliseconds: int) -> Any:
+    """How a run is to be made, as TensorFlow's own C interface has it."""
+    options = config_pb2.RunOptions(inter_op_thread_pool=pool, timeout_in_ms=milliseconds)
+    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
 
 
 @cache

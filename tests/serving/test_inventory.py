@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 from tests.conftest import free_port, only_sentence, servable
 from tests.serving.calls import eventually
+from tests.serving.candidates import sign
+from tests.serving.fixture_models import LABELS
 
+from servable_serving._diff import Answers, compare_answers
+from servable_serving._holdout import Holdout
 from servable_serving._manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -105,3 +110,22 @@ def test_diff_tells_figures_and_answers(three: Stage, tmp_path: Path) -> None:
     assert "hyperparameters.favourite" in done.stdout
     done = servable("diff", "1", "7", *flags)
     assert "there is no version 7" in only_sentence(done)
+
+
+def test_classes_are_compared_by_their_names(tinies: list[Path], tmp_path: Path) -> None:
+    other = shutil.copytree(tinies[1], tmp_path / "other")
+    swapped = {"Trouser": "Sneaker", "Sneaker": "Trouser"}
+    graph = re.sub(
+        rb"\x07(Trouser|Sneaker)",
+        lambda found: b"\x07" + swapped[found[1].decode()].encode(),
+        (other / "saved_model.pb").read_bytes(),
+    )
+    (other / "saved_model.pb").write_bytes(graph)
+    sign(other, labels=[swapped.get(label, label) for label in LABELS])
+    trousers = Holdout(
+        source="ten trousers", images=np.zeros([10, 28, 28], np.uint8),
+        targets=np.ones(10, np.int64), labels=tuple(LABELS),
+    )  # fmt: skip
+    assert compare_answers(tinies[1], other, trousers) == Answers(
+        pictures=10, changed=10, mended=0, broken=10
+    )
