@@ -42,6 +42,9 @@ PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 _FOREVER_SECONDS = 1e6
 _LONGEST_DETAILS = 2000
+# How long the server, when it stops, waits for calls that it has not heard all of.
+_STRAY_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 _SIGNATURES = "signature_def"
 _SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
@@ -271,6 +274,7 @@ class GrpcServer:
         repository_path: Path | None = None,
     ) -> None:
         service = GrpcService(models, repository_path)
+        self._calls = _Calls()
         self._health = _Health() if health_check else None
 
         def handler(
@@ -278,7 +282,7 @@ class GrpcServer:
             request_type: type[Message],
             api: str = "",
         ) -> grpc.RpcMethodHandler[Any, Any]:
-            return _handler(answer, request_type, requests, api)
+            return _handler(answer, request_type, requests, self._calls, api)
 
         services = {
             PREDICTION: {
@@ -352,16 +356,54 @@ class GrpcServer:
 
     def stop(self, grace: float) -> threading.Event:
         """Take no more calls, finish those in flight; the event is set when that is done."""
-        return self._server.stop(grace)
+        ended = self._server.stop(grace)
+        threading.Thread(target=self._cancel_strays, args=[ended], daemon=True).start()
+        return ended
+
+    def _cancel_strays(self, ended: threading.Event) -> None:
+        """Once no call is worked on, cancel what is left.
+
+        That is a call whose request does not come, or one that came in as the server stopped: now
+        and then gRPC neither hands such a one on nor refuses it, and it would last until its
+        deadline, and the server with it.
+        """
+        since = time.monotonic()
+        while not ended.wait(_LOOK_SECONDS):
+            if self._calls.count:
+                since = time.monotonic()
+            elif time.monotonic() - since > _STRAY_SECONDS:
+                self._server.stop(None)
+                return
+
+
+class _Calls:
+    """Counts the calls that are worked on, until their answer is out."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def begin(self, context: grpc.ServicerContext) -> None:
+        """One more, until gRPC is through with it."""
+        with self._lock:
+            self.count += 1
+        if not context.add_callback(self._end):
+            self._end()  # the caller has gone meanwhile
+
+    def _end(self) -> None:
+        with self._lock:
+            self.count -= 1
 
 
 def _handler(
     answer: Callable[[Any, Record, grpc.ServicerContext], Message],
     request_type: type[Message],
     requests: Requests,
+    calls: _Calls,
     api: str,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        calls.begin(context)
         record = Record(entrypoint="GRPC", api=api)
         try:
             return answer(request_type.FromString(data), record, context).SerializeToString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tests.conftest import serving
 from tests.serving.calls import MODEL, PREDICTION, call, post, slow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -82,3 +84,31 @@ def test_requests_in_flight_do_not_hold_it_for_ever(slow_model: Path, tmp_path: 
         assert by_rest.result(20).status_code == 503
         assert by_rest.result(20).json() == {"error": "The server is stopping"}
         assert "Traceback" not in server.log.read_text()
+
+
+def test_a_request_that_does_not_come_does_not_hold_it(slow_model: Path, tmp_path: Path) -> None:
+    with (
+        serving(
+            slow_model, tmp_path / "log", "--shutdown_grace_seconds=300", model="slow"
+        ) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ThreadPoolExecutor(1) as executor,
+    ):  # fmt: skip
+        never = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            never.wait(120)
+            yield from ()
+
+        ask = channel.stream_unary(f"{PREDICTION}Predict")
+        half = ask.future(nothing(), timeout=120)
+        steps = [2000] + [0] * 99
+        whole = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
+        for _ in range(20):
+            call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
+        assert not whole.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert tf.make_ndarray(whole.result(60).outputs["steps"]).tolist() == steps
+        assert server.process.wait(60) == 0
+        assert half.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        never.set()
