@@ -94,35 +94,37 @@ def classes(folder: Path, holdout: Holdout) -> tuple[NDArray[Any], NDArray[np.bo
         Refused: The pictures are of another size, or of classes that it does not know.
         ModelError: It cannot be run.
     """
-    output = "label" if holdout.labels else "class_id"
+    output, truth = "class_id", holdout.targets
+    if holdout.labels:
+        names = np.array([label.encode() for label in holdout.labels], object)
+        output, truth = "label", names[holdout.targets]
     with closing(SavedModel(folder)) as model:
-        image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
-        taken = [dim.size for dim in image.tensor_shape.dim][1:]
-        if taken != list(holdout.images.shape[1:]):
-            raise Refused(
-                f"{holdout.source} has pictures of {list(holdout.images.shape[1:])}, and {folder} "
-                f"takes {taken}",
-                hint="hold it against pictures of its own size, with --holdout FILE.npz",
-            )
+        _check(folder, model, holdout)
+        batches = (holdout.images[i : i + _BATCH] for i in range(0, len(holdout.images), _BATCH))
         given = np.concatenate(
-            [
-                model.run(DEFAULT_SIGNATURE, {"image": holdout.images[i : i + _BATCH]}, [output])[
-                    output
-                ]
-                for i in range(0, len(holdout.images), _BATCH)
-            ]
+            [model.run(DEFAULT_SIGNATURE, {"image": batch}, [output])[output] for batch in batches]
+        )
+    return given, np.asarray(given == truth)
+
+
+def _check(folder: Path, model: SavedModel, holdout: Holdout) -> None:
+    """Refuse pictures that are of another size, or of classes that a version does not know."""
+    image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
+    taken = [dim.size for dim in image.tensor_shape.dim][1:]
+    if taken != list(holdout.images.shape[1:]):
+        raise Refused(
+            f"{holdout.source} has pictures of {list(holdout.images.shape[1:])}, and {folder} "
+            f"takes {taken}",
+            hint="hold it against pictures of its own size, with --holdout FILE.npz",
         )
     if not holdout.labels:
-        return given, np.asarray(given == holdout.targets)
-    known = check_candidate(folder)["labels"]
-    missing = sorted(set(holdout.labels) - set(known))
+        return
+    missing = sorted(set(holdout.labels) - set(check_candidate(folder)["labels"]))
     if missing:
         raise Refused(
             f"{holdout.source} has classes that {folder} does not know: {', '.join(missing)}",
             hint="hold it against pictures of its own classes, with --holdout FILE.npz",
         )
-    names = np.array([label.encode() for label in holdout.labels], object)
-    return given, np.asarray(given == names[holdout.targets])
 
 
 def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:

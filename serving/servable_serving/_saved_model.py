@@ -112,8 +112,8 @@ class SavedModel:
                 inter_op_parallelism_threads=inter_op_threads,
             ),
         )
-        self._places: dict[str, Any] = {}
-        self._optimized: set[tuple[str, ...]] = set()
+        # Of each set of feeds and fetches that has been run, where they are in the graph.
+        self._places: dict[tuple[str, ...], tuple[list[Any], list[Any]]] = {}
         # With more than one thread asked for, ops are to run side by side.
         self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
@@ -187,22 +187,24 @@ class SavedModel:
         # itself. It then cannot be given up, so a graph that was slow goes another way.
         inline = few and what not in self._slow
         milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)
-        known = what in self._optimized
+        known = self._places.get(what)
+        places = known or (
+            [self._place(name, "FeedInputs: unable to find feed output {}") for name in feeds],
+            [self._place(name, "FetchOutputs node {}: not found") for name in fetches],
+        )
+        given = dict(zip(places[0], feeds.values(), strict=True))
+        options = _run_options(-1 if inline else 0, milliseconds)
         # `Session.run` would hold inputs against the placeholders' shapes, which TensorFlow Serving
         # does not, and convert dtypes in silence. This is what it ends in. A callable would be
         # optimized anew for each timeout and each pool of threads.
-        given = {self._place(name, "FeedInputs: unable to find feed output {}"): array
-                 for name, array in feeds.items()}  # fmt: skip
-        wanted = [self._place(name, "FetchOutputs node {}: not found") for name in fetches]
-        options = _run_options(-1 if inline else 0, milliseconds)
         began = time.monotonic()
         try:
-            values = self._session._call_tf_sessionrun(options, given, wanted, [], None)  # noqa: SLF001
+            values = self._session._call_tf_sessionrun(options, given, places[1], [], None)  # noqa: SLF001
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
             # The first run has TensorFlow optimize the graph, and tells nothing.
-            self._optimized.add(what)
+            self._places[what] = places
             if known and few:
                 if time.monotonic() - began > _SLOW_SECONDS:
                     self._slow.add(what)
@@ -217,13 +219,11 @@ class SavedModel:
 
     def _place(self, name: str, missing: str) -> Any:
         """A tensor of the graph as TensorFlow's own C interface has it."""
-        if name not in self._places:
-            try:
-                tensor = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
-            except (KeyError, ValueError):
-                raise ModelError("NOT_FOUND", missing.format(name)) from None
-            self._places[name] = tensor._as_tf_output()  # noqa: SLF001
-        return self._places[name]
+        try:
+            tensor = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+        except (KeyError, ValueError):
+            raise ModelError("NOT_FOUND", missing.format(name)) from None
+        return tensor._as_tf_output()  # noqa: SLF001
 
 
 def _type_name(dtype: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tests.serving.fixture_models import LABELS, save
 
 from servable_serving._contract import contract_of
@@ -14,6 +15,7 @@ from servable_serving._export import mark_classify
 from servable_serving._manifest import MANIFEST, checksums
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -54,6 +56,15 @@ def hand_made(folder: Path, module: Any = None, **manifest: Any) -> Path:
         mark_classify(folder)
     sign(folder, name="garments", labels=LABELS, **manifest)
     return folder
+
+
+def edit_graph(folder: Path, change: Callable[[Any], None]) -> None:
+    """Change a SavedModel's meta graph, and sign it anew."""
+    path = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    change(saved.meta_graphs[0])
+    path.write_bytes(saved.SerializeToString())
+    sign(folder)
 
 
 def sign(folder: Path, **manifest: Any) -> None:

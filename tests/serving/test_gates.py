@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 from tests.conftest import ROOT, SHIPPED
-from tests.serving.candidates import HandMade, hand_made, sign
+from tests.serving.candidates import HandMade, edit_graph, hand_made, sign
 from tests.serving.fixture_models import Garments, add_warmup
 
 from servable_client import InvalidInput
@@ -33,15 +32,6 @@ NO_SERVER = {"trial": "this test is about another gate"}
 def copy_shipped(folder: Path) -> Path:
     shutil.copytree(SHIPPED, folder)
     return folder
-
-
-def edit_graph(folder: Path, change: Callable[[Any], None]) -> None:
-    """Change a SavedModel's meta graph, and sign it anew."""
-    path = folder / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    change(saved.meta_graphs[0])
-    path.write_bytes(saved.SerializeToString())
-    sign(folder)
 
 
 def edit_manifest(folder: Path, **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tests.serving.candidates import edit_graph
 
 from servable_serving._saved_model import ModelError, SavedModel
 
@@ -22,15 +22,8 @@ class _Sums(tf.Module):
         return {"more": x + 1.0, "twice": x * 2.0}
 
 
-@pytest.fixture(scope="module")
-def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SavedModel]:
-    """A model with signatures of all sorts, as people write them by hand."""
-    folder = tmp_path_factory.mktemp("sums")
-    module = _Sums()
-    tf.saved_model.save(module, str(folder), signatures=module.sums)
-    path = folder / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    signatures = saved.meta_graphs[0].signature_def
+def _add_signatures(meta_graph: Any) -> None:
+    signatures = meta_graph.signature_def
     given = signatures["serving_default"].inputs["x"].name
     more = signatures["serving_default"].outputs["more"].name
     for name, side, tensor, place in (
@@ -42,7 +35,15 @@ def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SavedModel]:
     ):
         signatures[name].CopyFrom(signatures["serving_default"])
         getattr(signatures[name], side)[tensor].name = place
-    path.write_bytes(saved.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SavedModel]:
+    """A model with signatures of all sorts, as people write them by hand."""
+    folder = tmp_path_factory.mktemp("sums")
+    module = _Sums()
+    tf.saved_model.save(module, str(folder), signatures=module.sums)
+    edit_graph(folder, _add_signatures)
     with closing(SavedModel(folder)) as model:
         yield model
 
