@@ -7,15 +7,15 @@ from servable_client._lazy import lazily
 if TYPE_CHECKING:
     from servable_serving._export import ExportError, export
     from servable_serving._findings import Finding, GateError
-    from servable_serving._folder import FolderError
     from servable_serving._gates import inspect
     from servable_serving._holdout import Holdout, HoldoutError, find_holdout
     from servable_serving._manifest import CandidateError, check_candidate
     from servable_serving._options import ServerOptions
     from servable_serving._repository import Repository
-    from servable_serving._saved_model import ModelError, SavedModel
+    from servable_serving._saved_model import SavedModel
     from servable_serving._server import Server, ServerError
     from servable_serving._tolerances import Tolerances
+    from servable_serving.core.errors import FolderError, ModelError
 
 __all__ = [
     "CandidateError",
@@ -44,11 +44,11 @@ __getattr__, __dir__ = lazily(
         "CandidateError": "_manifest",
         "ExportError": "_export",
         "Finding": "_findings",
-        "FolderError": "_folder",
+        "FolderError": "core.errors",
         "GateError": "_findings",
         "Holdout": "_holdout",
         "HoldoutError": "_holdout",
-        "ModelError": "_saved_model",
+        "ModelError": "core.errors",
         "Repository": "_repository",
         "SavedModel": "_saved_model",
         "Server": "_server",

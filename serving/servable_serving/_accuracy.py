@@ -18,7 +18,8 @@ import numpy as np
 from servable_serving._findings import Refused, Verdict
 from servable_serving._interval import Z, binomial_tail, wilson_interval
 from servable_serving._manifest import check_candidate
-from servable_serving._saved_model import DEFAULT_SIGNATURE, SavedModel
+from servable_serving._saved_model import SavedModel
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from pathlib import Path

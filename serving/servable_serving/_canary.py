@@ -12,9 +12,9 @@ from servable_serving import _history
 from servable_serving._canary_watch import NoMetrics, Watch
 from servable_serving._interval import binomial_tail
 from servable_serving._live import ReleaseError
-from servable_serving._models_config import CANARY, STABLE
 from servable_serving._promote import promote
 from servable_serving._traffic import write_traffic
+from servable_serving.core.names import CANARY, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

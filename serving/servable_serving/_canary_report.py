@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from servable_serving._folder import FolderError
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 from servable_client._answers import INIT_SIGNATURE
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._manifest import CandidateError
-from servable_serving._saved_model import DEFAULT_SIGNATURE, read_signatures
+from servable_serving._saved_model import read_signatures
+from servable_serving.core.names import (
+    BYTES_SIGNATURE,
+    CLASSIFY_METHOD,
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    PREDICT_METHOD,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-PREDICT_METHOD = "tensorflow/serving/predict"
-CLASSIFY_METHOD = "tensorflow/serving/classify"
-BYTES_SIGNATURE = "serving_bytes"
-CLASSIFY_SIGNATURE = "classify"
 
 _HINT = "docs/gates.md has the contract; `servable export` writes candidates that keep it"
 

@@ -15,7 +15,8 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, regressio
 
 from servable_client._tensors import data_type_of
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from servable_serving._loaded import LoadedModel
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
 
 # What the signatures of Classify and Regress call their tensors.
 _INPUTS, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
@@ -106,9 +104,9 @@ def multi_inference(
             raise invalid(f"Duplicate evaluation of signature: {name}")
         seen.add(name)
         definition = _definition(model, name, "Requested signature not found in model graph: ")
-        if task.method_name == CLASSIFY:
+        if task.method_name == CLASSIFY_METHOD:
             outputs = check_classify(definition)
-        elif task.method_name == REGRESS:
+        elif task.method_name == REGRESS_METHOD:
             outputs = check_regress(definition)
         else:
             raise ModelError(
@@ -134,7 +132,7 @@ def multi_inference(
         result.model_spec.name = task.model_spec.name
         result.model_spec.signature_name = name
         result.model_spec.version.value = model.number
-        if task.method_name == CLASSIFY:
+        if task.method_name == CLASSIFY_METHOD:
             result.classification_result.CopyFrom(
                 _classifications(len(serialized), arrays.get(_CLASSES), arrays.get(_SCORES))
             )

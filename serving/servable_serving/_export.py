@@ -24,12 +24,18 @@ from servable_client import ServableError
 from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._canonical import canonicalize
-from servable_serving._contract import CLASSIFY_METHOD, contract_of
+from servable_serving._contract import contract_of
 from servable_serving._fold import folded
 from servable_serving._folder import new_folder
-from servable_serving._graph import IMAGE_FEATURE, Classifier
+from servable_serving._graph import Classifier
 from servable_serving._manifest import MANIFEST, check_name, checksums
-from servable_serving._warmup import WARMUP
+from servable_serving.core.names import (
+    BYTES_SIGNATURE,
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    IMAGE_FEATURE,
+    WARMUP,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +110,7 @@ def export(
             "labels": list(labels),
             "signatures": contract_of(incoming),
             **about,
-            "golden": _golden_requests(signatures["serving_bytes"], examples[:_GOLDEN]),
+            "golden": _golden_requests(signatures[BYTES_SIGNATURE], examples[:_GOLDEN]),
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,  # its distribution has several names
@@ -172,13 +178,13 @@ def _warmup_records(name: str, examples: NDArray[np.uint8]) -> Iterator[wire.Pre
 
         plain = wire.PredictionLog()
         plain.predict_log.request.model_spec.name = name
-        plain.predict_log.request.model_spec.signature_name = "serving_default"
+        plain.predict_log.request.model_spec.signature_name = DEFAULT_SIGNATURE
         plain.predict_log.request.inputs["image"].CopyFrom(to_proto(pictures))
         yield plain
 
         files = wire.PredictionLog()
         files.predict_log.request.model_spec.name = name
-        files.predict_log.request.model_spec.signature_name = "serving_bytes"
+        files.predict_log.request.model_spec.signature_name = BYTES_SIGNATURE
         files.predict_log.request.inputs["image_bytes"].CopyFrom(to_proto(encoded))
         yield files
 

@@ -9,14 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servable_client import ServableError
+from servable_serving.core.errors import FolderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class FolderError(ServableError):
-    """A folder exists already, or cannot be read or written."""
 
 
 @contextmanager

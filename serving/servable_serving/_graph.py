@@ -12,12 +12,16 @@ import tensorflow as tf
 
 from servable_serving._limits import refusals
 from servable_serving._orientation import orientation, upright
+from servable_serving.core.names import (
+    BYTES_SIGNATURE,
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    IMAGE_FEATURE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Feature of the tf.Example that `classify` reads; the name is TensorFlow's own convention.
-IMAGE_FEATURE = "image/encoded"
 
 # Decoding runs side by side within a batch, and each picture of the largest size takes about
 # 300 MiB while it is shrunk.
@@ -53,9 +57,11 @@ class Classifier:
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The three signatures, traced."""
         functions = {
-            "serving_default": _function(self._answer, self._image),
-            "serving_bytes": _function(self._answer_bytes, self._strings),
-            "classify": _function(self._classify, tf.TensorSpec([None], tf.string, name="inputs")),
+            DEFAULT_SIGNATURE: _function(self._answer, self._image),
+            BYTES_SIGNATURE: _function(self._answer_bytes, self._strings),
+            CLASSIFY_SIGNATURE: _function(
+                self._classify, tf.TensorSpec([None], tf.string, name="inputs")
+            ),
         }
         return {name: f.get_concrete_function() for name, f in functions.items()}
 

@@ -27,8 +27,9 @@ from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._models import Models, Spec
 from servable_serving._predict import predict
 from servable_serving._requests import Record, Requests
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 from servable_serving._text_config import model_settings
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,6 +13,8 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.names import STABLE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -79,7 +81,7 @@ def moves(events: Sequence[Event], label: str) -> list[Event]:
 
 def last_other(events: Sequence[Event], now: int | None) -> int | None:
     """What `stable` stood for before it came to `now`; None where that is not known."""
-    for move in reversed(moves(events, "stable")):
+    for move in reversed(moves(events, STABLE)):
         for version in (move["version"], move.get("before")):
             if isinstance(version, int) and version != now:
                 return version
@@ -92,7 +94,7 @@ def before(events: Sequence[Event], now: int | None) -> int | None:
     So a second rollback goes one version further, and not back to the bad one.
     """
     line: list[int] = []
-    for move in moves(events, "stable"):
+    for move in moves(events, STABLE):
         version = move["version"]
         if move["what"] == "rollback":
             while line and line[-1] != version:

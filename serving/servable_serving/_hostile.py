@@ -21,13 +21,11 @@ from PIL import Image
 
 from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._contract import CLASSIFY_METHOD
 from servable_serving._limits import MAX_BYTES, MAX_SIDE
+from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-IMAGE_FEATURE = "image/encoded"
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _CLASSIFY = "/tensorflow.serving.PredictionService/Classify"

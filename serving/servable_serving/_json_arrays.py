@@ -19,7 +19,7 @@ from servable_client._tensors import numpy_dtype
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._json_objects import decode_base64, is_base64
 from servable_serving._json_words import dtype_word, show, type_word
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

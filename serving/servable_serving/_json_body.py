@@ -16,7 +16,7 @@ import orjson
 from servable_serving._json_objects import to_object
 from servable_serving._json_reader import JSONError, read_json
 from servable_serving._json_words import show
-from servable_serving._saved_model import invalid
+from servable_serving.core.errors import invalid
 
 _DECODER = json.JSONDecoder(object_pairs_hook=to_object)
 

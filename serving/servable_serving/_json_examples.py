@@ -15,7 +15,7 @@ from tensorflow_serving.apis import input_pb2
 from servable_serving._json_objects import decode_base64, is_base64, pairs_of
 from servable_serving._json_outputs import dump, short_floats
 from servable_serving._json_words import is_double, show, type_word
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import classification_pb2, regression_pb2

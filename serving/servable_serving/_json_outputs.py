@@ -17,7 +17,7 @@ import orjson
 from servable_client._tensors import data_type_of
 from servable_client._wire import wire_pb2 as wire
 from servable_serving._json_words import dtype_word
-from servable_serving._saved_model import invalid
+from servable_serving.core.errors import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from servable_serving._json_arrays import dense, to_tensor, walk
 from servable_serving._json_objects import is_base64, pairs_of
 from servable_serving._json_words import show
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

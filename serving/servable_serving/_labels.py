@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from servable_client import ServableError
 from servable_serving import _history
 from servable_serving._live import ReleaseError
-from servable_serving._models_config import STABLE, ModelsConfig, check_labels, set_versions
+from servable_serving._models_config import ModelsConfig, check_labels, set_versions
 from servable_serving._traffic import write_traffic
+from servable_serving.core.names import STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

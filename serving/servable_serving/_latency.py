@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from servable_serving._findings import Refused, Verdict
-from servable_serving._saved_model import DEFAULT_SIGNATURE, SavedModel
+from servable_serving._saved_model import SavedModel
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client._tensors import numpy_dtype
 from servable_serving._manifest import MANIFEST
-from servable_serving._saved_model import ModelError, SavedModel
+from servable_serving._saved_model import SavedModel
 from servable_serving._warmup import warm_up
+from servable_serving.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import fcntl
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from servable_serving._folder import FolderError
+from servable_serving.core.errors import FolderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

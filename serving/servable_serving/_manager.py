@@ -15,9 +15,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from servable_serving._saved_model import ModelError
 from servable_serving._version import Version
 from servable_serving._version_folders import version_folders
+from servable_serving.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from servable_serving._loaded import LoadedModel, LoadOptions
 from servable_serving._manager import ModelManager, not_found, unknown
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,10 +14,12 @@ from google.protobuf import text_format
 
 from servable_client import InvalidInput, ServableError
 from servable_client._base import config_of
-from servable_serving._folder import FolderError, sync_folder
+from servable_serving._folder import sync_folder
 from servable_serving._lock import locked
 from servable_serving._version_folders import version_folders
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
+from servable_serving.core.names import CONTAINER_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from servable_client._wire import wire_pb2 as wire
 
-# The labels that releases move.
-STABLE, CANARY = "stable", "canary"
 
 NAME = "models.config"
 _LOCK = f".{NAME}.lock"
@@ -117,7 +117,9 @@ class ModelsConfig:
             entry = _entry(config, model)
             if entry is None:
                 entry = config.model_config_list.config.add(
-                    name=model, base_path=f"/models/{folder.name}", model_platform=_PLATFORM
+                    name=model,
+                    base_path=f"{CONTAINER_ROOT}/{folder.name}",
+                    model_platform=_PLATFORM,
                 )
             elif entry.model_version_policy.WhichOneof("policy_choice") != "specific":
                 listed = _listed(entry, folder)

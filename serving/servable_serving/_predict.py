@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import InvalidInput
 from servable_client._tensors import from_proto
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

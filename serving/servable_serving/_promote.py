@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from servable_serving import _history
 from servable_serving._live import ReleaseError
 from servable_serving._manifest import check_candidate
-from servable_serving._models_config import STABLE
 from servable_serving._smoke import bring_up
+from servable_serving.core.names import STABLE
 
 if TYPE_CHECKING:
     from servable_serving._labels import Labels

@@ -13,9 +13,9 @@ from servable_client import ServableError
 from servable_serving._gates import inspect
 from servable_serving._live import ReleaseError
 from servable_serving._manifest import check_candidate
-from servable_serving._models_config import CANARY, STABLE
 from servable_serving._repository import copy
 from servable_serving._smoke import bring_up
+from servable_serving.core.names import CANARY, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving import _history
 from servable_serving._manifest import MANIFEST, CandidateError, check_candidate, check_name
-from servable_serving._models_config import CANARY, STABLE, ModelsConfig, set_versions
 from servable_serving._models_config import NAME as CONFIG
+from servable_serving._models_config import ModelsConfig, set_versions
 from servable_serving._store import Store, StoreError
 from servable_serving._version_folders import version_of
+from servable_serving.core.names import CANARY, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

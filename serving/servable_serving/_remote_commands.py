@@ -109,9 +109,9 @@ def push_to_url(candidate: Path, url: str, name: str, plan: Plan, *, json: bool)
     import tempfile
 
     from servable_client._console import print_json
-    from servable_serving._models_config import CANARY, STABLE
     from servable_serving._push import ask_gates
     from servable_serving._steps import Steps
+    from servable_serving.core.names import CANARY, STABLE
 
     if plan.version is not None:
         raise typer.BadParameter(
@@ -161,7 +161,7 @@ def move_at_url(url: str, model: str, version: int, *, json: bool) -> None:
         ModelsConfigError: models.config is none.
     """
     from servable_client._console import print_json
-    from servable_serving._models_config import STABLE
+    from servable_serving.core.names import STABLE
 
     remote = _remote(url)
     labels = remote.label(model, version, STABLE)

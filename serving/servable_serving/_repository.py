@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from servable_serving import _history
-from servable_serving._folder import FolderError, new_folder, sync_folder, sync_tree
+from servable_serving._folder import new_folder, sync_folder, sync_tree
 from servable_serving._lock import locked, locked_if_free
 from servable_serving._manifest import MANIFEST, check_candidate, manifest_digest
 from servable_serving._version_folders import version_folders
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

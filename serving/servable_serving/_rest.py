@@ -39,8 +39,9 @@ from servable_serving._models import Models, Spec
 from servable_serving._page import Page
 from servable_serving._predict import check
 from servable_serving._requests import Record, Requests
-from servable_serving._saved_model import DEFAULT_SIGNATURE, ModelError, invalid
 from servable_serving._version_folders import version_of
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     import socket

@@ -20,32 +20,19 @@ from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from servable_client import ServableError
 from servable_client._answers import STATUS_CODES
 from servable_client._tensors import numpy_dtype
 from servable_client._wire import wire_pb2 as wire
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-DEFAULT_SIGNATURE = "serving_default"
 _TAG = "serve"
 _INLINE_ROWS = 4
 _SLOW_SECONDS = 0.05
-
-
-class ModelError(ServableError):
-    """A SavedModel cannot be loaded or run; `code` says why, as TensorFlow Serving would."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message, code=code)
-
-
-def invalid(message: str) -> ModelError:
-    """What the caller gave is wrong."""
-    return ModelError("INVALID_ARGUMENT", message)
 
 
 def read_meta_graph(folder: Path) -> Any:

@@ -21,7 +21,6 @@ from servable_serving._metrics import Metrics
 from servable_serving._models import Models
 from servable_serving._requests import Requests
 from servable_serving._rest import RestServer
-from servable_serving._saved_model import ModelError, invalid
 from servable_serving._text_config import (
     ModelSettings,
     metrics_path,
@@ -29,6 +28,7 @@ from servable_serving._text_config import (
     read,
     read_model_config,
 )
+from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -9,6 +9,7 @@ import numpy as np
 
 from servable_client import ConnectionFailed, DeadlineExceeded
 from servable_serving._live import ReleaseError
+from servable_serving.core.names import BYTES_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # Servers may compute in bfloat16, on another processor than the one that exported.
 _TOLERANCE = 0.02
 _SECONDS = 30.0
-BYTES_SIGNATURE = "serving_bytes"
 
 
 def bring_up(version: int, labels: Labels, steps: Steps, manifest: Mapping[str, Any]) -> None:

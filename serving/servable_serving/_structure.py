@@ -10,7 +10,8 @@ import tensorflow as tf
 from servable_serving._contract import check_compatible, check_contract, contract_of
 from servable_serving._findings import Refused, Verdict
 from servable_serving._manifest import check_candidate, manifest_digest
-from servable_serving._saved_model import ModelError, read_meta_graph
+from servable_serving._saved_model import read_meta_graph
+from servable_serving.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

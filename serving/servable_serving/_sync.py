@@ -24,7 +24,7 @@ from google.protobuf import text_format
 from servable_client import Client, DeadlineExceeded, InvalidInput, ServableError, ServerFailed
 from servable_client._base import config_of
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._folder import FolderError, sync_folder
+from servable_serving._folder import sync_folder
 from servable_serving._manifest import CandidateError, check_name, manifest_of
 from servable_serving._models_config import NAME as CONFIG
 from servable_serving._models_config import listed, set_versions
@@ -32,12 +32,14 @@ from servable_serving._remote import Remote
 from servable_serving._repository import Repository
 from servable_serving._store import StoreError
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
+from servable_serving.core.names import CONTAINER_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MODELS = PurePosixPath("/models")
+_MODELS = PurePosixPath(CONTAINER_ROOT)
 _LONGEST_WAIT = 60.0
 # Servers that poll it each second have read models.config by then.
 _READ_SECONDS = 4.0

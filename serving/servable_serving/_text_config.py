@@ -13,7 +13,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from servable_serving._config import config_pb2
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import CONTAINER_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Message")
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
-# Where a container sees the model repository, and so what base paths in models.config begin with.
-CONTAINER_ROOT = Path("/models")
 _PLATFORM = "tensorflow"
 _TENSORFLOW_TYPE = 1  # the deprecated way to name the platform
 

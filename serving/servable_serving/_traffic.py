@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from servable_client import ServableError
-from servable_serving._folder import FolderError
 from servable_serving._lock import locked
-from servable_serving._models_config import STABLE, ModelsConfig
+from servable_serving._models_config import ModelsConfig
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
+from servable_serving.core.names import STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,11 +17,12 @@ import numpy as np
 
 from servable_client._tensors import from_proto, to_proto
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._contract import BYTES_SIGNATURE, contract_of
+from servable_serving._contract import contract_of
 from servable_serving._findings import Refused, Verdict
 from servable_serving._hostile import PREDICT, Hostile, hostile_requests
 from servable_serving._manifest import check_candidate
 from servable_serving._trial_server import TrialServer, one_line
+from servable_serving.core.names import BYTES_SIGNATURE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from servable_serving._loaded import LoadedModel
-    from servable_serving._saved_model import ModelError
+    from servable_serving.core.errors import ModelError
 
 
 class Version:

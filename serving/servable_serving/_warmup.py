@@ -6,7 +6,6 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -15,13 +14,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from servable_serving._examples import classify, multi_inference, regress
 from servable_serving._predict import predict
-from servable_serving._saved_model import ModelError, invalid
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import WARMUP
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from servable_serving._loaded import LoadedModel
 
-# Where a version keeps them.
-WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 MAX_RECORDS = 1000
 
 

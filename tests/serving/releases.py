@@ -20,7 +20,7 @@ from servable_serving._manifest import MANIFEST
 from servable_serving._push import Plan, push
 from servable_serving._repository import Repository
 from servable_serving._steps import Steps
-from servable_serving._warmup import WARMUP
+from servable_serving.core.names import WARMUP
 
 if TYPE_CHECKING:
     from pathlib import Path

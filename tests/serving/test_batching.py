@@ -19,7 +19,7 @@ from tests.serving.calls import PREDICTION, call, config_of, eventually, post, s
 from servable_serving._batching import Batcher, Batching
 from servable_serving._config import config_pb2
 from servable_serving._manifest import MANIFEST
-from servable_serving._saved_model import ModelError
+from servable_serving.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,10 +18,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tests.conftest import ROOT, SHIPPED
 
 from servable_serving._export import ExportError, encode_png, export
-from servable_serving._folder import FolderError
-from servable_serving._graph import IMAGE_FEATURE
 from servable_serving._manifest import MANIFEST, check_candidate, checksums
-from servable_serving._saved_model import ModelError, SavedModel, read_meta_graph
+from servable_serving._saved_model import SavedModel, read_meta_graph
+from servable_serving.core.errors import FolderError, ModelError
+from servable_serving.core.names import IMAGE_FEATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

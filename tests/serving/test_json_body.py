@@ -13,7 +13,7 @@ from servable_serving import _json_body
 from servable_serving._json_body import parse_body, read_signature_name
 from servable_serving._json_reader import read_json
 from servable_serving._json_words import show, write_error
-from servable_serving._saved_model import ModelError
+from servable_serving.core.errors import ModelError
 
 
 def said(body: bytes) -> str:

@@ -16,7 +16,7 @@ from servable_serving._json_examples import (
     write_classifications,
     write_regressions,
 )
-from servable_serving._saved_model import ModelError
+from servable_serving.core.errors import ModelError
 
 
 def features(value: str) -> Any:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from servable_serving._json_outputs import write_outputs
-from servable_serving._saved_model import ModelError
+from servable_serving.core.errors import ModelError
 
 
 def strings(*values: bytes) -> np.ndarray[Any, Any]:

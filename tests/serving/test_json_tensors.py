@@ -16,7 +16,7 @@ from servable_serving._json_arrays import dense, to_tensor, walk
 from servable_serving._json_body import parse_body
 from servable_serving._json_objects import decode_base64
 from servable_serving._json_tensors import read_inputs
-from servable_serving._saved_model import ModelError
+from servable_serving.core.errors import ModelError
 
 IN_ROW_0 = "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
 IN_ROW_1 = "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "

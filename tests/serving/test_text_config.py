@@ -10,7 +10,6 @@ import pytest
 
 from servable_serving._batching import Batching
 from servable_serving._config import config_pb2
-from servable_serving._saved_model import ModelError
 from servable_serving._text_config import (
     Policy,
     metrics_path,
@@ -18,6 +17,7 @@ from servable_serving._text_config import (
     read,
     read_model_config,
 )
+from servable_serving.core.errors import ModelError
 
 CONFIG = Path(config_pb2.__file__).parent
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.conftest import SHIPPED, only_sentence, servable
 
-from servable_serving._folder import FolderError
+from servable_serving.core.errors import FolderError
 from servable_trainer._candidate import evaluate, export_run
 from servable_trainer._evaluate import score
 from servable_trainer._metrics import negative_log_likelihood

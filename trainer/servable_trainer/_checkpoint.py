@@ -13,8 +13,9 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from servable_serving._folder import FolderError, check_absent
+from servable_serving._folder import check_absent
 from servable_serving._whole_file import write_whole
+from servable_serving.core.errors import FolderError
 from servable_trainer._run import RunError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What every other sub-package may use: errors, names, files, processes."""

@@ -1,0 +1,27 @@
+"""Names and constants that several sub-packages must agree on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Labels that releases move.
+STABLE, CANARY = "stable", "canary"
+
+# The signature that a request without a signature name is for.
+DEFAULT_SIGNATURE = "serving_default"
+# Signatures of the model contract, see the README.
+BYTES_SIGNATURE = "serving_bytes"
+CLASSIFY_SIGNATURE = "classify"
+# Feature of the tf.Example that `classify` reads; the name is TensorFlow's own convention.
+IMAGE_FEATURE = "image/encoded"
+
+# Method names of a SignatureDef (tensorflow/python/saved_model/signature_constants.py).
+PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+
+# Warm-up records within a version folder.
+WARMUP = Path("assets.extra/tf_serving_warmup_requests")
+
+# Mount point of the model repository in a container; base paths in models.config begin with it.
+CONTAINER_ROOT = Path("/models")
