@@ -55,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 proto: $(INSTALLED)
 	cd client/servable_client/_wire && ../../../$(BIN)/python -m grpc_tools.protoc -I. \
 		--include_imports --descriptor_set_out=wire.binpb --pyi_out=. wire.proto
-	cd serving/servable_serving/_config && ../../../$(BIN)/python -m grpc_tools.protoc -I. \
+	cd serving/servable_serving/server/proto && ../../../../$(BIN)/python -m grpc_tools.protoc -I. \
 		--include_imports --descriptor_set_out=config.binpb --pyi_out=. config.proto
 
 constraints: $(INSTALLED)

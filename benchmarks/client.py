@@ -81,9 +81,9 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
     if contender == RAW:
         import grpc
 
-        from servable_client._endpoints import parse_servers
-        from servable_client._grpc_codec import encode
-        from servable_client._questions import PredictQuestion, Target
+        from servable_client.codec.grpc import encode
+        from servable_client.net.endpoints import parse_servers
+        from servable_client.types.questions import PredictQuestion, Target
 
         (endpoint,) = parse_servers(f"grpc://127.0.0.1:{port}")
         channel = grpc.insecure_channel(endpoint.address)

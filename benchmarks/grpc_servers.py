@@ -24,8 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import grpc
 import numpy as np
 
-from servable_client._tensors import from_proto, to_proto
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import from_proto, to_proto
 from serving import MODEL, PICTURES, free_port, grpc_caller, load
 
 THREADS = 8

@@ -31,8 +31,8 @@ import grpc
 import numpy as np
 
 from servable_client import Client
-from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import to_proto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,12 +21,12 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from servable_client import Client
-from servable_trainer import _fashion_mnist as fashion_mnist
+from servable_trainer.data import fashion_mnist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "models" / "fashion_mnist" / "1"
@@ -189,7 +189,7 @@ def small_dataset(dataset: Dataset) -> Dataset:
 @pytest.fixture(scope="session")
 def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training run, of a network that has seen little."""
-    from servable_trainer._train import train
+    from servable_trainer.training.train import train
 
     directory = tmp_path_factory.mktemp("trained") / "run"
     train(small_dataset, directory=directory, hyperparameters={"width": 16}, epochs=2, seed=7)
@@ -199,7 +199,7 @@ def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That run, evaluated and exported."""
-    from servable_trainer._candidate import evaluate, export_run
+    from servable_trainer.evaluation.evaluate import evaluate, export_run
 
     evaluate(run, small_dataset)
     target = tmp_path_factory.mktemp("exported") / "candidate"

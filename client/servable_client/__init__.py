@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING
 from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
-    from servable_client._answers import (
-        Classification,
-        ClassScores,
-        Prediction,
-        Score,
-        Signature,
-        TensorSpec,
-        VersionStatus,
-    )
     from servable_client._async_client import AsyncClient
     from servable_client._client import Client
     from servable_client._errors import (
@@ -34,12 +25,21 @@ if TYPE_CHECKING:
         ServerBusy,
         ServerFailed,
     )
-    from servable_client._examples import Example
-    from servable_client._pictures import Picture
-    from servable_client._retry import Retry
-    from servable_client._security import TLS
-    from servable_client._split import Split
-    from servable_client._telemetry import RequestEvent, ResponseEvent
+    from servable_client.engine.retry import Retry
+    from servable_client.engine.split import Split
+    from servable_client.engine.telemetry import RequestEvent, ResponseEvent
+    from servable_client.net.security import TLS
+    from servable_client.types.answers import (
+        Classification,
+        ClassScores,
+        Prediction,
+        Score,
+        Signature,
+        TensorSpec,
+        VersionStatus,
+    )
+    from servable_client.types.examples import Example
+    from servable_client.types.images import Picture
 
 __all__ = [
     "TLS",
@@ -74,28 +74,28 @@ __getattr__, __dir__ = lazily(
     {
         "AccessDenied": "_errors",
         "AsyncClient": "_async_client",
-        "ClassScores": "_answers",
-        "Classification": "_answers",
+        "ClassScores": "types.answers",
+        "Classification": "types.answers",
         "Client": "_client",
         "ConnectionFailed": "_errors",
         "DeadlineExceeded": "_errors",
-        "Example": "_examples",
+        "Example": "types.examples",
         "InvalidInput": "_errors",
         "ModelNotFound": "_errors",
         "NotReady": "_errors",
-        "Picture": "_pictures",
-        "Prediction": "_answers",
-        "RequestEvent": "_telemetry",
-        "ResponseEvent": "_telemetry",
-        "Retry": "_retry",
-        "Score": "_answers",
+        "Picture": "types.images",
+        "Prediction": "types.answers",
+        "RequestEvent": "engine.telemetry",
+        "ResponseEvent": "engine.telemetry",
+        "Retry": "engine.retry",
+        "Score": "types.answers",
         "ServableError": "_errors",
         "ServerBusy": "_errors",
         "ServerFailed": "_errors",
-        "Signature": "_answers",
-        "Split": "_split",
-        "TLS": "_security",
-        "TensorSpec": "_answers",
-        "VersionStatus": "_answers",
+        "Signature": "types.answers",
+        "Split": "engine.split",
+        "TLS": "net.security",
+        "TensorSpec": "types.answers",
+        "VersionStatus": "types.answers",
     },
 )

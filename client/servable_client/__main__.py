@@ -1,5 +1,5 @@
-"""`python -m servable_client` is the command `servable`."""
+"""`python -m servable_client`, an older name of `python -m servable`."""
 
-from servable_client._command import main
+from servable_client.cli.app import main
 
 main()

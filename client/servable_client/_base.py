@@ -6,19 +6,19 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servable_client._classify import Classifier
-from servable_client._core import DEFAULT_TIMEOUT, Core
 from servable_client._errors import InvalidInput
-from servable_client._questions import Target
 from servable_client._wire import wire_pb2 as wire
+from servable_client.engine.classify import Classifier
+from servable_client.engine.core import DEFAULT_TIMEOUT, Core
+from servable_client.types.questions import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from servable_client._retry import Retry
-    from servable_client._security import TLS, Secret
-    from servable_client._split import Split
-    from servable_client._telemetry import RequestEvent, ResponseEvent
+    from servable_client.engine.retry import Retry
+    from servable_client.engine.split import Split
+    from servable_client.engine.telemetry import RequestEvent, ResponseEvent
+    from servable_client.net.security import TLS, Secret
 
 
 class BaseClient(ABC):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from servable_client._base import BaseClient, config_of
-from servable_client._core import callable_signatures
-from servable_client._drive import Driver
-from servable_client._readiness import ready, reload, resolve, wait
-from servable_client._stream import OnError, check, stream
+from servable_client.engine.core import callable_signatures
+from servable_client.engine.readiness import ready, reload, resolve, wait
+from servable_client.engine.stream import OnError, check, stream
+from servable_client.transport.driver import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from servable_client._answers import (
+    from servable_client._errors import ServableError
+    from servable_client.types.answers import (
         Classification,
         ClassScores,
         Prediction,
         Signature,
         VersionStatus,
     )
-    from servable_client._errors import ServableError
-    from servable_client._examples import Example
-    from servable_client._pictures import Picture
+    from servable_client.types.examples import Example
+    from servable_client.types.images import Picture
 
 
 class Client(BaseClient):

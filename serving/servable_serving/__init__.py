@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
-    from servable_serving._export import ExportError, export
-    from servable_serving._findings import Finding, GateError
-    from servable_serving._gates import inspect
-    from servable_serving._holdout import Holdout, HoldoutError, find_holdout
-    from servable_serving._manifest import CandidateError, check_candidate
-    from servable_serving._options import ServerOptions
-    from servable_serving._repository import Repository
-    from servable_serving._saved_model import SavedModel
-    from servable_serving._server import Server, ServerError
-    from servable_serving._tolerances import Tolerances
     from servable_serving.core.errors import FolderError, ModelError
+    from servable_serving.export.export import ExportError, export
+    from servable_serving.gates.holdout import Holdout, HoldoutError, find_holdout
+    from servable_serving.gates.run import inspect
+    from servable_serving.gates.tolerances import Tolerances
+    from servable_serving.gates.verdict import Finding, GateError
+    from servable_serving.model.saved_model import SavedModel
+    from servable_serving.repository.local import Repository
+    from servable_serving.repository.manifest import CandidateError, check_candidate
+    from servable_serving.server.options import ServerOptions
+    from servable_serving.server.server import Server, ServerError
 
 __all__ = [
     "CandidateError",
@@ -41,23 +41,23 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "CandidateError": "_manifest",
-        "ExportError": "_export",
-        "Finding": "_findings",
+        "CandidateError": "repository.manifest",
+        "ExportError": "export.export",
+        "Finding": "gates.verdict",
         "FolderError": "core.errors",
-        "GateError": "_findings",
-        "Holdout": "_holdout",
-        "HoldoutError": "_holdout",
+        "GateError": "gates.verdict",
+        "Holdout": "gates.holdout",
+        "HoldoutError": "gates.holdout",
         "ModelError": "core.errors",
-        "Repository": "_repository",
-        "SavedModel": "_saved_model",
-        "Server": "_server",
-        "ServerError": "_server",
-        "ServerOptions": "_options",
-        "Tolerances": "_tolerances",
-        "check_candidate": "_manifest",
-        "export": "_export",
-        "find_holdout": "_holdout",
-        "inspect": "_gates",
+        "Repository": "repository.local",
+        "SavedModel": "model.saved_model",
+        "Server": "server.server",
+        "ServerError": "server.server",
+        "ServerOptions": "server.options",
+        "Tolerances": "gates.tolerances",
+        "check_candidate": "repository.manifest",
+        "export": "export.export",
+        "find_holdout": "gates.holdout",
+        "inspect": "gates.run",
     },
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def test_it_names_test_pictures(client: Any, dataset: Dataset) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def test_classify_prints_a_table_or_json(

@@ -13,10 +13,10 @@ import sys
 order = sys.argv[1]
 if order == "before":
     import tensorflow
-from servable_client._endpoints import parse_servers
-from servable_client._examples import features
-from servable_client._grpc_codec import encode
-from servable_client._questions import (
+from servable_client.net.endpoints import parse_servers
+from servable_client.types.examples import features
+from servable_client.codec.grpc import encode
+from servable_client.types.questions import (
     ClassifyQuestion, MetadataQuestion, PredictQuestion, StatusQuestion, Target,
 )
 if order == "after":

@@ -26,14 +26,14 @@ from servable_client import AsyncClient, Client
 if TYPE_CHECKING:
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
 RECIPES = re.findall(r"^```(python|sh)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 MODULES = [
-    importlib.import_module(f"servable_client.{module.name}")
-    for module in pkgutil.iter_modules(servable_client.__path__)
-    if module.name not in ("__main__", "_command", "_commands")
+    importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(servable_client.__path__, "servable_client.")
+    if module.name != "servable_client.__main__" and ".cli" not in module.name
 ]
 EXAMPLES = [
     test

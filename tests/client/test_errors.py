@@ -100,8 +100,8 @@ def test_signature_not_found(client: Any, boot: np.ndarray) -> None:
 
 def test_not_ready(tmp_path: Path, boot: np.ndarray) -> None:
     # A version whose warm-up takes a while is LOADING for as long.
-    from servable_client._tensors import fill_proto
     from servable_client._wire import wire_pb2 as wire
+    from servable_client._wire.tensors import fill_proto
 
     shutil.copytree(SHIPPED, tmp_path / NAME / "1")
     slow = tmp_path / "incoming"

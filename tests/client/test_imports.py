@@ -49,7 +49,7 @@ def test_a_protocol_that_is_not_asked_for_is_not_imported() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    modules = modules_after("from servable_client._command import build; build()")
+    modules = modules_after("from servable_client.cli.app import build; build()")
     assert "servable_trainer" in modules  # its commands are there
     assert not modules & {
         "tensorflow",

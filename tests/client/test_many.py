@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def test_answers_are_in_order_and_those_of_single_calls(client: Any, dataset: Dataset) -> None:

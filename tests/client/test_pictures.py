@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags, Image
 
 import servable_client as sdk
-from servable_client._answers import Classification
-from servable_client._pictures import MAX_BYTES, prepare
+from servable_client.types.answers import Classification
+from servable_client.types.images import MAX_BYTES, prepare
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from tests.conftest import NAME
 
 import servable_client as sdk
 from servable_client import Retry
-from servable_client._endpoints import Balancer, parse_servers
-from servable_client._retry import Budget
+from servable_client.engine.retry import Budget
+from servable_client.net.endpoints import Balancer, parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from hypothesis.extra import numpy as hnp
 
 import servable_client
 from servable_client import InvalidInput, Prediction
-from servable_client._grpc_codec import delay_of
-from servable_client._predict_answer import read
-from servable_client._tensors import fill_proto, from_proto, to_proto
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import fill_proto, from_proto, to_proto
+from servable_client.codec.grpc import delay_of
+from servable_client.codec.predict_response import read
 
 WIRE = Path(servable_client.__file__).parent / "_wire"
 

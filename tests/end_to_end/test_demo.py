@@ -17,7 +17,7 @@ from tests.conftest import ROOT, free_port, only_sentence, servable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 # Guards against a hang, on machines that do other work at the same time.
 pytestmark = [pytest.mark.usefixtures("dataset"), pytest.mark.timeout(1800)]
@@ -26,7 +26,7 @@ SHORT = ("--trials", "1", "--epochs", "1", "--subset", "1000")
 # The command with fewer pictures, where it is not about them.
 FEW = """
 from dataclasses import replace
-from servable_client._command import main
+from servable_client.cli.app import main
 from servable_trainer import _fashion_mnist
 
 find = _fashion_mnist.find

@@ -18,9 +18,9 @@ from tests.conftest import NAME, SHIPPED, servable
 from tests.gateway.gateway import companion, gateway, patient_server
 from tests.serving.calls import config_of, eventually
 
-from servable_serving._canary_watch import Watch
-from servable_serving._models_config import ModelsConfig
-from servable_serving._traffic import read_traffic, write_traffic
+from servable_serving.canary.watch import Watch
+from servable_serving.repository.models_config import ModelsConfig
+from servable_serving.repository.traffic import read_traffic, write_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

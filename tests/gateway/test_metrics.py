@@ -20,7 +20,7 @@ from tests.gateway.gateway import KEY, ROWS, Gateway, companion, gateway
 from tests.serving.calls import eventually
 
 from servable_client import Retry
-from servable_serving._gateway_metrics import GatewayMetrics
+from servable_serving.gateway.metrics import GatewayMetrics
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.gateway import ROWS, gateway, slope_of
 from tests.serving.calls import config_of, eventually
 
-from servable_serving._traffic import Route, TrafficError, read_traffic, write_traffic
+from servable_serving.repository.traffic import Route, TrafficError, read_traffic, write_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

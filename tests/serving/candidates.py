@@ -10,9 +10,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tests.serving.fixture_models import LABELS, save
 
-from servable_serving._contract import contract_of
-from servable_serving._export import mark_classify
-from servable_serving._manifest import MANIFEST, checksums
+from servable_serving.export.export import mark_classify
+from servable_serving.model.contract import contract_of
+from servable_serving.repository.manifest import MANIFEST, checksums
 
 if TYPE_CHECKING:
     from collections.abc import Callable

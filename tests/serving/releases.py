@@ -13,14 +13,14 @@ from tests.serving.candidates import sign
 from tests.serving.fixture_models import LABELS
 
 from servable_client import Client
-from servable_serving._export import export
-from servable_serving._labels import Labels
-from servable_serving._live import Live
-from servable_serving._manifest import MANIFEST
-from servable_serving._push import Plan, push
-from servable_serving._repository import Repository
-from servable_serving._steps import Steps
 from servable_serving.core.names import WARMUP
+from servable_serving.export.export import export
+from servable_serving.release.deployment import Labels
+from servable_serving.release.fleet import Live
+from servable_serving.release.push import Plan, push
+from servable_serving.release.steps import Steps
+from servable_serving.repository.local import Repository
+from servable_serving.repository.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

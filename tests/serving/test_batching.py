@@ -16,10 +16,10 @@ from google.protobuf import text_format
 from tests.conftest import serving
 from tests.serving.calls import PREDICTION, call, config_of, eventually, post, slow
 
-from servable_serving._batching import Batcher, Batching
-from servable_serving._config import config_pb2
-from servable_serving._manifest import MANIFEST
 from servable_serving.core.errors import ModelError
+from servable_serving.repository.manifest import MANIFEST
+from servable_serving.server.proto import config_pb2
+from servable_serving.server.runtime.batching import Batcher, Batching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

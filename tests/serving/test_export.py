@@ -17,16 +17,16 @@ from tensorflow.python.saved_model import fingerprinting_utils
 from tensorflow_serving.apis import prediction_log_pb2
 from tests.conftest import ROOT, SHIPPED
 
-from servable_serving._export import ExportError, encode_png, export
-from servable_serving._manifest import MANIFEST, check_candidate, checksums
-from servable_serving._saved_model import SavedModel, read_meta_graph
 from servable_serving.core.errors import FolderError, ModelError
 from servable_serving.core.names import IMAGE_FEATURE
+from servable_serving.export.export import ExportError, encode_png, export
+from servable_serving.model.saved_model import SavedModel, read_meta_graph
+from servable_serving.repository.manifest import MANIFEST, check_candidate, checksums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 class Other(NamedTuple):
@@ -54,7 +54,7 @@ def examples(pictures: np.ndarray) -> np.ndarray:
 def test_the_three_signatures_agree_with_the_network(
     model: SavedModel, run: Path, dataset: Dataset
 ) -> None:
-    from servable_trainer._run import load_run
+    from servable_trainer.training.run import load_run
 
     pictures = dataset.test.images[:64]
     expected = load_run(run)[1].predict(pictures, verbose=0)
@@ -233,7 +233,7 @@ def test_no_machines_paths_are_in_it(candidate: Path) -> None:
 
 
 def test_what_is_there_is_not_replaced(run: Path, candidate: Path, dataset: Dataset) -> None:
-    from servable_trainer._candidate import export_run
+    from servable_trainer.evaluation.evaluate import export_run
 
     before = sorted(path.name for path in candidate.parent.iterdir())
     with pytest.raises(FolderError, match="exists already"):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 # 20,000 in all.
 BODIES, TARGETS, MESSAGES, RELOADS = 9_000, 3_000, 7_000, 1_000

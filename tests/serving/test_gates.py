@@ -15,15 +15,15 @@ from tests.serving.candidates import HandMade, edit_graph, hand_made, sign
 from tests.serving.fixture_models import Garments, add_warmup
 
 from servable_client import InvalidInput
-from servable_serving._contract import contract_of
-from servable_serving._gates import GATES, Finding, GateError, Holdout, Tolerances, inspect
-from servable_serving._manifest import MANIFEST, check_candidate
+from servable_serving.gates.run import GATES, Finding, GateError, Holdout, Tolerances, inspect
+from servable_serving.model.contract import contract_of
+from servable_serving.repository.manifest import MANIFEST, check_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 # What a case is not about, and takes long.
 NO_SERVER = {"trial": "this test is about another gate"}

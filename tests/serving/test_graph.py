@@ -12,12 +12,12 @@ import pytest
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
-from servable_serving._graph import decode
+from servable_serving.export.classifier import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
     Shrink: TypeAlias = Callable[[bytes], np.ndarray]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def test_it_outlives_a_hundred_hostile_requests(server: RunningServer, dataset: Dataset) -> None:

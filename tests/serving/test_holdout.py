@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from servable_serving._accuracy import mcnemar, paired_interval
-from servable_serving._gates import find_holdout
-from servable_serving._holdout import HoldoutError
-from servable_serving._interval import wilson_interval
+from servable_serving.core.statistics import wilson_interval
+from servable_serving.gates.accuracy import mcnemar, paired_interval
+from servable_serving.gates.holdout import HoldoutError
+from servable_serving.gates.run import find_holdout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 IMAGES = np.zeros([4, 28, 28], np.uint8)
 TARGETS = np.array([0, 1, 2, 1])

@@ -14,9 +14,9 @@ from tests.serving.calls import eventually
 from tests.serving.candidates import sign
 from tests.serving.fixture_models import LABELS
 
-from servable_serving._diff import Answers, compare_answers
-from servable_serving._holdout import Holdout
-from servable_serving._manifest import MANIFEST
+from servable_serving.gates.holdout import Holdout
+from servable_serving.release.diff import Answers, compare_answers
+from servable_serving.repository.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

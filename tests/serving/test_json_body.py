@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servable_serving import _json_body
-from servable_serving._json_body import parse_body, read_signature_name
-from servable_serving._json_reader import read_json
-from servable_serving._json_words import show, write_error
 from servable_serving.core.errors import ModelError
+from servable_serving.server.json import parse
+from servable_serving.server.json.parse import parse_body, read_signature_name
+from servable_serving.server.json.rapidjson_reader import read_json
+from servable_serving.server.json.rapidjson_values import show, write_error
 
 
 def said(body: bytes) -> str:
@@ -212,7 +212,7 @@ def test_the_quick_readers_agree_with_the_faithful_one(value: object, after: str
         text = json.dumps(value, ensure_ascii=ensure_ascii, separators=(",", ":")) + after
         body = text.encode("utf-8", "surrogatepass")
         faithful = read_json(body)
-        for reader in (_json_body._quick, _json_body._standard):
+        for reader in (parse._quick, parse._standard):
             quick = reader(body)
             assert quick is None or same(_as_doubles(quick), _as_doubles(faithful))
 
@@ -237,4 +237,4 @@ def test_pictures_take_the_quick_way() -> None:
         {"instances": [{"b64": "AAA0e0E30AAA"}], "x": [1.0e-30, 1.0e10]},
         {"examples": [{"image": [0.5] * 4, "label": "x"}], "context": {"a": 1}},
     ):
-        assert _json_body._quick(json.dumps(request).encode()) == request
+        assert parse._quick(json.dumps(request).encode()) == request

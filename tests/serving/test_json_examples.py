@@ -10,13 +10,13 @@ import pytest
 from google.protobuf import json_format
 from tensorflow_serving.apis import classification_pb2, regression_pb2
 
-from servable_serving._json_body import parse_body
-from servable_serving._json_examples import (
+from servable_serving.core.errors import ModelError
+from servable_serving.server.json.examples import (
     read_examples,
     write_classifications,
     write_regressions,
 )
-from servable_serving.core.errors import ModelError
+from servable_serving.server.json.parse import parse_body
 
 
 def features(value: str) -> Any:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from servable_serving._json_outputs import write_outputs
 from servable_serving.core.errors import ModelError
+from servable_serving.server.json.outputs import write_outputs
 
 
 def strings(*values: bytes) -> np.ndarray[Any, Any]:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._json_arrays import dense, to_tensor, walk
-from servable_serving._json_body import parse_body
-from servable_serving._json_objects import decode_base64
-from servable_serving._json_tensors import read_inputs
 from servable_serving.core.errors import ModelError
+from servable_serving.server.json.arrays import dense, to_tensor, walk
+from servable_serving.server.json.objects import decode_base64
+from servable_serving.server.json.parse import parse_body
+from servable_serving.server.json.tensors import read_inputs
 
 IN_ROW_0 = "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
 IN_ROW_1 = "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "

@@ -24,8 +24,8 @@ from tests.serving.test_sync import companion, stop, until
 
 from servable_client import Client
 from servable_client._base import config_of
-from servable_serving._config import config_pb2
-from servable_serving._remote import Remote
+from servable_serving.repository.remote import Remote
+from servable_serving.server.proto import config_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ import pytest
 from tests.serving.releases import Stage, skipping, with_ballast
 
 from servable_client import ServableError
-from servable_serving._inventory import verify
-from servable_serving._manifest import check_candidate
+from servable_serving.release.inventory import verify
+from servable_serving.repository.manifest import check_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

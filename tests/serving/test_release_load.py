@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from servable_client import ServableError
-from servable_serving import _history
-from servable_serving._promote import promote, roll_back
-from servable_serving._steps import Step, Steps
+from servable_serving.release.promote import promote, roll_back
+from servable_serving.release.steps import Step, Steps
+from servable_serving.repository import history
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -85,7 +85,7 @@ def test_no_request_fails_and_each_answer_is_of_the_version_that_held_the_label(
                 now = labels.now()["stable"]
                 choices = ["push", "push --promote"]
                 choices += ["promote"] if labels.now().get("canary", now) != now else []
-                back = _history.before(stage.repository.history(), now)
+                back = history.before(stage.repository.history(), now)
                 choices += ["rollback"] if back is not None else []
                 what = min(draw.sample(choices, len(choices)), key=lambda c: done[c])
                 done[what] += 1

@@ -17,9 +17,9 @@ from tests.serving.fixture_models import add_warmup
 from tests.serving.releases import FLAGS, UNGATED, Stage, skipping, with_ballast
 
 from servable_client import Client, ServableError
-from servable_serving._manifest import MANIFEST
-from servable_serving._repository import copy
-from servable_serving._store import Store, StoreError
+from servable_serving.repository.local import copy
+from servable_serving.repository.manifest import MANIFEST
+from servable_serving.repository.store import Store, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path

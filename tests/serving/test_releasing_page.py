@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import ROOT, free_port
 
 if TYPE_CHECKING:
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 PAGE = (ROOT / "docs" / "releasing.md").read_text()
 BLOCKS = re.findall(r"^```sh( fails)?\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

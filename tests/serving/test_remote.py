@@ -15,11 +15,11 @@ from tests.conftest import NAME, SHIPPED, only_sentence, servable
 from tests.serving.stores import new_bucket
 
 from servable_client import InvalidInput
-from servable_serving._gates import GATES
-from servable_serving._manifest import MANIFEST, CandidateError
-from servable_serving._remote import Remote
-from servable_serving._store import Store, StoreError
-from servable_serving._sync import Mirror, SyncError
+from servable_serving.gates.run import GATES
+from servable_serving.repository.manifest import MANIFEST, CandidateError
+from servable_serving.repository.remote import Remote
+from servable_serving.repository.store import Store, StoreError
+from servable_serving.repository.sync import Mirror, SyncError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +132,7 @@ def test_a_push_that_is_killed_leaves_nothing_that_is_taken(
     assert killed == (step < 8), "there are as many steps"
     assert Mirror(url, tmp_path / "models").sync().pulled == []
     assert (tmp_path / "models" / NAME / "1").is_dir()
-    monkeypatch.setattr("servable_serving._remote._TURN_SECONDS", 0.5)
+    monkeypatch.setattr("servable_serving.repository.remote._TURN_SECONDS", 0.5)
     again = Remote(url)
     again.label(NAME, again.push(SHIPPED), "stable")
     assert Mirror(url, tmp_path / "models").sync().pulled[-1] == (NAME, 3 if step else 2)
@@ -241,7 +241,7 @@ def test_what_the_config_dropped_goes_after_it_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No server reads the folder: nothing to wait for.
-    monkeypatch.setattr("servable_serving._sync._READ_SECONDS", 0.0)
+    monkeypatch.setattr("servable_serving.repository.sync._READ_SECONDS", 0.0)
     url, models = f"file://{tmp_path}/remote", tmp_path / "models"
     remote = Remote(url)
     for version in (1, 2, 3):
@@ -254,7 +254,7 @@ def test_what_the_config_dropped_goes_after_it_was_written(
     assert Mirror(url, models).sync().deleted == []
     assert (models / NAME / "2").is_dir()
     there: list[str] = []
-    from servable_serving._repository import Repository
+    from servable_serving.repository.local import Repository
 
     delete = Repository.delete
 
@@ -267,7 +267,7 @@ def test_what_the_config_dropped_goes_after_it_was_written(
     remote.label(NAME, 5, "stable")
     # A label has moved, and may not have at the server: what it stood for stays a while.
     assert Mirror(url, models, delete=True).sync().deleted == []
-    monkeypatch.setattr("servable_serving._sync._LOAD_SECONDS", 0.0)
+    monkeypatch.setattr("servable_serving.repository.sync._LOAD_SECONDS", 0.0)
     changes = Mirror(url, models, delete=True).sync()
     assert changes.deleted == [(NAME, 2), (NAME, 3)]
     assert there == [remote.config()] * 2

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.conftest import only_sentence, servable
 
-from servable_serving._manifest import CandidateError
-from servable_serving._repository import Repository
 from servable_serving.core.errors import FolderError
+from servable_serving.repository.local import Repository
+from servable_serving.repository.manifest import CandidateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

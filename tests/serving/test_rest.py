@@ -14,7 +14,7 @@ from tests.serving.calls import post
 if TYPE_CHECKING:
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.conftest import NAME, SHIPPED, free_port, servable
 
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._batching import Batcher, Batching
-from servable_serving._models import Models, Spec
-from servable_serving._text_config import ModelSettings
+from servable_serving.server.config import ModelSettings
+from servable_serving.server.lifecycle.registry import Models, Spec
+from servable_serving.server.runtime.batching import Batcher, Batching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

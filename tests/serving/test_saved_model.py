@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tests.serving.candidates import edit_graph
 
-from servable_serving._saved_model import SavedModel
 from servable_serving.core.errors import ModelError
+from servable_serving.model.saved_model import SavedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, servab
 from tests.serving.calls import eventually
 
 from servable_client import Client
-from servable_serving._repository import Repository
+from servable_serving.repository.local import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

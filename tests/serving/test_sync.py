@@ -24,8 +24,8 @@ from tests.serving.releases import FLAGS
 from tests.serving.stores import CREDENTIALS, s3_server
 
 from servable_client import Client
-from servable_serving._remote import Remote
-from servable_serving._sync import Mirror
+from servable_serving.repository.remote import Remote
+from servable_serving.repository.sync import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from servable_serving._batching import Batching
-from servable_serving._config import config_pb2
-from servable_serving._text_config import (
+from servable_serving.core.errors import ModelError
+from servable_serving.server.config import (
     Policy,
     metrics_path,
     model_settings,
     read,
     read_model_config,
 )
-from servable_serving.core.errors import ModelError
+from servable_serving.server.proto import config_pb2
+from servable_serving.server.runtime.batching import Batching
 
 CONFIG = Path(config_pb2.__file__).parent
 

@@ -18,14 +18,14 @@ from servable_client import (
     ServableError,
     ServerFailed,
 )
-from servable_client._tensors import to_proto
 from servable_client._wire import wire_pb2 as wire
-from servable_serving._repository import Repository
+from servable_client._wire.tensors import to_proto
+from servable_serving.repository.local import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def test_versions_come_and_go_under_load(candidate: Path, dataset: Dataset, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import NAME
 from tests.stack.stacks import Stack, eventually, run
 
-from servable_trainer import _fashion_mnist as fashion_mnist
+from servable_trainer.data import fashion_mnist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from servable_trainer._model import ImageClassifier
+from servable_trainer.networks.classifier import ImageClassifier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import keras_tuner
 
-    from servable_trainer._optimizer import Training
+    from servable_trainer.networks.optimizer import Training
 
 # The smallest network of the real space.
 SMALLEST = {

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tests.conftest import ROOT
 
-from servable_serving._saved_model import SavedModel
-from servable_trainer._candidate import export_run
-from servable_trainer._run import load_run
+from servable_serving.model.saved_model import SavedModel
+from servable_trainer.evaluation.evaluate import export_run
+from servable_trainer.training.run import load_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 TRAIN = """
 import sys
@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from servable_trainer import find, train
-from servable_trainer._run import load_run
+from servable_trainer.training.run import load_run
 
 dataset = find()[1]
 dataset = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(200))

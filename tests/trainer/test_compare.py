@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.conftest import SHIPPED, only_sentence, servable
 
-from servable_trainer._classic import METHODS
-from servable_trainer._compare import Comparison, compare
-from servable_trainer._comparison_page import check_page, write_page
-from servable_trainer._contender import CompareError, Contender, Rule, best_of
-from servable_trainer._report import ReportError
-from servable_trainer._run import RunError
+from servable_trainer.comparison.classic import METHODS
+from servable_trainer.comparison.compare import Comparison, compare
+from servable_trainer.comparison.contender import CompareError, Contender, Rule, best_of
+from servable_trainer.comparison.page import check_page, write_page
+from servable_trainer.evaluation.report import ReportError
+from servable_trainer.training.run import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 
 def contender(name: str, accuracy: float, ms: float, size: int, f1: float = 0.5) -> Contender:

@@ -12,14 +12,14 @@ import pytest
 from tests.conftest import NAME, SHIPPED, free_port, only_sentence, servable
 
 from servable_client import Client, ConnectionFailed, ModelNotFound
-from servable_serving._manifest import MANIFEST, CandidateError, checksums
-from servable_trainer._candidate import evaluate, examine
-from servable_trainer._dataset import Pictures
-from servable_trainer._examination import calibration_of, confusion_of, mistakes_of
-from servable_trainer._latency import latency
-from servable_trainer._robustness import LEVELS, blur, noise, sample, shift
-from servable_trainer._run import RunError
-from servable_trainer._subject import Subject, subject_of
+from servable_serving.repository.manifest import MANIFEST, CandidateError, checksums
+from servable_trainer.data.dataset import Pictures
+from servable_trainer.evaluation.evaluate import evaluate, examine
+from servable_trainer.evaluation.examination import calibration_of, confusion_of, mistakes_of
+from servable_trainer.evaluation.latency import latency
+from servable_trainer.evaluation.robustness import LEVELS, blur, noise, sample, shift
+from servable_trainer.evaluation.subject import Subject, subject_of
+from servable_trainer.training.run import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 ANSWERS = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
 TARGETS = np.array([1, 1, 0, 0])

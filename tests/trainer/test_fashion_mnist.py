@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from tests.conftest import only_sentence, servable
 
-from servable_trainer import _fashion_mnist as fashion_mnist
-from servable_trainer._dataset import DatasetError
+from servable_trainer.data import fashion_mnist
+from servable_trainer.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 IMAGES = "t10k-images-idx3-ubyte.gz"
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from servable_serving._interval import wilson_interval
-from servable_trainer._metrics import (
+from servable_serving.core.statistics import wilson_interval
+from servable_trainer.scoring.metrics import (
     cooled,
     expected_calibration_error,
     fit_temperature,

@@ -17,19 +17,19 @@ from PIL import ExifTags, Image
 from tests.conftest import servable, serving
 
 from servable_client import Client, InvalidInput
-from servable_client._command import main
-from servable_client._pictures import prepare
-from servable_serving._manifest import MANIFEST
-from servable_serving._repository import Repository
-from servable_serving._saved_model import SavedModel
-from servable_trainer._dataset import DatasetError
-from servable_trainer._picture_files import available_memory
-from servable_trainer._picture_folder import load
+from servable_client.cli.app import main
+from servable_client.types.images import prepare
+from servable_serving.model.saved_model import SavedModel
+from servable_serving.repository.local import Repository
+from servable_serving.repository.manifest import MANIFEST
+from servable_trainer.data.dataset import DatasetError
+from servable_trainer.data.image_files import available_memory
+from servable_trainer.data.image_folder import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 # Three of Fashion-MNIST's classes, each in a colour of its own.
 TINTS = {"Ankle boot": (9, (80, 90, 255)), "Bag": (8, (60, 255, 90)), "Trouser": (1, (255, 80, 60))}

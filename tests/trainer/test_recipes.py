@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from tests.conftest import SHIPPED, only_sentence, servable
 
-from servable_trainer._candidate import export_run
-from servable_trainer._model import ImageClassifier, hyperparameters_from
-from servable_trainer._recipes import RECIPES, RecipeError, recipe
-from servable_trainer._run import load_run
-from servable_trainer._teacher import teach
-from servable_trainer._train import train
-from servable_trainer._transfer import TransferClassifier, WeightsError
+from servable_trainer.evaluation.evaluate import export_run
+from servable_trainer.evaluation.teacher import teach
+from servable_trainer.networks.classifier import ImageClassifier, hyperparameters_from
+from servable_trainer.networks.recipes import RECIPES, RecipeError, recipe
+from servable_trainer.networks.transfer import TransferClassifier, WeightsError
+from servable_trainer.training.run import load_run
+from servable_trainer.training.train import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 MOST_PARAMETERS = 1_200_000
 

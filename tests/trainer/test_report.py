@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 from tests.conftest import SHIPPED, servable
 
-from servable_trainer._candidate import examine
-from servable_trainer._report import ReportError, render, write_report
+from servable_trainer.evaluation.evaluate import examine
+from servable_trainer.evaluation.report import ReportError, render, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
-    from servable_trainer._examination import Examination
+    from servable_trainer.data.dataset import Dataset
+    from servable_trainer.evaluation.examination import Examination
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 # Names of kinds of XML, which nobody fetches.

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from tests.conftest import ROOT
 
-from servable_trainer._run import RunError, load_run
-from servable_trainer._train import train
+from servable_trainer.training.run import RunError, load_run
+from servable_trainer.training.train import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 # Everything whose state outlives an epoch: the optimizer's, the average's, the layers' seeds.
 POINT = {
@@ -42,8 +42,8 @@ from dataclasses import replace
 from pathlib import Path
 import keras
 from servable_trainer import find
-from servable_trainer._checkpoint import KeepEpochs
-from servable_trainer._train import train
+from servable_trainer.training.checkpoint import KeepEpochs
+from servable_trainer.training.train import train
 
 keep = KeepEpochs.on_epoch_end
 def keep_two(self, epoch, logs=None):

@@ -11,17 +11,17 @@ import pytest
 from tests.conftest import SHIPPED, only_sentence, servable
 
 from servable_serving.core.errors import FolderError
-from servable_trainer._candidate import evaluate, export_run
-from servable_trainer._evaluate import score
-from servable_trainer._metrics import negative_log_likelihood
-from servable_trainer._model import HyperparameterError
-from servable_trainer._run import RunError, load_run
-from servable_trainer._train import train
+from servable_trainer.evaluation.evaluate import evaluate, export_run
+from servable_trainer.networks.classifier import HyperparameterError
+from servable_trainer.scoring.metrics import negative_log_likelihood
+from servable_trainer.scoring.scores import score
+from servable_trainer.training.run import RunError, load_run
+from servable_trainer.training.train import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 SMALL = {"width": 16, "stages": 2, "dense_units": 64, "batch_size": 128}
 

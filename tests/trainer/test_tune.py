@@ -16,16 +16,16 @@ import pytest
 from tests.conftest import only_sentence, servable
 from tests.trainer.searches import SMALLEST, Endless, Impossible, Odd, Tiny, trials_in
 
-from servable_trainer._model import ImageClassifier, hyperparameters_from
-from servable_trainer._results import Interrupted, SearchFailed
-from servable_trainer._trials import TuneError, load_hyperparameters
-from servable_trainer._tune import tune
+from servable_trainer.networks.classifier import ImageClassifier, hyperparameters_from
+from servable_trainer.tuning.results import Interrupted, SearchFailed
+from servable_trainer.tuning.trials import TuneError, load_hyperparameters
+from servable_trainer.tuning.tune import tune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 TINY = Tiny(size=(28, 28), classes=10)
 QUICK: dict[str, Any] = {"epochs": 1, "subset": 200, "classifier": TINY}
@@ -189,7 +189,7 @@ def test_hyperband_without_the_weights_begins_from_the_beginning(
 def test_bayesian_search_goes_beyond_its_random_points(
     small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servable_trainer._oracles._RANDOM_POINTS", 2)
+    monkeypatch.setattr("servable_trainer.tuning.oracles._RANDOM_POINTS", 2)
     pinned = {
         "optimizer": "adamw", "schedule": "cosine", "batch_size": 128, "ema": 0.0, "mixup": 0.0,
         "label_smoothing": 0.0, "weight_decay": 0.01,
@@ -257,7 +257,7 @@ def test_other_data_or_code_is_refused(
     other = replace(small_dataset, checksums={"train": "0" * 64})
     with pytest.raises(TuneError, match=r"kept: the data's content$"):
         tune(other, directory=searched, trials=9, **QUICK)
-    monkeypatch.setattr("servable_trainer._project._CODE", ("_augment",))
+    monkeypatch.setattr("servable_trainer.networks.format_version.FORMAT_VERSION", 0)
     with pytest.raises(TuneError, match=r"kept: the network's code$"):
         tune(small_dataset, directory=searched, trials=9, **QUICK)
 
@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_written(small_dataset: Dataset, tmp_path: Path)
 
 
 def test_two_searches_do_not_share_a_folder(folder: Path, small_dataset: Dataset) -> None:
-    from servable_trainer._search_folder import SearchFolder
+    from servable_trainer.tuning.search_folder import SearchFolder
 
     with (
         SearchFolder(folder).held(),

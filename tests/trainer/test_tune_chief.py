@@ -12,22 +12,22 @@ from keras_tuner.engine.trial import TrialStatus
 from tests.conftest import free_port
 from tests.trainer.searches import Tiny
 
-from servable_trainer._chief import Chief
-from servable_trainer._project import Budget, Project, Settings
-from servable_trainer._results import completed, ended
-from servable_trainer._roles import role_from
-from servable_trainer._runner import Outcome
-from servable_trainer._search import Stop
-from servable_trainer._search_folder import SearchFolder
-from servable_trainer._trials import TuneError
-from servable_trainer._watch import Watch
-from servable_trainer._worker import ChiefGone, Link
+from servable_trainer.tuning.distributed.chief import Chief
+from servable_trainer.tuning.distributed.roles import role_from
+from servable_trainer.tuning.distributed.worker import ChiefGone, Link
+from servable_trainer.tuning.loop import Stop
+from servable_trainer.tuning.project import Budget, Project, Settings
+from servable_trainer.tuning.results import completed, ended
+from servable_trainer.tuning.runner import Outcome
+from servable_trainer.tuning.search_folder import SearchFolder
+from servable_trainer.tuning.trials import TuneError
+from servable_trainer.tuning.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 DONE = Outcome(
     metrics={"val_accuracy": 0.5, "loss": 1.0},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
     from tests.conftest import RunningServer
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -88,8 +88,8 @@ def save_means(dataset: Dataset, target: Path) -> None:
     """A classifier of the model contract that is small, and wrong one time in three."""
     import tensorflow as tf
 
-    from servable_serving._export import mark_classify
-    from servable_serving._graph import Classifier
+    from servable_serving.export.classifier import Classifier
+    from servable_serving.export.export import mark_classify
 
     images, targets = dataset.train.images, dataset.train.targets
     means = np.stack([images[targets == i].mean(axis=0) for i in range(len(dataset.labels))])

@@ -15,7 +15,7 @@ import requests
 from tests.conftest import NAME, ROOT
 from tests.web.conftest import DESK, PHONE, answered, label, next_answer
 
-from servable_serving._page import FOLDER, HEADERS, POLICY
+from servable_serving.server.rest.page import FOLDER, HEADERS, POLICY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,9 +105,9 @@ def test_a_wheel_holds_the_page(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        held = {name for name in archive.namelist() if "/_web/" in name}
+        held = {name for name in archive.namelist() if "servable_serving/web/" in name}
     served = [path for path in FOLDER.rglob("*") if path.is_file()]
-    assert held == {f"servable_serving/_web/{path.relative_to(FOLDER)}" for path in served}
+    assert held == {f"servable_serving/web/{path.relative_to(FOLDER)}" for path in served}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

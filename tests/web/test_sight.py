@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
     from tests.web.conftest import Garment
 
-    from servable_trainer._dataset import Dataset
+    from servable_trainer.data.dataset import Dataset
 
 PICTURES = 100
 # Grey levels of 255, on average over a picture.
@@ -54,7 +54,7 @@ def by_graph(files: dict[str, bytes]) -> dict[str, NDArray[np.uint8]]:
     """What the bytes signature makes of the files before the network sees them."""
     import tensorflow as tf
 
-    from servable_serving._graph import decode
+    from servable_serving.export.classifier import decode
 
     run = tf.function(
         lambda one: decode(one, size=(28, 28)),

@@ -17,7 +17,7 @@ from tests.web.conftest import answered, label, next_answer, payload, trouble
 from tests.web.photos import encoded
 
 from servable_client import Client
-from servable_serving._page import FOLDER
+from servable_serving.server.rest.page import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

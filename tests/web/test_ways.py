@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.web.conftest import answered, label, next_answer, payload
 
-from servable_serving._page import FOLDER
+from servable_serving.server.rest.page import FOLDER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
-    from servable_trainer._candidate import evaluate, examine, export_run
-    from servable_trainer._compare import Comparison, compare
-    from servable_trainer._contender import CompareError, Contender, Rule, best_of
-    from servable_trainer._dataset import Dataset, DatasetError, Pictures
-    from servable_trainer._evaluate import ClassScore, Evaluation
-    from servable_trainer._examination import Examination
-    from servable_trainer._fashion_mnist import find
-    from servable_trainer._model import ImageClassifier
-    from servable_trainer._report import ReportError, write_report
-    from servable_trainer._run import Run, RunError
-    from servable_trainer._train import train
-    from servable_trainer._trials import Trial, TuneError
-    from servable_trainer._tune import tune
+    from servable_trainer.comparison.compare import Comparison, compare
+    from servable_trainer.comparison.contender import CompareError, Contender, Rule, best_of
+    from servable_trainer.data.dataset import Dataset, DatasetError, Pictures
+    from servable_trainer.data.fashion_mnist import find
+    from servable_trainer.evaluation.evaluate import evaluate, examine, export_run
+    from servable_trainer.evaluation.examination import Examination
+    from servable_trainer.evaluation.report import ReportError, write_report
+    from servable_trainer.networks.classifier import ImageClassifier
+    from servable_trainer.scoring.scores import ClassScore, Evaluation
+    from servable_trainer.training.run import Run, RunError
+    from servable_trainer.training.train import train
+    from servable_trainer.tuning.trials import Trial, TuneError
+    from servable_trainer.tuning.tune import tune
 
 __all__ = [
     "ClassScore",
@@ -58,30 +58,30 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "ClassScore": "_evaluate",
-        "CompareError": "_contender",
-        "Comparison": "_compare",
-        "Contender": "_contender",
-        "Dataset": "_dataset",
-        "DatasetError": "_dataset",
-        "Evaluation": "_evaluate",
-        "Examination": "_examination",
-        "ImageClassifier": "_model",
-        "Pictures": "_dataset",
-        "ReportError": "_report",
-        "Rule": "_contender",
-        "Run": "_run",
-        "RunError": "_run",
-        "Trial": "_trials",
-        "TuneError": "_trials",
-        "best_of": "_contender",
-        "compare": "_compare",
-        "evaluate": "_candidate",
-        "examine": "_candidate",
-        "export_run": "_candidate",
-        "find": "_fashion_mnist",
-        "train": "_train",
-        "tune": "_tune",
-        "write_report": "_report",
+        "ClassScore": "scoring.scores",
+        "CompareError": "comparison.contender",
+        "Comparison": "comparison.compare",
+        "Contender": "comparison.contender",
+        "Dataset": "data.dataset",
+        "DatasetError": "data.dataset",
+        "Evaluation": "scoring.scores",
+        "Examination": "evaluation.examination",
+        "ImageClassifier": "networks.classifier",
+        "Pictures": "data.dataset",
+        "ReportError": "evaluation.report",
+        "Rule": "comparison.contender",
+        "Run": "training.run",
+        "RunError": "training.run",
+        "Trial": "tuning.trials",
+        "TuneError": "tuning.trials",
+        "best_of": "comparison.contender",
+        "compare": "comparison.compare",
+        "evaluate": "evaluation.evaluate",
+        "examine": "evaluation.evaluate",
+        "export_run": "evaluation.evaluate",
+        "find": "data.fashion_mnist",
+        "train": "training.train",
+        "tune": "tuning.tune",
+        "write_report": "evaluation.report",
     },
 )

@@ -1,0 +1,79 @@
+"""The command `servable`: the parts that are installed bring its sub-commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from servable_client._errors import ServableError
+from servable_client.cli.console import console, print_error
+
+# Which extra brings a module that a command may find missing.
+_EXTRAS = {
+    "fsspec": "remote",
+    "keras_tuner": "trainer",
+    "sklearn": "trainer",
+    "platformdirs": "trainer",
+    "keras": "serving",
+    "tensorflow": "serving",
+    "httptools": "serving",
+    "starlette": "serving",
+    "uvicorn": "serving",
+    "orjson": "serving",
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"servable {version('servable')}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """From a tuned Keras CNN to a TensorFlow Serving endpoint that people can rely on."""
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for part in sorted(entry_points(group="servable.commands"), key=lambda part: part.name):
+        part.load()(app)
+    return app
+
+
+def main() -> None:
+    """Run the command; exit status 0, 1 where it failed, 2 where it was asked wrongly."""
+    try:
+        build()()
+    except ServableError as error:
+        print_error(error)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print_error(
+            ServableError(
+                f"this command needs {error.name}, which is not installed",
+                hint=f"pip install 'servable[{extra}]'",
+            )
+        )
+        sys.exit(1)
+    finally:
+        # A progress bar that Ctrl-C broke off has left the cursor hidden.
+        if "rich" in sys.modules and sys.stderr.isatty():
+            console().show_cursor()

@@ -1,0 +1,256 @@
+"""The sub-commands that ask a server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from servable_client import Classification, Client, ServableError
+
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="SERVABLE_SERVER",
+        help="Address: grpc, grpcs, http or https; several with commas.",
+    ),
+]
+Model = Annotated[str, typer.Option(envvar="SERVABLE_MODEL", help="The model's name.")]
+Version = Annotated[int | None, typer.Option(help="The version to ask.")]
+Label = Annotated[str | None, typer.Option(help="The label of the version to ask.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SERVABLE_API_KEY", show_default=False, help="Sent as x-api-key; better by variable."
+    ),
+]
+Authority = Annotated[
+    str | None, typer.Option("--ca", help="PEM file of the authority to trust, for grpcs, https.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that a call may take.", min=0.001)]
+
+_SERVER, _MODEL = "grpc://localhost:8500", "fashion_mnist"
+# Those that Servable itself gives, which are always asked for.
+_LABELS = ("stable", "canary")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands to `app`."""
+    app.command()(classify)
+    app.command()(status)
+    app.command()(wait)
+
+
+def classify(
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    server: Server = _SERVER,
+    model: Model = _MODEL,
+    version: Version = None,
+    label: Label = None,
+    api_key: Key = None,
+    ca: Authority = None,
+    timeout: Timeout = 5.0,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
+) -> None:
+    """Ask a server what pictures show.
+
+    A picture that cannot be read is named on standard error, the others are answered, and the
+    exit status is 1.
+    """
+    from servable_client import ServableError
+    from servable_client.cli.console import print_csv, print_error, print_json, print_table
+
+    if json and csv:
+        raise typer.BadParameter("--json and --csv exclude each other")
+    options = {"version": version, "label": label, "timeout": timeout}
+    with _client(server, model=model, api_key=api_key, ca=ca, **options) as client:
+        found = list(
+            zip(
+                pictures,
+                client.classify_many(pictures, batch_size=16, on_error="return"),
+                strict=True,
+            )
+        )
+    answers = [(name, a) for name, a in found if not isinstance(a, ServableError)]
+    columns = ("picture", "label", "probability", "version", "ms")
+    if json:
+        print_json([{"picture": picture, **_plain(answer)} for picture, answer in answers])
+    elif csv:
+        print_csv(
+            ("picture", "label", "class_id", "probability", "version"),
+            [(name, a.label, a.class_id, a.probability, a.version) for name, a in answers],
+        )
+    elif answers:
+        print_table(
+            columns,
+            [
+                (name, a.label, a.probability, a.version or "-", f"{a.elapsed * 1000:.1f}")
+                for name, a in answers
+            ],
+        )
+    failures = _distinct(answer for _, answer in found if isinstance(answer, ServableError))
+    for error in failures:
+        print_error(error)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _distinct(errors: Any) -> list[ServableError]:
+    """Each failure once: a server that is away fails every picture alike."""
+    return list({str(error): error for error in errors}.values())
+
+
+def _plain(answer: Classification) -> dict[str, object]:
+    return {
+        "label": answer.label,
+        "class_id": answer.class_id,
+        "probability": answer.probability,
+        "probabilities": answer.probabilities.tolist(),
+        "labels": list(answer.labels),
+        "version": answer.version,
+        "elapsed": answer.elapsed,
+    }
+
+
+def status(
+    server: Server = _SERVER,
+    model: Model = _MODEL,
+    api_key: Key = None,
+    ca: Authority = None,
+    timeout: Timeout = 5.0,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label to ask for too; may be given again.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The server's models.config: the model's labels there are asked for."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the versions of a model, their states and labels, and its signatures.
+
+    TensorFlow Serving lists no labels: it is asked what each name stands for. The names are
+    `stable` and `canary`, those of --label, and those that --config gives the model.
+    """
+    from servable_client import ModelNotFound
+    from servable_client.cli.console import print_json, print_table, say
+
+    wanted = [*(label or ()), *(_labels_in(config, model) if config else ())]
+    with _client(server, model=model, api_key=api_key, ca=ca, timeout=timeout) as client:
+        versions = client.status()
+        try:
+            signatures = client.metadata()
+        except ModelNotFound:
+            signatures = {}  # known to the server, with no version available
+        labels = _labels(client, [*_LABELS, *wanted]) if signatures else {}
+    # Asked for by name, and carried by no version.
+    labels |= dict.fromkeys(name for name in wanted if name not in labels)
+    if json:
+        print_json(
+            {
+                "model": model,
+                "versions": [asdict(version) for version in versions],
+                "labels": labels,
+                "signatures": {name: asdict(value) for name, value in signatures.items()},
+            }
+        )
+        return
+    print_table(
+        ("version", "state", "labels", "error"),
+        [
+            (
+                v.version,
+                v.state,
+                ", ".join(label for label, version in labels.items() if version == v.version),
+                v.error_message if v.error_code != "OK" else "",
+            )
+            for v in versions
+        ],
+        title=model,
+    )
+    lost = [name for name, version in labels.items() if version is None]
+    if lost:
+        say(f"no version is labelled {', '.join(lost)}")
+    print_table(
+        ("signature", "inputs", "outputs"),
+        [
+            (
+                name,
+                ", ".join(f"{k} {v.dtype} {_shape(v.shape)}" for k, v in s.inputs.items()),
+                ", ".join(f"{k} {v.dtype} {_shape(v.shape)}" for k, v in s.outputs.items()),
+            )
+            for name, s in sorted(signatures.items())
+        ],
+    )
+
+
+def _labels_in(config: Path, model: str) -> list[str]:
+    """The labels that a server's configuration gives a model."""
+    from servable_client._base import config_of
+
+    listed = config_of(config).model_config_list.config
+    return [name for entry in listed if entry.name == model for name in entry.version_labels]
+
+
+def _labels(client: Client, names: Iterable[str]) -> dict[str, int | None]:
+    """The version that each label stands for, of those that stand for one."""
+    from servable_client import ModelNotFound, NotReady
+
+    found: dict[str, int | None] = {}
+    for label in dict.fromkeys(names):
+        try:
+            found[label] = client.resolve(label=label)
+        except (ModelNotFound, NotReady):
+            continue
+    return found
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "any shape"
+    return "[" + ", ".join("N" if size == -1 else str(size) for size in shape) + "]"
+
+
+def wait(
+    server: Server = _SERVER,
+    model: Model = _MODEL,
+    version: Annotated[int | None, typer.Option(help="The version to wait for.")] = None,
+    label: Annotated[str | None, typer.Option(help="The label to wait for.")] = None,
+    api_key: Key = None,
+    ca: Authority = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait in all.", min=0)] = 60.0,
+    json: Json = False,
+) -> None:
+    """Wait until a server serves a model, or a version or label of it."""
+    from servable_client.cli.console import print_json
+
+    with _client(
+        server, model=model, version=version, label=label, api_key=api_key, ca=ca
+    ) as client:
+        found = client.wait_until_available(timeout=timeout)
+    if json:
+        print_json({"model": model, "version": found})
+    else:
+        typer.echo(f"{model} version {found} is available at {server}")
+
+
+def _client(server: str, *, ca: str | None, **options: Any) -> Client:
+    """A client; what it refuses was asked wrongly, which is exit status 2."""
+    from servable_client import TLS, Client, InvalidInput
+
+    try:
+        return Client(server, tls=None if ca is None else TLS(ca=ca), **options)
+    except InvalidInput as error:
+        raise asked_wrongly(error) from None
+
+
+def asked_wrongly(error: ServableError, **options: Any) -> typer.BadParameter:
+    """What a command raises in place of an error that is the caller's, which is exit status 2."""
+    return typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error), **options)

@@ -1,0 +1,1 @@
+"""Encoding of requests and decoding of responses, for gRPC and REST."""

@@ -1,0 +1,199 @@
+"""Questions and answers as TensorFlow Serving's gRPC messages; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import from_proto
+from servable_client.codec.predict_request import fill_spec, predict_body
+from servable_client.codec.predict_response import read
+from servable_client.types.answers import (
+    STATUS_CODES,
+    ClassScores,
+    Prediction,
+    Score,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from servable_client.types.examples import fill_input
+from servable_client.types.questions import (
+    ClassifyQuestion,
+    Description,
+    Failure,
+    MetadataQuestion,
+    NoTensorFlowServing,
+    PredictQuestion,
+    Question,
+    ReloadQuestion,
+    StatusQuestion,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from servable_client.net.endpoints import Endpoint
+
+Headers = tuple[tuple[str, str], ...]
+
+_PREDICT = f"/{PredictQuestion.service}/{PredictQuestion.method}"
+
+
+@dataclass(slots=True)
+class GrpcRequest:
+    """A unary call."""
+
+    endpoint: Endpoint
+    path: str
+    body: bytes
+    metadata: Headers
+
+
+def encode(endpoint: Endpoint, question: Question, metadata: Headers) -> GrpcRequest:
+    """A question as a call.
+
+    Raises:
+        InvalidInput: An array or example has no counterpart on the wire.
+    """
+    if isinstance(question, PredictQuestion):
+        return GrpcRequest(endpoint, _PREDICT, predict_body(question), metadata)
+    request: Any
+    if isinstance(question, ClassifyQuestion):
+        request = wire.ClassificationRequest()
+        fill_spec(request.model_spec, question.target, question.signature)
+        fill_input(request.input, question.examples, question.context)
+    elif isinstance(question, MetadataQuestion):
+        request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
+        fill_spec(request.model_spec, question.target)
+    elif isinstance(question, StatusQuestion):
+        request = wire.GetModelStatusRequest()
+        fill_spec(request.model_spec, question.target)
+    else:
+        request = wire.ReloadConfigRequest(config=question.config)
+    return GrpcRequest(
+        endpoint,
+        f"/{question.service}/{question.method}",
+        request.SerializeToString(),
+        metadata,
+    )
+
+
+def decode(question: Question, body: bytes) -> Any:
+    """The answer to a question.
+
+    Raises:
+        Failure: It says that the server failed after all.
+        NoTensorFlowServing: It has another form.
+        InvalidInput: It holds tensors that NumPy has no dtype for.
+    """
+    try:
+        if isinstance(question, PredictQuestion):
+            found = read(body)
+            if found is not None:
+                return Prediction(outputs=found[0], version=found[1])
+            predicted = wire.PredictResponse.FromString(body)
+            return Prediction(
+                outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
+                version=_version(predicted),
+            )
+        if isinstance(question, ClassifyQuestion):
+            classified = wire.ClassificationResponse.FromString(body)
+            return ClassScores(
+                results=[
+                    [Score(item.label, item.score) for item in row.classes]
+                    for row in classified.result.classifications
+                ],
+                version=_version(classified),
+            )
+        if isinstance(question, MetadataQuestion):
+            described = wire.GetModelMetadataResponse.FromString(body)
+            # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
+            signatures = wire.SignatureDefMap.FromString(
+                described.metadata["signature_def"].value
+            ).signature_def
+            return Description(
+                version=_version(described),
+                signatures={name: _signature(value) for name, value in signatures.items()},
+            )
+        if isinstance(question, StatusQuestion):
+            return _statuses(wire.GetModelStatusResponse.FromString(body).model_version_status)
+        status = wire.ReloadConfigResponse.FromString(body).status
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise NoTensorFlowServing from error
+    assert isinstance(question, ReloadQuestion)
+    if status.error_code:
+        raise Failure(code_by_number(status.error_code), status.error_message)
+    return None
+
+
+def code_by_number(number: int) -> str:
+    """A status code's name."""
+    return STATUS_CODES[number] if 0 <= number < len(STATUS_CODES) else "UNKNOWN"
+
+
+def _version(response: Any) -> int | None:
+    return response.model_spec.version.value or None
+
+
+def _statuses(found: Iterable[wire.ModelVersionStatus]) -> list[VersionStatus]:
+    versions = [
+        VersionStatus(
+            version=status.version,
+            state=wire.ModelVersionStatus.State.Name(status.state),
+            error_code=code_by_number(status.status.error_code),
+            error_message=status.status.error_message,
+        )
+        for status in found
+    ]
+    return sorted(versions, key=lambda status: -status.version)
+
+
+def _signature(proto: wire.SignatureDef) -> Signature:
+    def specs(tensors: Mapping[str, wire.TensorInfo]) -> dict[str, TensorSpec]:
+        return {
+            name: TensorSpec(
+                dtype=_dtype_name(info.dtype),
+                shape=None
+                if info.tensor_shape.unknown_rank
+                else tuple(dim.size for dim in info.tensor_shape.dim),
+            )
+            for name, info in tensors.items()
+        }
+
+    return Signature(
+        inputs=specs(proto.inputs), outputs=specs(proto.outputs), method=proto.method_name
+    )
+
+
+def _dtype_name(number: wire.DataType) -> str:
+    try:
+        return str(wire.DataType.Name(number))
+    except ValueError:
+        return f"DT_{number}"  # one of the newer, of which we know the number alone
+
+
+def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
+    """The seconds after which a server wants to be asked again, where its trailers say so.
+
+    Either google.rpc.RetryInfo among the status' details, or `grpc-retry-pushback-ms` (gRFC
+    A6), or `retry-after` in seconds, which gateways that also speak HTTP send.
+    """
+    for key, value in metadata:
+        try:
+            if key == "grpc-status-details-bin" and isinstance(value, bytes):
+                for detail in wire.RpcStatus.FromString(value).details:
+                    if detail.type_url.endswith("/google.rpc.RetryInfo"):
+                        delay = wire.RetryInfo.FromString(detail.value).retry_delay
+                        return max(delay.seconds + delay.nanos / 1e9, 0.0)
+            elif key == "grpc-retry-pushback-ms":
+                # Anything negative means: do not.
+                return float(value) / 1000 if float(value) >= 0 else None
+            elif key == "retry-after":
+                return max(float(value), 0.0)
+        except (ValueError, DecodeError):
+            continue
+    return None

@@ -1,0 +1,291 @@
+"""Questions and answers as TensorFlow Serving's REST; no I/O.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.client import responses
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+import orjson
+
+from servable_client._errors import InvalidInput, code_of_http_status
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import as_bytes, data_type_of, numpy_dtype
+from servable_client.types.answers import (
+    ClassScores,
+    Prediction,
+    Score,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from servable_client.types.examples import Example, features
+from servable_client.types.questions import (
+    ClassifyQuestion,
+    Description,
+    Failure,
+    MetadataQuestion,
+    NoTensorFlowServing,
+    PredictQuestion,
+    Question,
+    StatusQuestion,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from servable_client.codec.grpc import Headers
+    from servable_client.net.endpoints import Endpoint
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """A request; GET where there is no body."""
+
+    endpoint: Endpoint
+    path: str
+    body: bytes | None
+    headers: list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class HttpReply:
+    """What came back."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def encode(endpoint: Endpoint, question: Question, headers: Headers) -> HttpRequest:
+    """A question as a request.
+
+    Raises:
+        InvalidInput: An array or example has no counterpart in JSON, or REST has none for the
+            question.
+    """
+    path, body = _path(question.target), None
+    if isinstance(question, PredictQuestion):
+        check_inputs(question)
+        path += ":predict"
+        body = _dump(
+            {
+                "signature_name": question.signature,
+                "inputs": {name: _to_json(name, a) for name, a in question.inputs.items()},
+            }
+        )
+    elif isinstance(question, ClassifyQuestion):
+        path += ":classify"
+        content: dict[str, Any] = {"examples": [_example(e) for e in question.examples]}
+        if question.signature:
+            content["signature_name"] = question.signature
+        if question.context is not None:
+            content["context"] = _example(question.context)
+        body = _dump(content)
+    elif isinstance(question, MetadataQuestion):
+        path += "/metadata"
+    elif not isinstance(question, StatusQuestion):
+        raise InvalidInput(
+            "TensorFlow Serving reloads its configuration over gRPC alone",
+            hint="ask its gRPC port: a client of grpc://host:8500",
+        )
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    if body is not None:
+        sent.append((b"Content-Type", b"application/json"))
+    return HttpRequest(endpoint, path, body, sent)
+
+
+def decode(question: Question, reply: HttpReply) -> Any:
+    """The answer to a question.
+
+    Raises:
+        Failure: The server failed.
+        NoTensorFlowServing: The reply has another form.
+    """
+    answer = _load(reply.body)
+    if reply.status != 200:
+        message = answer.get("error") if isinstance(answer, dict) else None
+        reason = responses.get(reply.status, "")
+        raise Failure(
+            code_of_http_status(reply.status),
+            str(message) if message else f"the server answered {reply.status} {reason}".rstrip(),
+            retry_after=_retry_after(reply.headers),
+            http_status=reply.status,
+        )
+    try:
+        return _read(question, answer)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise NoTensorFlowServing from error
+
+
+def _read(question: Question, answer: Any) -> Any:
+    if isinstance(question, PredictQuestion):
+        if question.known is None:
+            raise KeyError(question.signature)
+        arrays = _outputs(answer["outputs"], question.known.outputs)
+        if question.outputs:
+            arrays = {name: arrays[name] for name in question.outputs}
+        return Prediction(outputs=arrays, version=question.target.version)
+    if isinstance(question, ClassifyQuestion):
+        return ClassScores(
+            results=[
+                # Through float32, which it was before it became text.
+                [Score(str(label), float(np.float32(score))) for label, score in row]
+                for row in answer["results"]
+            ],
+            version=question.target.version,
+        )
+    if isinstance(question, MetadataQuestion):
+        signatures = answer["metadata"]["signature_def"]["signature_def"]
+        return Description(
+            version=int(answer["model_spec"]["version"]) or None,
+            signatures={name: _signature(value) for name, value in signatures.items()},
+        )
+    return sorted(
+        (
+            VersionStatus(
+                version=int(status["version"]),
+                state=str(status["state"]),
+                error_code=str(status["status"]["error_code"]),
+                error_message=str(status["status"]["error_message"]),
+            )
+            for status in answer["model_version_status"]
+        ),
+        key=lambda status: -status.version,
+    )
+
+
+def check_inputs(question: PredictQuestion) -> None:
+    """Refuse what gRPC would: over REST the server makes 0 of a uint8 of 256, in silence.
+
+    Raises:
+        Failure: An input has another dtype than the signature's.
+    """
+    for name, spec in question.known.inputs.items() if question.known else ():
+        array = question.inputs.get(name)
+        if array is not None and data_type_of(array) != getattr(wire, spec.dtype, None):
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"{name} is {spec.dtype}, and the array given is {array.dtype}",
+            )
+
+
+def _path(target: Target) -> str:
+    path = f"/v1/models/{quote(target.model, safe='')}"
+    if target.version is not None:
+        return f"{path}/versions/{target.version}"
+    return f"{path}/labels/{quote(target.label, safe='')}" if target.label is not None else path
+
+
+def _dump(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        pass
+    try:
+        # NaN and Infinity, which TensorFlow Serving writes, and strings that are no UTF-8.
+        return json.loads(body.decode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _to_json(name: str, array: NDArray[Any]) -> Any:
+    if array.dtype.kind in "OSU":
+        return _strings_to_json(array)
+    if array.dtype.kind == "c":
+        raise InvalidInput(f"{name} is complex, which JSON has no form for", hint="use grpc")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        # orjson would write null.
+        return orjson.Fragment(json.dumps(array.tolist()))
+    if not array.ndim:
+        return array.item()
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _strings_to_json(array: NDArray[Any]) -> Any:
+    encoded = np.empty(array.shape, object)
+    for index, item in np.ndenumerate(array):
+        encoded[index] = {"b64": base64.b64encode(as_bytes(item)).decode()}
+    return encoded.tolist()
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {
+        name: [{"b64": base64.b64encode(item).decode()} for item in values]
+        if kind == "bytes_list"
+        else values
+        for name, (kind, values) in features(example).items()
+    }
+
+
+def _outputs(outputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, NDArray[Any]]:
+    # The one output of a signature comes without its name.
+    if len(specs) == 1:
+        outputs = {next(iter(specs)): outputs}
+    return {name: _from_json(outputs[name], spec) for name, spec in specs.items()}
+
+
+def _from_json(value: Any, spec: TensorSpec) -> NDArray[Any]:
+    dtype = numpy_dtype(getattr(wire, spec.dtype))
+    return np.asarray(value, dtype) if dtype.kind != "O" else _strings(value)
+
+
+def _strings(value: Any) -> NDArray[Any]:
+    """Strings as bytes, as gRPC gives them."""
+    if isinstance(value, list):
+        rows = [_strings(item) for item in value]
+        return np.stack(rows) if rows else np.empty(0, object)
+    out = np.empty((), object)
+    out[()] = (
+        base64.b64decode(value["b64"])
+        if isinstance(value, dict)
+        else value.encode(errors="surrogateescape")
+    )
+    return out
+
+
+def _signature(value: Mapping[str, Any]) -> Signature:
+    def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+        return {
+            name: TensorSpec(
+                dtype=info["dtype"],
+                shape=None
+                if info["tensor_shape"]["unknown_rank"]
+                else tuple(int(dim["size"]) for dim in info["tensor_shape"]["dim"]),
+            )
+            for name, info in tensors.items()
+        }
+
+    return Signature(
+        inputs=specs(value["inputs"]), outputs=specs(value["outputs"]), method=value["method_name"]
+    )
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """The header Retry-After: seconds, or a date (RFC 9110, 10.2.3)."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            text = value.decode("latin-1").strip()
+            try:
+                if text.isdecimal():
+                    return float(text)
+                return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+            except (ValueError, OverflowError):
+                return None
+    return None

@@ -1,0 +1,96 @@
+"""The bytes of a PredictRequest, without the message.
+
+An array's elements are copied once, from its memory into the request; a message would copy them
+into itself first. What stands before them depends on the model, the signature and the array's
+dtype and shape, which mostly are the same from call to call, so it is made once for each.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import LITTLE, data_type_of, to_proto
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from servable_client.types.questions import PredictQuestion, Target
+
+# https://protobuf.dev/programming-guides/encoding/: a field's number and wire type, which is "a
+# length, then as many bytes" for all of these.
+_INPUTS, _KEY, _VALUE, _CONTENT = (bytes([number << 3 | 2]) for number in (2, 1, 2, 4))
+
+
+def predict_body(question: PredictQuestion) -> bytes:
+    """A question as the bytes of a PredictRequest.
+
+    Raises:
+        InvalidInput: An array has no counterpart on the wire.
+    """
+    parts: list[Any] = [_head(question.target, question.signature, tuple(question.outputs))]
+    for name, array in question.inputs.items():
+        if array.dtype.kind in "OSU" or not array.size:
+            tensor = to_proto(array).SerializeToString()
+            parts += (_entry(name, len(tensor)), tensor)
+        else:
+            parts += (_before(name, array.dtype, array.shape), _little(array))
+    return b"".join(parts)
+
+
+def fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None:
+    """Write which model is meant into an empty ModelSpec."""
+    spec.name = target.model
+    if signature:
+        spec.signature_name = signature
+    if target.version is not None:
+        spec.version.value = target.version
+    elif target.label is not None:
+        spec.version_label = target.label
+
+
+@lru_cache(maxsize=256)
+def _head(target: Target, signature: str, outputs: tuple[str, ...]) -> bytes:
+    """All but the inputs."""
+    request = wire.PredictRequest(output_filter=outputs)
+    fill_spec(request.model_spec, target, signature)
+    return request.SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _before(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """An input of numbers up to its elements, which come last."""
+    array = np.broadcast_to(np.zeros((), dtype), shape)
+    tensor = wire.TensorProto(dtype=data_type_of(array))
+    tensor.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    head = tensor.SerializeToString() + _CONTENT + _varint(array.nbytes)
+    return _entry(name, len(head) + array.nbytes) + head
+
+
+def _entry(name: str, size: int) -> bytes:
+    """An entry of `inputs` up to its tensor of `size` bytes."""
+    key = name.encode()
+    entry = _KEY + _varint(len(key)) + key + _VALUE + _varint(size)
+    return _INPUTS + _varint(len(entry) + size) + entry
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits in each byte, the lowest first; the eighth says that more follow."""
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def _little(array: NDArray[Any]) -> NDArray[Any]:
+    """The elements in row-major order and little-endian, copied only where they are not yet."""
+    if array.dtype.byteorder == ">" or not LITTLE:
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(array)

@@ -1,0 +1,1 @@
+"""The client's logic, free of I/O: retries, balancing, readiness, streams."""

@@ -1,0 +1,102 @@
+"""The names of a model's classes, which Predict tells of the likeliest alone."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from servable_client.types.examples import serialized
+from servable_client.types.images import ENCODED
+from servable_client.types.questions import Description, PredictQuestion, Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CLASSIFY = "classify"
+_FEATURE = "image/encoded"
+_PROBES = 8
+_SIDE = 32
+
+# Two scores nearer than this, by their own size, are not told apart.
+_APART = 1e-3
+
+
+def can_be_learnt(description: Description) -> bool:
+    """Whether a model has the two signatures that together tell the names."""
+    classify = description.signatures.get(CLASSIFY)
+    encoded = description.signatures.get(ENCODED)
+    return (
+        classify is not None
+        and encoded is not None
+        and [spec.dtype for spec in classify.inputs.values()] == ["DT_STRING"]
+        and [spec.dtype for spec in encoded.inputs.values()] == ["DT_STRING"]
+        and {"classes", "scores"} <= set(classify.outputs)
+        and "probabilities" in encoded.outputs
+    )
+
+
+def questions(description: Description, target: Target) -> tuple[PredictQuestion, PredictQuestion]:
+    """The same pictures for `classify`, which gives names, and for class numbers."""
+    named, numbered = (description.signatures[name] for name in (CLASSIFY, ENCODED))
+    pictures = _probes()
+    return (
+        PredictQuestion(
+            target=target,
+            signature=CLASSIFY,
+            inputs={
+                next(iter(named.inputs)): np.array(
+                    [serialized({_FEATURE: picture}) for picture in pictures], object
+                )
+            },
+            outputs=("classes", "scores"),
+            known=named,
+        ),
+        PredictQuestion(
+            target=target,
+            signature=ENCODED,
+            inputs={next(iter(numbered.inputs)): np.array(pictures, object)},
+            known=numbered,
+        ),
+    )
+
+
+@cache
+def _probes() -> list[bytes]:
+    """Blots of grey: a model is sure of none, so that its scores differ from each other."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(_PROBES):
+        blots = Image.fromarray(random.integers(0, 256, [4, 4], np.uint8))
+        buffer = io.BytesIO()
+        blots.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(buffer, "PNG")
+        pictures.append(buffer.getvalue())
+    return pictures
+
+
+def match(
+    classes: NDArray[Any], scores: NDArray[Any], probabilities: NDArray[Any]
+) -> list[str | None]:
+    """The name of each class number; None where the scores do not tell it for certain.
+
+    Args:
+        classes: Names, string [N, C], best first.
+        scores: Their scores, float [N, C].
+        probabilities: The same scores in the order of the class numbers, float [N, C].
+    """
+    if not classes.shape == scores.shape == probabilities.shape or classes.ndim != 2:
+        return []
+    found: list[set[str]] = [set() for _ in range(probabilities.shape[1])]
+    for names, sorted_scores, row in zip(classes, scores, probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")
+        ranked = row[order].astype(np.float64)
+        if not np.allclose(ranked, sorted_scores, rtol=_APART, atol=1e-7):
+            continue
+        apart = ranked[:-1] > ranked[1:] * (1 + 4 * _APART)
+        alone = np.append(True, apart) & np.append(apart, True)
+        for rank in np.flatnonzero(alone):
+            found[order[rank]].add(names[rank].decode(errors="replace"))
+    return [names.pop() if len(names) == 1 else None for names in found]

@@ -1,0 +1,284 @@
+"""The flow that classifies pictures, one or a chunk of them."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from servable_client._errors import InvalidInput, ServableError, ServerFailed
+from servable_client.engine import class_names
+from servable_client.engine.core import Work
+from servable_client.engine.split import is_away
+from servable_client.engine.telemetry import log
+from servable_client.types.answers import Classification, Prediction
+from servable_client.types.images import ENCODED, Prepared, checked, fit, prepare
+from servable_client.types.questions import Description, Failure, PredictQuestion, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from servable_client.engine.core import Core, Flow
+    from servable_client.types.images import Picture
+
+# What a call may spend at most on learning names once its answer is there.
+_NAMES_SECONDS = 2.0
+# How often it is tried for a version whose names do not come.
+_NAMES_ATTEMPTS = 3
+
+
+class Classifier:
+    """Makes classifications of pictures; keeps the class names of each version."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._names: dict[tuple[str, int | None], list[str | None]] = {}
+        self._attempts: dict[tuple[str, int | None], int] = {}
+        self._complete: dict[tuple[str, int | None], tuple[str, ...]] = {}
+
+    def one(
+        self, picture: Picture, *, target: Target, timeout: float | None
+    ) -> Flow[Classification]:
+        """What a picture shows."""
+        began = time.monotonic()
+        deadline = self._core.deadline(timeout)
+        if isinstance(picture, np.ndarray):
+            prepared: Prepared = checked(picture)
+        else:
+            prepared = yield Work(partial(prepare, picture))
+        if self._core.split is None:
+            return (yield from self._one(prepared, target, deadline, began))
+        return (
+            yield from self._core.call_split(
+                lambda chosen: self._one(prepared, chosen, deadline, began), target
+            )
+        )
+
+    def _one(
+        self, prepared: Prepared, target: Target, deadline: float, began: float
+    ) -> Flow[Classification]:
+        """What a picture that is ready shows."""
+        description = self._core.known(target)
+        if description is None:
+            description = yield from self._core.describe(target, deadline)
+        try:
+            signature, name, value = fit(prepared, description, target.model)
+        except InvalidInput:
+            pass  # perhaps a new version takes it, which is seen below
+        else:
+            # The short way, which most single pictures take.
+            batch = np.array([value], object) if signature == ENCODED else value[np.newaxis]
+            prediction: Prediction = yield from self._core.call(
+                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            )
+            return (yield from self._read(prediction, 1, target, deadline, began))[0]
+        (answer,) = yield from self._fitted([prepared], target, deadline, began)
+        if isinstance(answer, ServableError):
+            raise answer
+        return answer
+
+    def chunk(
+        self, pictures: Sequence[Picture], *, target: Target, timeout: float | None
+    ) -> Flow[list[Classification | ServableError]]:
+        """What each picture shows, or why that is not known; each request has the whole time."""
+        began = time.monotonic()
+        if all(isinstance(picture, np.ndarray) for picture in pictures):
+            ready = _prepared(pictures)
+        else:
+            ready = yield Work(partial(_prepared, pictures))
+        prepared = [item for item in ready if not isinstance(item, InvalidInput)]
+        chosen, instead = self._core.targets_of(target)
+        found = yield from self._all(prepared, chosen, began, timeout)
+        if instead is not None:
+            away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
+            again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
+            for index, answer in zip(away, again, strict=True):
+                found[index] = answer
+        rest = iter(found)
+        return [item if isinstance(item, InvalidInput) else next(rest) for item in ready]
+
+    def _all(
+        self, prepared: Sequence[Prepared], target: Target, began: float, timeout: float | None
+    ) -> Flow[list[Classification | ServableError]]:
+        """What each picture that is ready shows, or why that is not known."""
+        if not prepared:
+            return []
+        deadline = self._core.deadline(timeout)
+        try:
+            return (yield from self._fitted(prepared, target, deadline, began, timeout))
+        except ServableError as error:
+            return [error] * len(prepared)
+
+    def _fitted(
+        self,
+        prepared: Sequence[Prepared],
+        target: Target,
+        deadline: float,
+        began: float,
+        timeout: float | None = None,
+    ) -> Flow[list[Classification | ServableError]]:
+        """Ask for pictures that are ready, by the signatures that take them."""
+        answers: list[Any] = [None] * len(prepared)
+        groups: dict[tuple[str, str, object], list[tuple[int, Any]]] = {}
+        description = yield from self._core.describe(target, deadline)
+        read = False
+        for index, picture in enumerate(prepared):
+            try:
+                signature, name, value = fit(picture, description, target.model)
+            except InvalidInput as first:
+                error = first
+                if not read:
+                    # Perhaps a new version takes it.
+                    read = True
+                    description = yield from self._core.describe(target, deadline, fresh=True)
+                    try:
+                        signature, name, value = fit(picture, description, target.model)
+                    except InvalidInput as second:
+                        answers[index] = second
+                        continue
+                else:
+                    answers[index] = error
+                    continue
+            shape = None if signature == ENCODED else value.shape
+            groups.setdefault((signature, name, shape), []).append((index, value))
+        for (signature, name, _), members in groups.items():
+            values = [value for _, value in members]
+            found = yield from self._group(
+                signature, name, values, target, deadline, began, timeout
+            )
+            for (index, _), answer in zip(members, found, strict=True):
+                answers[index] = answer
+        return answers
+
+    def _group(
+        self,
+        signature: str,
+        name: str,
+        values: list[Any],
+        target: Target,
+        deadline: float,
+        began: float,
+        timeout: float | None,
+    ) -> Flow[list[Classification | ServableError]]:
+        """One request; where the server refuses it, halves, until the culprit is alone."""
+        batch: Any
+        if signature == ENCODED:
+            batch = np.empty(len(values), object)
+            batch[:] = values
+        else:
+            batch = values[0][np.newaxis] if len(values) == 1 else np.stack(values)
+        try:
+            prediction: Prediction = yield from self._core.call(
+                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            )
+            found = yield from self._read(prediction, len(values), target, deadline, began)
+            return list(found)
+        except InvalidInput as error:
+            if len(values) == 1:
+                return [error]
+        except ServableError as error:
+            return [error] * len(values)
+        middle = len(values) // 2
+        answers: list[Classification | ServableError] = []
+        for half in (values[:middle], values[middle:]):
+            answers += yield from self._group(
+                signature, name, half, target, self._core.deadline(timeout), began, timeout
+            )
+        return answers
+
+    def _read(
+        self, prediction: Prediction, count: int, target: Target, deadline: float, began: float
+    ) -> Flow[list[Classification]]:
+        """The answers that a prediction holds, with the names of the classes."""
+        try:
+            probabilities, class_ids = prediction["probabilities"], prediction["class_id"]
+            labels = prediction["label"]
+            if not len(probabilities) == len(class_ids) == len(labels) == count:
+                raise ValueError(f"{count} pictures were asked for")
+            rows: Iterable[tuple[Any, Any, Any]]
+            if count == 1:
+                rows = ((class_ids.item(), labels.item(), probabilities[0]),)
+            else:
+                rows = zip(class_ids.tolist(), labels.tolist(), probabilities, strict=True)
+            found = [
+                (int(class_id), label.decode(errors="replace"), row.item(class_id), row)
+                for class_id, label, row in rows
+            ]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise ServerFailed(
+                f"{target.model} answers {sorted(prediction)}, and a classifier "
+                "answers label, class_id and probabilities, each for every picture",
+                hint="`predict` serves models of any other kind",
+                endpoint=self._core.endpoints[0].url,
+                model=target.model,
+            ) from None
+        version = prediction.version
+        all_names = self._complete.get((target.model, version))
+        if all_names is None:
+            names = yield from self._learn(target, version, probabilities.shape[1], deadline)
+            for class_id, label, _, _ in found:
+                if names[class_id] is None:
+                    names[class_id] = label
+            all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
+            if None not in names:
+                self._complete[target.model, version] = all_names
+        # From here on another version's description no longer stands for this target.
+        self._core.seen(target, version)
+        elapsed = time.monotonic() - began
+        return [
+            Classification(
+                label=label,
+                class_id=class_id,
+                probability=probability,
+                probabilities=row,
+                version=version,
+                elapsed=elapsed,
+                labels=all_names,
+            )
+            for class_id, label, probability, row in found
+        ]
+
+    def _learn(
+        self, target: Target, version: int | None, count: int, deadline: float
+    ) -> Flow[list[str | None]]:
+        """The class names of a version, as far as they can be known."""
+        key = (target.model, version)
+        names = self._names.setdefault(key, [None] * count)
+        if version is None or self._attempts.get(key, 0) >= _NAMES_ATTEMPTS:
+            return names
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        pinned = Target(model=target.model, version=version)
+        deadline = min(deadline, time.monotonic() + _NAMES_SECONDS)
+        try:
+            description: Description = yield from self._core.describe(pinned, deadline)
+            if not class_names.can_be_learnt(description):
+                self._attempts[key] = _NAMES_ATTEMPTS
+                return names
+            asked = class_names.questions(description, pinned)
+            named: Prediction = yield from self._core.call(asked[0], deadline)
+            numbered: Prediction = yield from self._core.call(asked[1], deadline)
+        except (ServableError, Failure) as error:
+            # The answer is there; it only lacks the names of the classes that came off worse.
+            log.debug("the class names of %s %s are not known: %s", target.model, version, error)
+            return names
+        try:
+            found = class_names.match(named["classes"], named["scores"], numbered["probabilities"])
+        except (ServableError, KeyError, AttributeError, TypeError, ValueError):
+            found = []  # it answers something else than its signatures say
+        if len(found) == count:
+            for class_id, name in enumerate(found):
+                names[class_id] = names[class_id] or name
+        return names
+
+
+def _prepared(pictures: Sequence[Picture]) -> list[Prepared | InvalidInput]:
+    """Each picture made ready, or what is wrong with it."""
+    ready: list[Prepared | InvalidInput] = []
+    for picture in pictures:
+        try:
+            ready.append(prepare(picture))
+        except InvalidInput as error:
+            ready.append(error)
+    return ready

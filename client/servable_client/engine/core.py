@@ -1,0 +1,596 @@
+"""What the clients do, without doing any I/O.
+
+Each method of a client is a flow here: a generator that yields what is to be done (`Send`,
+`Sleep`, `Ask`, `Work`), is sent what came of it, and returns the method's answer. `Client` and
+`AsyncClient` run the same flows, and differ in nothing but how they wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from servable_client._errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    ServableError,
+    ServerFailed,
+    error_for,
+)
+from servable_client._wire.tensors import as_array
+from servable_client.engine.retry import Budget, Retry
+from servable_client.engine.split import STABLE, Split, is_away
+from servable_client.engine.telemetry import Telemetry, log
+from servable_client.net.endpoints import Balancer, Endpoint, parse_servers
+from servable_client.net.proxies import proxy_for
+from servable_client.net.security import TLS, Credentials, Secret, checked_secret
+from servable_client.types.answers import INIT_SIGNATURE, Prediction
+from servable_client.types.questions import (
+    ClassifyQuestion,
+    Description,
+    Failure,
+    MetadataQuestion,
+    NoTensorFlowServing,
+    PredictQuestion,
+    Question,
+    StatusQuestion,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    from numpy.typing import ArrayLike
+
+    from servable_client.codec.grpc import GrpcRequest, Headers
+    from servable_client.codec.http import HttpRequest
+    from servable_client.engine.telemetry import RequestEvent, ResponseEvent
+    from servable_client.types.answers import ClassScores, VersionStatus
+    from servable_client.types.examples import Example
+
+DEFAULT_TIMEOUT = 5.0
+_MAX_TIMEOUT = 86400.0
+# How long REST keeps asking the version that it found; see `Core.attempt`.
+_RESOLVED_SECONDS = 1.0
+# How many versions are remembered.
+_MOST_VERSIONS = 100
+
+
+@dataclass(slots=True)
+class Send:
+    """Send a request, and give back the reply."""
+
+    request: GrpcRequest | HttpRequest
+    timeout: float
+
+
+@dataclass(slots=True)
+class Sleep:
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Ask:
+    """Call a function of the user's, and give back what it returns, awaited where need be."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class Work:
+    """Call a function that reads files or computes for a while."""
+
+    function: Callable[[], Any]
+
+
+_T = TypeVar("_T")
+Effect: TypeAlias = Send | Sleep | Ask | Work
+Flow: TypeAlias = Generator[Effect, Any, _T]
+
+
+class Core:
+    """One call, made well: the endpoint chosen, credentials, retries, the deadline, errors."""
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        target: Target,
+        split: Mapping[str, float] | Split | None,
+        timeout: float,
+        retry: Retry | None,
+        tls: TLS | None,
+        api_key: Secret | None,
+        token: Secret | None,
+        plaintext_credentials: bool,
+        proxy: str | None,
+        trust_env: bool,
+        on_request: Callable[[RequestEvent], object] | None,
+        on_response: Callable[[ResponseEvent], object] | None,
+    ) -> None:
+        target.check()
+        self.split = None if split is None else _checked_split(split, target)
+        if self.split is not None and target.label is None:
+            target = target._replace(label=STABLE)
+        self.target = target
+        self.timeout = checked_timeout(timeout)
+        self.retry = Retry() if retry is None else retry
+        self.endpoints = parse_servers(servers)
+        self._credentials = Credentials(api_key=api_key, token=token)
+        self._credentials.check_endpoints(self.endpoints, plaintext=plaintext_credentials)
+        self.tls = tls or TLS()
+        if tls is not None:
+            for endpoint in self.endpoints:
+                if not endpoint.secure:
+                    raise InvalidInput(
+                        f"TLS was asked for, and {endpoint.url} has none",
+                        hint="write the address as grpcs://... or https://...",
+                    )
+            tls.check()
+        self.trust_env = trust_env
+        self.proxies = {
+            endpoint: proxy_for(endpoint, proxy, trust_env=trust_env) for endpoint in self.endpoints
+        }
+        if self.tls.server_name is not None:
+            for endpoint, between in self.proxies.items():
+                if between is not None and not endpoint.grpc:
+                    raise InvalidInput(
+                        f"{endpoint.url} is asked through a proxy, where TLS(server_name=...) "
+                        "cannot be heeded",
+                        hint="use an address that has the certificate's name, or go without the "
+                        "proxy: trust_env=False, or the variable NO_PROXY",
+                    )
+        self._telemetry = Telemetry(on_request, on_response)
+        self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
+        # A version never changes, so what was read of it holds.
+        self._described: dict[tuple[str, int], Description] = {}
+        self._latest: dict[Target, Description] = {}
+        self._resolved: dict[tuple[Endpoint, Target], tuple[Description, float]] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the locks anew: after a fork one may be held by a thread that is no more."""
+        self.balancer = Balancer(self.endpoints)
+        self._budget = Budget(self.retry.budget)
+
+    def target_of(self, version: int | None, label: str | None) -> Target:
+        """The model, pinned as a call asks for, or as the client is."""
+        if version is None and label is None:
+            return self.target
+        target = Target(model=self.target.model, version=version, label=label)
+        target.check()
+        return target
+
+    def targets_of(self, target: Target) -> tuple[Target, Target | None]:
+        """Where a call goes, and where it goes when that label is away, by the client's split."""
+        # By identity: a call that names the client's own label is pinned to it.
+        drawn = self.split.pick() if self.split is not None and target is self.target else None
+        return (target, None) if drawn is None else (target._replace(label=drawn), target)
+
+    def deadline(self, timeout: float | None) -> float:
+        """When a call that begins now must have ended."""
+        return time.monotonic() + (self.timeout if timeout is None else checked_timeout(timeout))
+
+    # -- flows ---------------------------------------------------------------------------------
+
+    def call(self, question: Question, deadline: float) -> Flow[Any]:
+        """Ask until there is an answer, a failure that will not pass, or no time left."""
+        began = time.monotonic()
+        tried: list[Endpoint] = []
+        refused: tuple[Failure, Endpoint] | None = None
+        attempt, left = 0, deadline - began
+        while True:
+            attempt += 1
+            endpoint = self.balancer.pick(tried)
+            # What `attempt` adds is REST's, and for metadata.
+            plain = endpoint.grpc and isinstance(question, PredictQuestion)
+            ask = self._exchange if plain else self.attempt
+            try:
+                answer = yield from ask(endpoint, question, deadline, attempt)
+            except Failure as failure:
+                delay = self._delay(failure, endpoint, tried, attempt, deadline)
+                if delay is None:
+                    if refused is not None and failure.out_of_time:
+                        error = self._late(
+                            refused, endpoint, question, left, mostly=left > (deadline - began) / 2
+                        )
+                    else:
+                        error = self.error(failure, endpoint, question)
+                    if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
+                        error = yield from self._if_loading(error, endpoint, question, deadline)
+                    raise error from failure.__cause__
+                log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
+                if not failure.out_of_time:
+                    refused = failure, endpoint
+                if delay:
+                    yield Sleep(delay)
+                left = deadline - time.monotonic()
+            else:
+                self._budget.refund()
+                return answer
+
+    def attempt(
+        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int = 1
+    ) -> Flow[Any]:
+        """Ask one endpoint, once.
+
+        REST neither tells which version answered nor the dtypes of its answers. So the version
+        that a name or label stands for is read from the metadata, then asked by its number; for
+        a second that is kept, and forgotten sooner where that version is gone.
+        """
+        if endpoint.grpc or isinstance(question, StatusQuestion | MetadataQuestion):
+            answer = yield from self._exchange(endpoint, question, deadline, attempt)
+            if isinstance(answer, Description):
+                self._remember(question.target, answer)
+            return answer
+        target, description = question.target, None
+        if isinstance(question, PredictQuestion) or target.version is None:
+            description = yield from self._resolve(endpoint, target, deadline)
+        try:
+            answer = yield from self._exchange(
+                endpoint, _pinned(question, description), deadline, attempt
+            )
+        except Failure as failure:
+            if description is None or target.version is not None or failure.code != "NOT_FOUND":
+                raise
+            # That version was unloaded since.
+            self._resolved.pop((endpoint, target), None)
+            description = yield from self._resolve(endpoint, target, deadline)
+            answer = yield from self._exchange(
+                endpoint, _pinned(question, description), deadline, attempt
+            )
+        return answer
+
+    def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
+        """Run the flow that `make` gives for a target, as the split wants it."""
+        first, instead = self.targets_of(target)
+        try:
+            return (yield from make(first))
+        except ServableError as error:
+            if instead is None or not is_away(error):
+                raise
+            log.debug("the label %s is away: %s", first.label, error)
+        return (yield from make(instead))
+
+    def _call_as_split(
+        self, question: PredictQuestion | ClassifyQuestion, deadline: float
+    ) -> Flow[Any]:
+        """Ask a question, of whom the split wants it asked."""
+        if self.split is None:
+            return self.call(question, deadline)
+        return self.call_split(
+            lambda chosen: self.call(replace(question, target=chosen), deadline), question.target
+        )
+
+    def describe(
+        self, target: Target, deadline: float, *, fresh: bool = False
+    ) -> Flow[Description]:
+        """What the model can be asked: read once for each version."""
+        known = None if fresh else self.known(target)
+        if known is None:
+            known = yield from self.call(MetadataQuestion(target=target), deadline)
+        return known
+
+    def known(self, target: Target) -> Description | None:
+        """What was read of a model, if anything was."""
+        known = self._latest.get(target)
+        if known is None and target.version is not None:
+            known = self._described.get((target.model, target.version))
+        return known
+
+    def predict(
+        self,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        signature: str,
+        outputs: Sequence[str] | None,
+        target: Target,
+        deadline: float,
+    ) -> Flow[Prediction]:
+        """Run a signature."""
+        if not isinstance(inputs, Mapping):
+            raise InvalidInput(
+                f"the inputs are a {type(inputs).__name__}", hint="give a dict: name to array"
+            )
+        if isinstance(outputs, str):
+            raise InvalidInput("`outputs` is one name", hint=f"give a list: [{outputs!r}]")
+        try:
+            arrays = {str(name): as_array(value) for name, value in inputs.items()}
+        except ValueError as error:
+            raise InvalidInput(f"an input is no array: {error}") from error
+        question = PredictQuestion(
+            target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
+        )
+        answer: Prediction = yield from self._call_as_split(question, deadline)
+        return answer
+
+    def classify_examples(
+        self,
+        examples: Sequence[Example],
+        *,
+        context: Example | None,
+        signature: str,
+        target: Target,
+        deadline: float,
+    ) -> Flow[ClassScores]:
+        """Run a signature of the Classify API."""
+        if isinstance(examples, Mapping | str | bytes):
+            raise InvalidInput(
+                f"the examples are one {type(examples).__name__}", hint="give a list of dicts"
+            )
+        question = ClassifyQuestion(
+            target=target, signature=signature, examples=list(examples), context=context
+        )
+        answer: ClassScores = yield from self._call_as_split(question, deadline)
+        return answer
+
+    def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
+        """The versions that the server knows, highest first."""
+        answer: list[VersionStatus] = yield from self.call(StatusQuestion(target=target), deadline)
+        return answer
+
+    def forget(self) -> None:
+        """The server may serve something else from now on."""
+        self._latest.clear()
+        self._resolved.clear()
+
+    def seen(self, target: Target, version: int | None) -> Description | None:
+        """A version has answered: what is known of it, and no longer of another for `target`."""
+        latest = self._latest.get(target)
+        if latest is not None and latest.version == version:
+            return latest
+        known = None if version is None else self._described.get((target.model, version))
+        if known is not None:
+            self._latest[target] = known
+        elif latest is not None:
+            self._latest.pop(target, None)
+        return known
+
+    # -- parts of them -------------------------------------------------------------------------
+
+    def _exchange(
+        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int
+    ) -> Flow[Any]:
+        """One request and its reply."""
+        headers = self._credentials.fixed
+        if headers is None:
+            headers = yield from self._headers()
+        timeout = deadline - time.monotonic()
+        if timeout <= 0:
+            raise Failure("DEADLINE_EXCEEDED", "too late")
+        codec = self._codecs[endpoint]
+        watched = self._telemetry.begin(endpoint, question, attempt, timeout)
+        code, failed = "CANCELLED", None
+        try:
+            if watched is not None:
+                headers += self._telemetry.headers(watched)
+            request = codec.encode(endpoint, question, headers)
+            if watched is not None:
+                watched.sent(request)
+            reply = yield Send(request, timeout)
+            if watched is not None:
+                watched.received(reply)
+            answer = codec.decode(question, reply)
+            self.balancer.answered(endpoint)
+            code = "OK"
+        except Failure as failure:
+            code, failed = failure.code, failure
+            if not failure.unreachable and code != "UNAVAILABLE":
+                self.balancer.answered(endpoint)
+            elif self.balancer.failed(endpoint):
+                log.info("%s is left out for a while: %s", endpoint.url, failure.message)
+            raise
+        except InvalidInput as error:
+            code = error.code or "INVALID_ARGUMENT"
+            raise
+        except NoTensorFlowServing as error:
+            code = "UNKNOWN"
+            raise ServerFailed(
+                f"{endpoint.url} answered something that is no TensorFlow Serving's",
+                hint="is this TensorFlow Serving's port, and not another program's?",
+                endpoint=endpoint.url,
+                model=question.target.model,
+            ) from error.__cause__
+        finally:
+            if watched is not None:
+                self._telemetry.end(watched, code, failed)
+        return answer
+
+    def _headers(self) -> Flow[Headers]:
+        """Credentials, some of which a function gives."""
+        headers = []
+        for name, prefix, what, secret in self._credentials.secrets:
+            value = secret if isinstance(secret, str) else (yield Ask(secret))
+            headers.append((name, prefix + checked_secret(value, what)))
+        return tuple(headers)
+
+    def _resolve(self, endpoint: Endpoint, target: Target, deadline: float) -> Flow[Description]:
+        """The version that a target stands for at an endpoint, read a moment ago at most."""
+        if target.version is not None:
+            known = self._described.get((target.model, target.version))
+            if known is not None:
+                return known
+        found = self._resolved.get((endpoint, target))
+        if found is not None and time.monotonic() < found[1]:
+            return found[0]
+        answer: Description = yield from self._exchange(
+            endpoint, MetadataQuestion(target=target), deadline, 1
+        )
+        self._remember(target, answer)
+        self._resolved[endpoint, target] = (answer, time.monotonic() + _RESOLVED_SECONDS)
+        return answer
+
+    def _remember(self, target: Target, description: Description) -> None:
+        if len(self._described) > _MOST_VERSIONS:
+            self._described.clear()
+        if len(self._latest) > _MOST_VERSIONS:
+            self.forget()
+        if description.version is not None:
+            self._described[target.model, description.version] = description
+        self._latest[target] = description
+
+    def _delay(
+        self,
+        failure: Failure,
+        endpoint: Endpoint,
+        tried: list[Endpoint],
+        attempt: int,
+        deadline: float,
+    ) -> float | None:
+        """How long to wait before the next attempt; None where there is to be none."""
+        most = self.retry.attempts
+        if not failure.may_pass or (most is not None and attempt >= most):
+            return None
+        tried.append(endpoint)
+        if failure.retry_after is not None:
+            delay = failure.retry_after
+        elif self.balancer.fresh(tried):
+            delay = 0.0
+        else:
+            tried.clear()
+            delay = self.retry.wait(attempt)
+        if time.monotonic() + delay >= deadline or not self._budget.take():
+            return None
+        return delay
+
+    def _late(
+        self,
+        refused: tuple[Failure, Endpoint],
+        endpoint: Endpoint,
+        question: Question,
+        left: float,
+        *,
+        mostly: bool,
+    ) -> ServableError:
+        """What a call is that was refused, and whose last attempt then ran out of time.
+
+        The refusal, unless the server was silent for most of the call's time; either way both
+        are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
+        """
+        failure, refuser = refused
+        silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
+        if not mostly:
+            return self.error(failure, refuser, question, f"; then {silent}")
+        error = self.error(failure, refuser, question)
+        return error_for(
+            "DEADLINE_EXCEEDED",
+            f"{silent}; before that: {error}",
+            endpoint=endpoint.url,
+            model=question.target.model,
+        )
+
+    def error(
+        self, failure: Failure, endpoint: Endpoint, question: Question, also: str = ""
+    ) -> ServableError:
+        """The leaf of the tree that a failed attempt is; `also` follows its message."""
+        message = failure.message
+        if failure.unreachable and failure.code == "UNAVAILABLE":
+            message = f"cannot reach {endpoint.url}: {message}"
+        elif failure.unreachable or message == "too late":
+            message = f"no answer from {endpoint.url} in time"
+        return error_for(
+            failure.code,
+            message + also,
+            endpoint=endpoint.url,
+            model=question.target.model,
+            signature=question.signature,
+            retry_after=failure.retry_after,
+        )
+
+    def _if_loading(
+        self, error: ServableError, endpoint: Endpoint, question: Question, deadline: float
+    ) -> Flow[ServableError]:
+        """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
+        if isinstance(question, StatusQuestion):
+            return error
+        target = question.target._replace(label=None)
+        try:
+            versions = yield from self._exchange(
+                endpoint, StatusQuestion(target=target), deadline, 1
+            )
+        except (Failure, ServableError):
+            return error
+        states = {version.state for version in versions}
+        if "AVAILABLE" in states or not states & {"START", "LOADING"}:
+            return error
+        which = "" if target.version is None else f" version {target.version}"
+        return NotReady(
+            f"{target.model}{which} is loading",
+            hint="`wait_until_available` waits for it",
+            endpoint=endpoint.url,
+            model=target.model,
+            code=error.code,
+        )
+
+
+def callable_signatures(description: Description) -> dict[str, Any]:
+    """The signatures of a model without the one that none can call."""
+    return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
+
+
+def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
+    """A split that fits what the client asks.
+
+    Raises:
+        InvalidInput: It is none, or does not fit.
+    """
+    if target.version is not None:
+        raise InvalidInput("give a version or a split, not both")
+    split = split if isinstance(split, Split) else Split(split)
+    own = target.label or STABLE
+    if own in split.shares:
+        raise InvalidInput(
+            f"the split gives a share to {own}, which gets the rest",
+            hint="leave it out, or give another `label`",
+        )
+    return split
+
+
+def checked_timeout(timeout: float) -> float:
+    """A timeout that makes sense.
+
+    Raises:
+        InvalidInput: It does not.
+    """
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        raise InvalidInput(
+            f"{timeout:g} s is no timeout", hint=f"give a number above 0 and up to {_MAX_TIMEOUT:g}"
+        )
+    return timeout
+
+
+def too_late(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
+    """What waiting ends with."""
+    return DeadlineExceeded(message, endpoint=endpoint, model=model, code="DEADLINE_EXCEEDED")
+
+
+def _pinned(question: Any, description: Description | None) -> Any:
+    """A question to the version that a description is of."""
+    if description is None:
+        return question
+    target = question.target
+    if target.version is None and description.version is not None:
+        target = Target(model=target.model, version=description.version)
+    if isinstance(question, PredictQuestion):
+        return replace(
+            question, target=target, known=description.signatures.get(question.signature)
+        )
+    return replace(question, target=target)
+
+
+def _codec(endpoint: Endpoint) -> ModuleType:
+    # Either transport alone is enough for a program: the other's library is not imported.
+    if endpoint.grpc:
+        from servable_client.codec import grpc as grpc_codec
+
+        return grpc_codec
+    from servable_client.codec import http as http_codec
+
+    return http_codec

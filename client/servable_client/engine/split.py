@@ -1,0 +1,126 @@
+"""Which label a call goes to, where the calls are split between several."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from servable_client._errors import (
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    ServableError,
+    is_about_a_signature,
+)
+from servable_client.types.questions import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STABLE = "stable"
+# Shares such as ten times 0.1 add up to a little more than one.
+_ROUNDING = 1e-9
+
+
+class Split:
+    """Shares of the calls that go to other labels than the client's own.
+
+    It is drawn for each call; a call that names a version or a label keeps to it. With `key` it is
+    not drawn but computed: the same key goes to the same label for as long as the shares stay,
+    and whom a label had keeps it where its share grows (of the first label; of the others where
+    those before them stay).
+
+    Args:
+        shares: For each label its share, 0 to 1; the rest goes to the client's own label.
+        seed: The same seed gives the same labels in the same order.
+        key: Called for each call: the text, bytes or number to go by, a user's for example.
+
+    Raises:
+        InvalidInput: A share is no number from 0 to 1, or they add up to more than 1.
+
+    Example:
+        >>> split = Split({"canary": 0.1}, key=lambda: "user 17")
+        >>> len({split.pick() for _ in range(100)})
+        1
+    """
+
+    def __init__(
+        self,
+        shares: Mapping[str, float],
+        *,
+        seed: int | None = None,
+        key: Callable[[], str | bytes | int] | None = None,
+    ) -> None:
+        _check(shares)
+        if seed is not None and key is not None:
+            raise InvalidInput("give a seed or a key, not both")
+        self.shares = dict(shares)
+        self._key = key
+        # The module's own generator is seeded anew after a fork, so that children differ.
+        self._random = random.random if seed is None else random.Random(seed).random
+
+    def pick(self) -> str | None:
+        """The label for the next call; None for the client's own.
+
+        Raises:
+            InvalidInput: The function for the key gave none.
+        """
+        point = self._random() if self._key is None else _point(self._key())
+        reached = 0.0
+        for label, share in self.shares.items():
+            reached += share
+            if point < reached:
+                return label
+        return None
+
+    def __repr__(self) -> str:
+        return f"Split({self.shares!r})"
+
+
+def _check(shares: Any) -> None:
+    """Refuse what is no mapping of labels to shares.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if not (isinstance(shares, Mapping) and shares):
+        raise InvalidInput(
+            f"{shares!r:.40} is no split", hint='give labels and shares: {"canary": 0.1}'
+        )
+    for label, share in shares.items():
+        if not isinstance(label, str):
+            raise InvalidInput(f"{label!r:.40} is no label's name")
+        Target(model="any", label=label).check()
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise InvalidInput(
+                f"{share!r:.40} is no share of the calls for {label}",
+                hint="give a number from 0 to 1: 0.1 for one call in ten",
+            )
+    if math.fsum(shares.values()) > 1 + _ROUNDING:
+        raise InvalidInput(
+            f"the shares add up to {math.fsum(shares.values()):g}",
+            hint="they are shares of all calls, so at most 1 together",
+        )
+
+
+def _point(key: object) -> float:
+    """A place from 0 to 1 that is the same for the same key, in any process."""
+    if isinstance(key, str | int):
+        key = str(key).encode()
+    if not isinstance(key, bytes):
+        raise InvalidInput(
+            f"the split's key is a {type(key).__name__}", hint="give text, bytes or an int"
+        )
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    # 53 bits, a float's own: more would be rounded, up to 1 for the last few.
+    return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def is_away(error: ServableError) -> bool:
+    """Whether an error says that a label stands for no version that is there."""
+    if is_about_a_signature(error):
+        return False
+    return isinstance(error, ModelNotFound | NotReady) or error.code == "FAILED_PRECONDITION"

@@ -1,0 +1,165 @@
+"""Pictures in, answers out: in chunks, several under way at once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from servable_client._errors import InvalidInput, ServableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from servable_client.types.answers import Classification
+    from servable_client.types.images import Picture
+
+OnError: TypeAlias = Literal["raise", "return"]
+Answers: TypeAlias = "list[Classification | ServableError]"
+
+_T = TypeVar("_T")
+
+_MOST_AT_ONCE = 1000
+
+
+def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
+    """Refuse what makes no sense before anything is asked.
+
+    Raises:
+        InvalidInput: It makes none.
+    """
+    if isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable | AsyncIterable):
+        raise InvalidInput(
+            f"a {type(pictures).__name__} is not several pictures",
+            hint="give a list or any other iterable; `classify` takes one picture",
+        )
+    if batch_size < 1 or not 1 <= concurrency <= _MOST_AT_ONCE:
+        raise InvalidInput("batch_size and concurrency count from 1")
+    if on_error not in ("raise", "return"):
+        raise InvalidInput(f'on_error is "raise" or "return", not {on_error!r}')
+
+
+class _Chunks:
+    """The next pictures of an iterable; its own failure is kept until its turn comes."""
+
+    def __init__(self, pictures: Iterable[Picture], size: int) -> None:
+        self._pictures = iter(pictures)
+        self._size = size
+        self.failure: BaseException | None = None
+        self.ended = False
+
+    def next(self) -> list[Picture]:
+        chunk: list[Picture] = []
+        while len(chunk) < self._size and not self.ended:
+            try:
+                chunk.append(next(self._pictures))
+            except StopIteration:
+                self.ended = True
+            except Exception as error:  # noqa: BLE001
+                # What came before it is answered first.
+                self.failure, self.ended = error, True
+        return chunk
+
+
+def stream(
+    ask: Callable[[list[Picture]], Answers],
+    pictures: Iterable[Picture],
+    *,
+    batch_size: int,
+    concurrency: int,
+    on_error: OnError,
+) -> Iterator[Any]:
+    """Ask for chunks in threads; at most `concurrency` + 1 chunks are taken ahead."""
+    chunks = _Chunks(pictures, batch_size)
+    under_way: deque[Future[Answers]] = deque()
+    index = 0
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servable")
+
+    def top_up() -> None:
+        while len(under_way) < concurrency and (chunk := chunks.next()):
+            under_way.append(pool.submit(ask, chunk))
+
+    try:
+        top_up()
+        while under_way:
+            answers = under_way.popleft().result()
+            top_up()
+            for answer in answers:
+                yield _passed(answer, index, on_error)
+                index += 1
+        if chunks.failure is not None:
+            raise chunks.failure
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def astream(
+    ask: Callable[[list[Picture]], Awaitable[Answers]],
+    pictures: Iterable[Picture] | AsyncIterable[Picture],
+    *,
+    batch_size: int,
+    concurrency: int,
+    on_error: OnError,
+) -> AsyncIterator[Any]:
+    """The same with tasks."""
+    chunks = (
+        _AsyncChunks(pictures, batch_size)
+        if isinstance(pictures, AsyncIterable)
+        else _Chunks(pictures, batch_size)
+    )
+    under_way: deque[asyncio.Future[Answers]] = deque()
+    index = 0
+
+    async def top_up() -> None:
+        while len(under_way) < concurrency:
+            found = chunks.next()
+            chunk = found if isinstance(found, list) else await found
+            if not chunk:
+                break
+            under_way.append(asyncio.ensure_future(ask(chunk)))
+
+    try:
+        await top_up()
+        while under_way:
+            answers = await under_way[0]
+            under_way.popleft()
+            await top_up()
+            for answer in answers:
+                yield _passed(answer, index, on_error)
+                index += 1
+        if chunks.failure is not None:
+            raise chunks.failure
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+class _AsyncChunks:
+    """The next pictures of an asynchronous iterable."""
+
+    def __init__(self, pictures: AsyncIterable[Picture], size: int) -> None:
+        self._pictures = aiter(pictures)
+        self._size = size
+        self.failure: BaseException | None = None
+        self.ended = False
+
+    async def next(self) -> list[Picture]:
+        chunk: list[Picture] = []
+        while len(chunk) < self._size and not self.ended:
+            try:
+                chunk.append(await anext(self._pictures))
+            except StopAsyncIteration:
+                self.ended = True
+            except Exception as error:  # noqa: BLE001
+                self.failure, self.ended = error, True
+        return chunk
+
+
+def _passed(answer: _T, index: int, on_error: str) -> _T:
+    if isinstance(answer, ServableError) and on_error == "raise":
+        answer.index = index
+        raise answer
+    return answer

@@ -1,0 +1,201 @@
+"""What others may watch: hooks, OpenTelemetry spans and the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from servable_client.types.answers import STATUS_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from servable_client.codec.grpc import Headers
+    from servable_client.net.endpoints import Endpoint
+    from servable_client.types.questions import Failure, Question
+
+log = logging.getLogger("servable.client")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEvent:
+    """An attempt that begins; what `on_request` is called with.
+
+    Attributes:
+        endpoint: The server's address.
+        method: The method, by its gRPC name: Predict, Classify, GetModelMetadata,
+            GetModelStatus or HandleReloadConfigRequest, whichever transport carries it.
+        model: The model's name.
+        signature: The signature's name, or nothing.
+        attempt: Which attempt of its call it is, counted from 1.
+        timeout: Seconds that it may take.
+
+    Example:
+        >>> seen = []
+        >>> with Client(server, model="fashion_mnist", on_request=seen.append) as watched:
+        ...     _ = watched.status()
+        >>> seen[0].method, seen[0].attempt
+        ('GetModelStatus', 1)
+    """
+
+    endpoint: str
+    method: str
+    model: str
+    signature: str
+    attempt: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseEvent:
+    """An attempt that has ended; what `on_response` is called with.
+
+    Attributes:
+        request: How it began.
+        code: The canonical status code by name, `OK` where it went well.
+        elapsed: Seconds that it took.
+
+    Example:
+        >>> seen = []
+        >>> with Client(server, model="fashion_mnist", on_response=seen.append) as watched:
+        ...     _ = watched.status()
+        >>> seen[0].code, seen[0].request.method
+        ('OK', 'GetModelStatus')
+    """
+
+    request: RequestEvent
+    code: str
+    elapsed: float
+
+
+class Telemetry:
+    """Tells hooks, spans and the log of each attempt."""
+
+    def __init__(
+        self,
+        on_request: Callable[[RequestEvent], object] | None,
+        on_response: Callable[[ResponseEvent], object] | None,
+    ) -> None:
+        self._on_request = on_request
+        self._on_response = on_response
+        self._hooked = on_request is not None or on_response is not None
+
+    def begin(
+        self, endpoint: Endpoint, question: Question, attempt: int, timeout: float
+    ) -> Attempt | None:
+        """An attempt begins; None where nobody watches."""
+        # Whoever set up something that spans go to has imported OpenTelemetry.
+        traced = "opentelemetry.trace" in sys.modules and _tracing()
+        if not (self._hooked or traced):
+            return None
+        event = RequestEvent(
+            endpoint=endpoint.url,
+            method=question.method,
+            model=question.target.model,
+            signature=question.signature,
+            attempt=attempt,
+            timeout=timeout,
+        )
+        if self._on_request:
+            self._on_request(event)
+        span = self._span(endpoint, question, attempt) if traced else None
+        return Attempt(event, span, time.monotonic(), grpc=endpoint.grpc)
+
+    def headers(self, attempt: Attempt) -> Headers:
+        """What carries the span on to the server, so that its own are found beside it."""
+        if not attempt.span or not attempt.span.is_recording():
+            return ()
+        from opentelemetry import propagate, trace
+
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, context=trace.set_span_in_context(attempt.span))
+        return tuple((name.lower(), value) for name, value in carrier.items())
+
+    def end(self, attempt: Attempt, code: str, failure: Failure | None = None) -> None:
+        """An attempt has ended."""
+        if attempt.span:
+            self._close(attempt, code, failure)
+        if self._on_response:
+            self._on_response(
+                ResponseEvent(
+                    request=attempt.event, code=code, elapsed=time.monotonic() - attempt.began
+                )
+            )
+
+    def _span(self, endpoint: Endpoint, question: Question, attempt: int) -> Any:
+        # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ and .../http/http-spans/
+        attributes: dict[str, str | int] = {
+            "server.address": endpoint.host,
+            "server.port": endpoint.port,
+            "servable.model": question.target.model,
+        }
+        if endpoint.grpc:
+            name = f"{question.service}/{question.method}"
+            attributes |= {
+                "rpc.system": "grpc",
+                "rpc.service": question.service,
+                "rpc.method": question.method,
+            }
+        else:
+            verb = "POST" if question.method in ("Predict", "Classify") else "GET"
+            name = verb
+            attributes |= {"http.request.method": verb}
+            if attempt > 1:
+                attributes["http.request.resend_count"] = attempt - 1
+        from opentelemetry import trace
+
+        tracer = trace.get_tracer("servable_client")
+        return tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes)
+
+    def _close(self, attempt: Attempt, code: str, failure: Failure | None) -> None:
+        span = attempt.span
+        if attempt.grpc:
+            span.set_attribute("rpc.grpc.status_code", _number(code))
+        elif attempt.http_status:
+            span.set_attribute("http.response.status_code", attempt.http_status)
+        if code != "OK":
+            span.set_attribute(
+                "error.type",
+                str(failure.http_status) if failure and failure.http_status else code,
+            )
+            from opentelemetry import trace
+
+            span.set_status(trace.StatusCode.ERROR)
+        span.end()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt under way."""
+
+    event: RequestEvent
+    span: Any
+    began: float
+    grpc: bool
+    http_status: int | None = None
+
+    def sent(self, request: Any) -> None:
+        """The request is made."""
+        if self.span and not self.grpc:
+            self.span.set_attribute("url.full", request.endpoint.url + request.path)
+
+    def received(self, reply: Any) -> None:
+        """The reply is there."""
+        if not self.grpc:
+            self.http_status = reply.status
+
+
+def _tracing() -> bool:
+    """Whether the program has set up something that spans go to."""
+    from opentelemetry import trace
+
+    return not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider
+    )
+
+
+def _number(code: str) -> int:
+    return STATUS_CODES.index(code) if code in STATUS_CODES else 2

@@ -1,0 +1,1 @@
+"""Server addresses, proxies and TLS."""

@@ -1,0 +1,87 @@
+"""The proxy between this machine and a server, if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from servable_client._errors import InvalidInput
+
+if TYPE_CHECKING:
+    from servable_client.net.endpoints import Endpoint
+
+_PORTS = {"http": 80, "https": 443}
+_HINT = "write it as http://proxy.example:3128"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        url: `scheme://host:port`; http, or https where the way to the proxy itself is by TLS.
+        user: For basic authentication; None for none.
+        password: Likewise.
+    """
+
+    url: str
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def full(self) -> str:
+        """The address with user and password."""
+        if self.user is None:
+            return self.url
+        scheme, _, place = self.url.partition("://")
+        return f"{scheme}://{quote(self.user, safe='')}:{quote(self.password, safe='')}@{place}"
+
+
+def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Proxy | None:
+    """The proxy that an endpoint is asked through, None for none.
+
+    What the environment says is read for REST alone: grpcio reads it by itself.
+
+    Raises:
+        InvalidInput: Its address makes no sense.
+    """
+    # What runs on this machine, no other can reach.
+    if endpoint.loopback:
+        return None
+    if given is not None:
+        proxy = _parse(given, "the proxy's address")
+        if endpoint.grpc and not proxy.url.startswith("http://"):
+            raise InvalidInput(
+                "gRPC speaks to proxies without TLS alone",
+                hint="write it as http://..., or use REST",
+            )
+        return proxy
+    if endpoint.grpc or not trust_env:
+        return None
+    # The program's own variables, and on macOS and Windows the system's settings.
+    from urllib.request import getproxies, proxy_bypass
+
+    listed = getproxies()
+    found = listed.get(endpoint.scheme) or listed.get("all")
+    if not found or proxy_bypass(endpoint.address):
+        return None
+    name = f"{endpoint.scheme}_proxy" if listed.get(endpoint.scheme) else "all_proxy"
+    return _parse(found, f"the address in the variable {name}")
+
+
+def _parse(text: str, what: str) -> Proxy:
+    # Never the address itself in a message: it may hold a password.
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidInput(f"{what} is malformed", hint=_HINT) from None
+    if parts.scheme not in _PORTS or not host or port == 0 or parts.path.strip("/"):
+        raise InvalidInput(f"{what} is no HTTP proxy's", hint=_HINT)
+    place = f"[{host}]" if ":" in host else host
+    return Proxy(
+        url=f"{parts.scheme}://{place}:{_PORTS[parts.scheme] if port is None else port}",
+        user=None if parts.username is None else unquote(parts.username),
+        password=unquote(parts.password or ""),
+    )

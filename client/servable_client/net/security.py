@@ -1,0 +1,163 @@
+"""TLS, and who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from servable_client._errors import InvalidInput
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterable
+
+    import grpc
+
+    from servable_client.net.endpoints import Endpoint
+
+# A secret, or a function that gives the current one: asked anew for each attempt.
+Secret: TypeAlias = "str | Callable[[], str] | Callable[[], Awaitable[str]]"  # noqa: S105
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLS:
+    """How `grpcs` and `https` prove who they are.
+
+    Attributes:
+        ca: A PEM file with the certificates to trust, in place of the well-known ones.
+        certificate: A PEM file with the client's own certificate, for servers that ask for one
+            (mutual TLS); with `key`.
+        key: The PEM file with its private key, not encrypted.
+        server_name: The name that the server's certificate must have, where it differs from
+            the address.
+
+    Raises:
+        InvalidInput: One of `certificate` and `key` is missing.
+
+    Example:
+        >>> tls = TLS(ca="ca.pem", certificate="client.pem", key="client.key")
+    """
+
+    ca: str | Path | None = None
+    certificate: str | Path | None = None
+    key: str | Path | None = field(default=None, repr=False)
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidInput(
+                "mutual TLS takes a certificate and its key", hint="give both, or none"
+            )
+
+    def check(self) -> None:
+        """Read the files once, so that a mistake is found before the first call.
+
+        Raises:
+            InvalidInput: One cannot be read, or is no certificate or key.
+        """
+        self.ssl_context()
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For HTTP."""
+        import ssl
+
+        for path in (self.ca, self.certificate, self.key):
+            if path is not None:
+                _read(path)
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{self.ca} holds no certificates: {error}") from error
+        if self.ca is None:
+            import certifi
+
+            # Some systems' own list is empty, or not where Python looks for it.
+            context.load_verify_locations(certifi.where())
+        if self.certificate is not None:
+            try:
+                # A password would be asked for on the terminal.
+                context.load_cert_chain(self.certificate, self.key, password="")
+            except (OSError, ValueError) as error:
+                raise InvalidInput(
+                    f"{self.certificate} and its key do not make a pair: {error}",
+                    hint="give PEM files, the key not encrypted",
+                ) from error
+        return context
+
+    def grpc_credentials(self) -> grpc.ChannelCredentials:
+        """For gRPC."""
+        import grpc
+
+        return grpc.ssl_channel_credentials(
+            root_certificates=None if self.ca is None else _read(self.ca),
+            private_key=None if self.key is None else _read(self.key),
+            certificate_chain=None if self.certificate is None else _read(self.certificate),
+        )
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"cannot read {path}: {reason}") from error
+
+
+class Credentials:
+    """An API key or a bearer token, and where they may be sent."""
+
+    def __init__(self, *, api_key: Secret | None, token: Secret | None) -> None:
+        self._secrets: list[tuple[str, str, str, Secret]] = []
+        if api_key is not None:
+            self._secrets.append(("x-api-key", "", "API key", api_key))
+        if token is not None:
+            self._secrets.append(("authorization", "Bearer ", "token", token))
+        # Those that do not change are looked at once.
+        fixed = [
+            (name, prefix + checked_secret(secret, what))
+            for name, prefix, what, secret in self._secrets
+            if not callable(secret)
+        ]
+        # The headers, where no function gives them.
+        self.fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
+
+    def __bool__(self) -> bool:
+        return bool(self._secrets)
+
+    @property
+    def secrets(self) -> Iterable[tuple[str, str, str, Secret]]:
+        """Header, prefix, name in words, and the secret or its function."""
+        return self._secrets
+
+    def check_endpoints(self, endpoints: Iterable[Endpoint], *, plaintext: bool) -> None:
+        """Refuse to send secrets where everyone on the way can read them.
+
+        Raises:
+            InvalidInput: An endpoint without TLS is not on this machine.
+        """
+        if not self._secrets or plaintext:
+            return
+        for endpoint in endpoints:
+            if not endpoint.secure and not endpoint.loopback:
+                raise InvalidInput(
+                    f"{endpoint.url} has no TLS, so that others could read the credentials",
+                    hint="use grpcs or https; where the network itself is private, "
+                    "`plaintext_credentials=True`",
+                )
+
+
+def checked_secret(secret: object, what: str) -> str:
+    """A secret that fits a header; what is wrong is said without showing it.
+
+    Raises:
+        InvalidInput: It does not.
+    """
+    if not isinstance(secret, str) or not secret or not secret.isascii():
+        raise InvalidInput(f"the {what} is no ASCII text")
+    if not secret.isprintable() or secret != secret.strip():
+        raise InvalidInput(
+            f"the {what} holds line breaks or blanks around it",
+            hint="one that was read from a file may take `.strip()`",
+        )
+    return secret

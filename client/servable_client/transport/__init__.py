@@ -1,0 +1,1 @@
+"""The I/O: gRPC over libcurl or grpcio, REST over httpcore."""

@@ -1,0 +1,327 @@
+"""gRPC's unary calls over libcurl, for threads.
+
+A unary call is one HTTP/2 request: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+libcurl makes it in the thread that asks, where grpcio hands it to threads of its own and back,
+which costs more processor time than all else that a call takes (benchmarks/client.py). Calls at
+once have a connection each; what is idle is used again.
+
+What this does not do, grpcio does instead: proxies, and asyncio.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import os
+import re
+import select
+import struct
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from servable_client.codec.grpc import code_by_number, delay_of
+from servable_client.types.questions import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from servable_client.codec.grpc import GrpcRequest, Headers
+    from servable_client.net.endpoints import Endpoint
+    from servable_client.net.proxies import Proxy
+    from servable_client.net.security import TLS
+
+# As grpc.py has them: an address that swallows packets must not take all of a call's time.
+_CONNECT_MS = 3000
+_KEEPALIVE_SECONDS = 60
+# How long it may go unnoticed that the client was closed meanwhile.
+_LOOK_UP_MS = 250
+_RECEIVE_BYTES = 256 << 10
+_DNS_SECONDS = 5
+_IDLE_SECONDS = 50
+
+_HEADERS = (
+    "user-agent: servable-client", "content-type: application/grpc", "te: trailers",
+    # None of these two, which libcurl would send of its own.
+    "accept:", "expect:",
+)  # fmt: skip
+# libcurl 8.16, the first that was tried after 8.12, which breaks off each answer: INTERNAL_ERROR.
+_OLDEST = 0x081000
+# CURLE_HTTP2_STREAM, which pycurl has no name for: https://curl.se/libcurl/c/libcurl-errors.html
+_HTTP2_STREAM = 92
+_SUCCESS = b"grpc-status: 0\r\n"
+_PREFIX = struct.Struct(">BI")
+
+# https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+_BY_HTTP = {
+    400: "INTERNAL", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED",
+    429: "UNAVAILABLE", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "UNAVAILABLE",
+}  # fmt: skip
+# The same document's "Errors": what a stream that the server broke off stands for.
+_BY_HTTP2 = {7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 12: "PERMISSION_DENIED"}
+
+# What grpcio takes a proxy from.
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+
+
+def can_reach(endpoint: Endpoint, proxy: Proxy | None, *, trust_env: bool) -> bool:
+    """Whether libcurl is here, new enough, speaks HTTP/2, and there is no proxy in between.
+
+    The variable SERVABLE_GRPC=grpcio says that it is not to be used.
+    """
+    if proxy is not None:
+        return False
+    if trust_env and not endpoint.loopback and any(map(os.environ.get, _PROXY_VARIABLES)):
+        return False
+    if not hasattr(select, "poll") or os.environ.get("SERVABLE_GRPC") == "grpcio":
+        return False
+    try:
+        import pycurl
+
+        _, _, version, _, features, *_ = pycurl.version_info()
+        return bool(version >= _OLDEST and features & pycurl.VERSION_HTTP2)
+    except (ImportError, AttributeError):
+        # Where TensorFlow was imported first there is none: it brings a libcurl of its own, an
+        # older one, which stands in for pycurl's. Of an import that fails in one thread, another
+        # that asks at the same time gets the empty module.
+        return False
+
+
+class CurlChannel:
+    """The connections to one server; safe to share between threads."""
+
+    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+        self._endpoint = endpoint
+        self._tls = tls
+        self._idle: list[_Line] = []
+        self.closed = False  # whether somebody has hung up
+
+    def send(self, request: GrpcRequest, timeout: float) -> bytes:
+        """One attempt.
+
+        Raises:
+            Failure: It failed.
+        """
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = _Line(self._endpoint, self._tls)
+        try:
+            message = line.ask(request, timeout, self)
+        except _Refused:
+            # The server answered, so the connection is sound.
+            self._keep(line)
+            raise
+        except BaseException:
+            # Also where time ran out: libcurl would keep an HTTP/2 connection that may be dead.
+            line.close()
+            raise
+        self._keep(line)
+        return message
+
+    def _keep(self, line: _Line) -> None:
+        self._idle.append(line)
+        if self.closed:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up; calls under way fail."""
+        self.closed = True
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return  # another thread was faster
+
+
+class _Refused(Failure):
+    """The server answered, and it is no success."""
+
+
+class _Line:
+    """A connection, for one call at a time.
+
+    libcurl's own `perform` would wait without letting Python look at signals; so the waiting is
+    done here: https://curl.se/libcurl/c/libcurl-multi.html, "the multi_socket API".
+    """
+
+    def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
+        import pycurl
+
+        self._curl = pycurl
+        self._body: list[bytes] = []
+        self._head: list[bytes] = []
+        self._poll = select.poll()
+        self._wanted = {
+            pycurl.POLL_IN: select.POLLIN,
+            pycurl.POLL_OUT: select.POLLOUT,
+            pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
+        }
+        self._path = ""
+        self._said: tuple[int, Headers] = (0, ())
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._handle = handle = pycurl.Curl()
+        self._base = _configure(handle, endpoint, tls)
+        handle.setopt(pycurl.WRITEFUNCTION, self._body.append)
+        handle.setopt(pycurl.HEADERFUNCTION, self._head.append)
+
+    def ask(self, request: GrpcRequest, timeout: float, channel: CurlChannel) -> bytes:
+        """The message that answers.
+
+        Raises:
+            _Refused: The server said why not.
+            Failure: It did not answer.
+        """
+        curl, handle, body = self._curl, self._handle, self._body
+        self._head.clear()
+        body.clear()
+        milliseconds = max(math.ceil(timeout * 1000), 1)
+        if request.path != self._path:
+            handle.setopt(curl.URL, self._base + request.path)
+            self._path = request.path
+        # Mostly both are the same as the last time.
+        if (milliseconds, request.metadata) != self._said:
+            self._said = milliseconds, request.metadata
+            handle.setopt(curl.TIMEOUT_MS, milliseconds)
+            handle.setopt(
+                curl.HTTPHEADER,
+                [
+                    *_HEADERS,
+                    f"grpc-timeout: {milliseconds}m",
+                    *(f"{name}: {value}" for name, value in request.metadata),
+                ],
+            )
+        handle.setopt(curl.POSTFIELDS, _PREFIX.pack(0, len(request.body)) + request.body)
+        self._perform(channel)
+        if _SUCCESS not in self._head:
+            raise _refusal(self._head)
+        reply = body[0] if len(body) == 1 else b"".join(body)
+        size = len(reply) - _PREFIX.size
+        if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
+            raise Failure("INTERNAL", "the answer is no single, uncompressed gRPC message")
+        return reply[5:]
+
+    def _perform(self, channel: CurlChannel) -> None:
+        curl, multi, wait = self._curl, self._multi, self._poll.poll
+        multi.add_handle(self._handle)
+        _, running = multi.socket_action(curl.SOCKET_TIMEOUT, 0)
+        while running:
+            due = multi.timeout()  # milliseconds, -1 for never
+            ready = wait(_LOOK_UP_MS if due < 0 else min(due, _LOOK_UP_MS))
+            if channel.closed:
+                raise Failure("UNAVAILABLE", "the client was closed", unreachable=True)
+            if not ready:
+                _, running = multi.socket_action(curl.SOCKET_TIMEOUT, 0)
+            for descriptor, events in ready:
+                _, running = multi.socket_action(
+                    descriptor,
+                    (curl.CSELECT_IN if events & ~select.POLLOUT else 0)
+                    | (curl.CSELECT_OUT if events & select.POLLOUT else 0),
+                )
+        _, _, failed = multi.info_read()
+        multi.remove_handle(self._handle)
+        if failed:
+            raise self._failure(failed[0][1], failed[0][2])
+
+    def _watch(self, what: int, descriptor: int, *_: object) -> None:
+        """Heed a socket for libcurl: it is to be read, written, both or no more."""
+        wanted = self._wanted.get(what)
+        if wanted is None:
+            self._poll.unregister(descriptor)
+        else:
+            self._poll.register(descriptor, wanted)
+
+    def _failure(self, code: int, reason: str) -> Failure:
+        curl = self._curl
+        if code == curl.E_OPERATION_TIMEDOUT:
+            # There was no connection to send by, and the time for one is shorter than the call's.
+            if not self._handle.getinfo(curl.PRETRANSFER_TIME) and (
+                self._handle.getinfo(curl.TOTAL_TIME) * 1000 >= _CONNECT_MS
+            ):
+                return Failure("UNAVAILABLE", reason, unreachable=True)
+            return Failure("DEADLINE_EXCEEDED", "Deadline Exceeded", unreachable=True)
+        if code == _HTTP2_STREAM:
+            broken = re.search(r"\(err (\d+)\)", reason)
+            name = _BY_HTTP2.get(int(broken[1]) if broken else -1, "INTERNAL")
+            return Failure(name, reason, unreachable=name == "UNAVAILABLE")
+        return Failure("UNAVAILABLE", reason or f"libcurl's error {code}", unreachable=True)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._multi.close()
+        self._handle.close()
+
+
+def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
+    """Set what is the same for each call; the URL's beginning."""
+    import pycurl
+
+    handle.setopt(pycurl.POST, 1)
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.PROXY, "")
+    handle.setopt(pycurl.TCP_NODELAY, 1)
+    handle.setopt(pycurl.TCP_KEEPALIVE, 1)
+    handle.setopt(pycurl.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+    handle.setopt(pycurl.MAXAGE_CONN, _IDLE_SECONDS)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, _CONNECT_MS)
+    handle.setopt(pycurl.DNS_CACHE_TIMEOUT, _DNS_SECONDS)
+    handle.setopt(pycurl.BUFFERSIZE, _RECEIVE_BYTES)
+    if tls is None:
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE)
+        return f"http://{endpoint.address}"
+    import certifi
+
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2_0)
+    handle.setopt(pycurl.CAINFO, str(certifi.where() if tls.ca is None else tls.ca))
+    if tls.certificate is not None:
+        handle.setopt(pycurl.SSLCERT, str(tls.certificate))
+        handle.setopt(pycurl.SSLKEY, str(tls.key))
+    if tls.server_name is None:
+        return f"https://{endpoint.address}"
+    name = f"{tls.server_name}:{endpoint.port}"
+    handle.setopt(pycurl.CONNECT_TO, [f"{name}:{endpoint.address}"])
+    return f"https://{name}"
+
+
+def _refusal(head: Iterable[bytes]) -> _Refused:
+    """What the headers and trailers of an answer without success say."""
+    http = 0
+    fields: dict[str, bytes] = {}
+    for line in head:
+        if line.startswith(b"HTTP/"):
+            # One before it was informational.
+            http, fields = int(line.split()[1]), {}
+            continue
+        name, colon, value = line.partition(b":")
+        if colon:
+            fields[name.strip().lower().decode("ascii", "replace")] = value.strip()
+    delay = delay_of(_metadata(fields))
+    status = fields.get("grpc-status")
+    if status is None:
+        if http == 200:
+            return _Refused("UNKNOWN", "the answer is not gRPC's", retry_after=delay)
+        code = _BY_HTTP.get(http, "UNKNOWN")
+        return _Refused(
+            code, f"HTTP status {http}", retry_after=delay, unreachable=code == "UNAVAILABLE"
+        )
+    code = code_by_number(int(status) if status.isdigit() else -1)
+    said = unquote_to_bytes(fields.get("grpc-message", b"")).decode(errors="replace")
+    return _Refused(
+        code,
+        said or "no reason given",
+        retry_after=delay,
+        unreachable=code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"),
+    )
+
+
+def _metadata(fields: dict[str, bytes]) -> Iterable[tuple[str, str | bytes]]:
+    """Headers as gRPC means them: a name that ends in -bin stands for bytes."""
+    for name, value in fields.items():
+        if name.endswith("-bin"):
+            try:
+                yield name, base64.b64decode(value + b"=" * (-len(value) % 4))
+            except binascii.Error:
+                continue
+        else:
+            yield name, value.decode("ascii", "replace")

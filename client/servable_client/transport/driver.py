@@ -1,0 +1,217 @@
+"""What runs the flows: the two ways of waiting, and the connections they wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from servable_client._errors import InvalidInput
+from servable_client.engine.core import Ask, Effect, Flow, Send, Sleep, Work
+
+if TYPE_CHECKING:
+    from servable_client.engine.core import Core
+    from servable_client.net.endpoints import Endpoint
+    from servable_client.net.proxies import Proxy
+    from servable_client.net.security import TLS
+
+_T = TypeVar("_T")
+
+
+class _Connection(Protocol):
+    def send(self, request: Any, timeout: float) -> Any: ...
+    def close(self) -> None: ...
+
+
+class _AsyncConnection(Protocol):
+    async def send(self, request: Any, timeout: float) -> Any: ...
+    async def aclose(self) -> None: ...
+
+
+class Driver:
+    """Runs flows in the thread that calls; safe to share between threads and across forks."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._closed = False
+        self._connections: dict[Endpoint, _Connection] = {}
+        self._lock = threading.Lock()
+        # A client that is let go of without `close` hangs up all the same.
+        self._finalizer = weakref.finalize(self, _close_all, self._connections)
+        _drivers.add(self)
+
+    def run(self, flow: Flow[_T]) -> _T:
+        """Do what a flow asks for, and return its answer."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    if isinstance(effect, Send):
+                        endpoint = effect.request.endpoint
+                        connection = self._connections.get(endpoint) or self._connect(endpoint)
+                        result = connection.send(effect.request, effect.timeout)
+                    else:
+                        result = self._do(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def _do(self, effect: Sleep | Ask | Work) -> Any:
+        if isinstance(effect, Sleep):
+            time.sleep(effect.seconds)
+            return None
+        return effect.function()
+
+    def _connect(self, endpoint: Endpoint) -> _Connection:
+        with self._lock:
+            _refuse_if(self._closed)
+            connection = self._connections.get(endpoint)
+            if connection is None:
+                tls = self._core.tls if endpoint.secure else None
+                proxy = self._core.proxies[endpoint]
+                if endpoint.grpc:
+                    connection = _grpc_channel(endpoint, tls, proxy, self._core.trust_env)
+                else:
+                    from servable_client.transport.http import HttpPool
+
+                    connection = HttpPool(endpoint, tls, proxy)
+                self._connections[endpoint] = connection
+            return connection
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock:
+            self._closed = True
+        self._finalizer()
+
+    def after_fork(self) -> None:
+        """In a child: leave the parent's connections alone, and make the locks anew."""
+        self._finalizer.detach()
+        _abandon(self._connections)
+        self._connections = {}
+        self._finalizer = weakref.finalize(self, _close_all, self._connections)
+        self._lock = threading.Lock()
+        self._core.reset()
+
+
+class AsyncDriver:
+    """Runs flows in an event loop; where that is another than before, with new connections."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._closed = False
+        self._connections: dict[Endpoint, _AsyncConnection] = {}
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        _drivers.add(self)
+
+    async def run(self, flow: Flow[_T]) -> _T:
+        """Do what a flow asks for, and return its answer."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    result = await self._do(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def _do(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            connection = self._connection(effect.request.endpoint)
+            return await connection.send(effect.request, effect.timeout)
+        if isinstance(effect, Sleep):
+            return await asyncio.sleep(effect.seconds)
+        if isinstance(effect, Ask):
+            result = effect.function()
+            return await result if inspect.isawaitable(result) else result
+        return await asyncio.to_thread(effect.function)
+
+    def _connection(self, endpoint: Endpoint) -> _AsyncConnection:
+        _refuse_if(self._closed)
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop() is not loop:
+            # Those of another loop, `asyncio.run` a second time for example, are of no use here.
+            self._connections = {}
+            self._loop = weakref.ref(loop)
+        connection = self._connections.get(endpoint)
+        if connection is None:
+            tls = self._core.tls if endpoint.secure else None
+            proxy = self._core.proxies[endpoint]
+            if endpoint.grpc:
+                from servable_client.transport.grpc import AsyncGrpcChannel
+
+                connection = AsyncGrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
+            else:
+                from servable_client.transport.http import AsyncHttpPool
+
+                connection = AsyncHttpPool(endpoint, tls, proxy)
+            self._connections[endpoint] = connection
+        return connection
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._closed = True
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
+            await connection.aclose()
+
+    def after_fork(self) -> None:
+        """In a child: leave the parent's connections alone, and make the locks anew."""
+        _abandon(self._connections)
+        self._connections = {}
+        self._core.reset()
+
+
+def _grpc_channel(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
+) -> _Connection:
+    """By libcurl where that can, since it costs half of what grpcio does."""
+    from servable_client.transport import curl
+
+    if curl.can_reach(endpoint, proxy, trust_env=trust_env):
+        return curl.CurlChannel(endpoint, tls)
+    from servable_client.transport.grpc import GrpcChannel
+
+    return GrpcChannel(endpoint, tls, proxy, trust_env=trust_env)
+
+
+def _close_all(connections: dict[Endpoint, _Connection]) -> None:
+    while connections:
+        connections.popitem()[1].close()
+
+
+def _refuse_if(closed: bool) -> None:
+    if closed:
+        raise InvalidInput("this client is closed", hint="make a new one")
+
+
+_drivers: weakref.WeakSet[Driver | AsyncDriver] = weakref.WeakSet()
+
+
+def _abandon(connections: object) -> None:
+    """Keep them for good: taking them apart would say goodbye to the server in the parent's name.
+
+    A list in this module would be taken apart when the child's interpreter ends.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
+
+
+def _after_fork() -> None:
+    for driver in list(_drivers):
+        driver.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

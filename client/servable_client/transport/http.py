@@ -1,0 +1,214 @@
+"""Connections to HTTP servers, for threads and for asyncio.
+
+httpcore is what httpx stands on: it pools connections, and has the same form for both. Its
+timeouts are for each wait; here a call's deadline holds for the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+from servable_client.codec.http import HttpReply, HttpRequest
+from servable_client.types.questions import Failure
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from servable_client.net.endpoints import Endpoint
+    from servable_client.net.proxies import Proxy
+    from servable_client.net.security import TLS
+
+# An address that swallows packets must not take the whole of a call's time.
+_CONNECT_SECONDS = 3.0
+# Shorter than the idle times after which load balancers forget a connection.
+_IDLE_SECONDS = 50.0
+_SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection whose every wait ends at the deadline of the call that uses it."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, _left(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = min(timeout or _CONNECT_SECONDS, _left(httpcore.ConnectTimeout))
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(error: type[Exception]) -> float:
+    left = _deadline.get() - time.monotonic()
+    if left <= 0:
+        raise error("the deadline has passed")
+    return left
+
+
+class _DeadlineBackend(httpcore.NetworkBackend):
+    """Makes such connections."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = min(timeout or _CONNECT_SECONDS, _left(httpcore.ConnectTimeout))
+        return _DeadlineStream(
+            self._backend.connect_tcp(host, port, left, local_address, socket_options)
+        )
+
+
+class _Address:
+    """What both kinds of connection pool need to know."""
+
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
+        self._scheme = endpoint.scheme.encode()
+        self._host = endpoint.host.encode()
+        self._port = endpoint.port
+        self.options: dict[str, Any] = {
+            "ssl_context": None if tls is None else tls.ssl_context(),
+            # As many as there are calls at once; how many that is, is the caller's to say.
+            "max_connections": None,
+            "max_keepalive_connections": 100,
+            "keepalive_expiry": _IDLE_SECONDS,
+            "socket_options": _SOCKET_OPTIONS,
+            "proxy": None if proxy is None else _proxy(proxy),
+        }
+        self._sni = {} if tls is None or not tls.server_name else {"sni_hostname": tls.server_name}
+
+    def arguments(self, request: HttpRequest, timeout: float) -> dict[str, Any]:
+        """What httpcore is called with."""
+        return {
+            "method": b"GET" if request.body is None else b"POST",
+            "url": httpcore.URL(
+                scheme=self._scheme,
+                host=self._host,
+                port=self._port,
+                target=request.path.encode("ascii"),
+            ),
+            "headers": request.headers,
+            "content": request.body,
+            "extensions": {
+                "timeout": {
+                    "connect": min(timeout, _CONNECT_SECONDS),
+                    "read": timeout,
+                    "write": timeout,
+                    "pool": timeout,
+                },
+                **self._sni,
+            },
+        }
+
+
+class HttpPool:
+    """Connections to one server; safe to share between threads."""
+
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
+        self._address = _Address(endpoint, tls, proxy)
+        self._pool = httpcore.ConnectionPool(
+            network_backend=_DeadlineBackend(), **self._address.options
+        )
+
+    def send(self, request: HttpRequest, timeout: float) -> HttpReply:
+        """One attempt.
+
+        Raises:
+            Failure: It failed.
+        """
+        deadline = time.monotonic() + timeout
+        token = _deadline.set(deadline)
+        try:
+            reply = self._pool.request(**self._address.arguments(request, timeout))
+        except (*_ERRORS, OSError, UnicodeError) as error:
+            raise _failure(error, late=time.monotonic() >= deadline) from error
+        finally:
+            _deadline.reset(token)
+        return HttpReply(reply.status, reply.headers, reply.content)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._pool.close()
+
+
+class AsyncHttpPool:
+    """Connections to one server, for one event loop."""
+
+    def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
+        self._address = _Address(endpoint, tls, proxy)
+        self._pool = httpcore.AsyncConnectionPool(**self._address.options)
+
+    async def send(self, request: HttpRequest, timeout: float) -> HttpReply:
+        """One attempt.
+
+        Raises:
+            Failure: It failed.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await self._pool.request(**self._address.arguments(request, timeout))
+        except (*_ERRORS, OSError, UnicodeError) as error:
+            late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
+            raise _failure(error, late=late) from error
+        return HttpReply(reply.status, reply.headers, reply.content)
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._pool.aclose()
+
+
+def _proxy(proxy: Proxy) -> httpcore.Proxy:
+    return httpcore.Proxy(
+        proxy.url,
+        auth=None if proxy.user is None else (proxy.user.encode(), proxy.password.encode()),
+    )
+
+
+_ERRORS = (
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+)
+
+
+def _failure(error: Exception, *, late: bool) -> Failure:
+    waited = isinstance(error, httpcore.ReadTimeout | httpcore.WriteTimeout | httpcore.PoolTimeout)
+    if late or waited:
+        return Failure("DEADLINE_EXCEEDED", "too late", unreachable=True)
+    if isinstance(error, httpcore.ProxyError):
+        return Failure("UNAVAILABLE", f"the proxy refused: {error}", unreachable=True)
+    return Failure("UNAVAILABLE", str(error) or type(error).__name__, unreachable=True)

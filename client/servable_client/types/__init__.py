@@ -1,0 +1,1 @@
+"""What the client takes and gives back: images, examples, questions, answers."""

@@ -1,0 +1,1 @@
+"""The sub-commands of serving; nothing here imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""Export of a Keras model as a SavedModel with the model contract."""

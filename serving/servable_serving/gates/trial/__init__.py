@@ -1,0 +1,1 @@
+"""The gate that loads a candidate in a subprocess and sends adversarial requests."""

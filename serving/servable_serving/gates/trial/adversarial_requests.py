@@ -1,0 +1,307 @@
+"""Requests that mean harm, or that a broken caller sends: a server must outlive each.
+
+They are made from what the signatures declare, so that they fit any image classifier. Most may be
+answered or refused. A picture beyond the contract's limits must be refused: a file of a few
+kilobytes would take gigabytes where it is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import to_proto
+from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE
+from servable_serving.model.image_limits import MAX_BYTES, MAX_SIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
+_BOMB = MAX_SIDE + 904  # a side of 5,000 pixels: 25 MB a channel, from a few kilobytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hostile:
+    """One such request.
+
+    Attributes:
+        said: What it is, for people.
+        path: A gRPC method, or what follows a server's address in a URL.
+        body: The message, or the JSON.
+        rest: Whether it goes by REST.
+        must_refuse: Whether an answer to it breaks the contract.
+    """
+
+    said: str
+    path: str
+    body: bytes
+    rest: bool = False
+    must_refuse: bool = False
+
+
+def hostile_requests(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
+    """All of them, from the likeliest accident to the worst will.
+
+    Args:
+        name: The model's name.
+        contract: Its signatures, as `contract_of` gives them.
+    """
+    for key, signature in contract.items():
+        if signature["method"] != CLASSIFY_METHOD:
+            yield from _tensors(name, key, signature["inputs"])
+    yield from _malformed(name, contract)
+    for key, signature in contract.items():
+        if signature["method"] == CLASSIFY_METHOD:
+            yield from _examples(name, key)
+        elif [info["dtype"] for info in signature["inputs"].values()] == ["DT_STRING"]:
+            (field,) = signature["inputs"]
+            for said, data, must in _pictures():
+                yield _predict(name, key, {field: _strings(data)}, said, must=must)
+
+
+def _predict(
+    name: str, key: str, inputs: Mapping[str, Any], said: str, *, must: bool = False
+) -> Hostile:
+    request = wire.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, key
+    for field, proto in inputs.items():
+        request.inputs[field].CopyFrom(proto)
+    return Hostile(
+        said=f"{said}, to {key} by gRPC",
+        path=PREDICT,
+        body=request.SerializeToString(),
+        must_refuse=must,
+    )
+
+
+def _rest(name: str, said: str, body: object, *, verb: str = "predict") -> Hostile:
+    return Hostile(
+        said=f"{said}, by REST",
+        path=f"/v1/models/{name}:{verb}",
+        body=body if isinstance(body, bytes) else json.dumps(body).encode(),
+        rest=True,
+    )
+
+
+def _tensors(name: str, key: str, inputs: Mapping[str, Any]) -> Iterator[Hostile]:
+    """Tensors of another rank, size or dtype than declared, for each input."""
+    whole = {
+        field: to_proto(_filled(info["dtype"], [max(d, 1) for d in info["shape"] or []]))
+        for field, info in inputs.items()
+    }
+    for field, info in inputs.items():
+        for shape in _other_shapes(info["shape"] or []):
+            proto = to_proto(_filled(info["dtype"], shape))
+            said = f"a tensor of shape {list(shape)} for {field}, which takes {info['shape']}"
+            yield _predict(name, key, {**whole, field: proto}, said)
+        for dtype in ("DT_FLOAT", "DT_STRING", "DT_UINT8", "DT_INT64", "DT_BOOL"):
+            if dtype != info["dtype"]:
+                shape = [max(d, 1) for d in info["shape"] or []]
+                proto = to_proto(_filled(dtype, shape))
+                said = (
+                    f"a tensor of {_plain(dtype)} for {field}, which takes {_plain(info['dtype'])}"
+                )
+                yield _predict(name, key, {**whole, field: proto}, said)
+        for said, proto in _lies(info["dtype"]):
+            yield _predict(name, key, {**whole, field: proto}, f"{said} for {field}")
+        if len(inputs) > 1:
+            rest = {other: proto for other, proto in whole.items() if other != field}
+            yield _predict(name, key, rest, f"no {field}")
+    yield _predict(name, key, {}, "no input at all")
+    yield _predict(name, key, {"nosuch": to_proto([1.0])}, "an input that there is not")
+    yield _predict(name, key, {**whole, "nosuch": to_proto([1.0])}, "one input too many")
+
+
+def _other_shapes(declared: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Shapes of another rank, or of sides that do not fit; no more than a few kilobytes each."""
+    sides = [max(side, 1) for side in declared]
+    seen = []
+    for shape in (
+        (2, 2), (), (1,), (3,), (28,), (1, 784), (*sides, 1), (1, *sides),
+        *([(*sides[:-1], sides[-1] - 1), (*sides[:-1], 0), (*sides[:-1], 1),
+           (1, *(1 for _ in sides[1:])), sides[1:], (0, *sides[2:]), (0, *sides)] if sides else []),
+        (1, 1, 1, 1, 1, 1), (0,), (0, 0, 0),
+    ):  # fmt: skip
+        fits = len(shape) == len(declared) and all(
+            d in (-1, s) for d, s in zip(declared, shape, strict=False)
+        )
+        if not fits and tuple(shape) not in seen:
+            seen.append(tuple(shape))
+            yield shape
+    if declared[:1] == [-1]:
+        yield (0, *sides[1:])  # an empty batch, which fits
+
+
+def _lies(dtype: str) -> Iterator[tuple[str, Any]]:
+    """Messages that are no tensors, or not those that they say they are."""
+    huge = wire.TensorProto(dtype=dtype)
+    for _ in range(3):
+        huge.tensor_shape.dim.add(size=1 << 20)
+    yield "a shape of a quintillion elements with no data", huge
+    overflow = wire.TensorProto(dtype=dtype)
+    for _ in range(4):
+        overflow.tensor_shape.dim.add(size=1 << 40)
+    yield "a shape whose size overflows", overflow
+    negative = wire.TensorProto(dtype=dtype)
+    negative.tensor_shape.dim.add(size=-5)
+    yield "a shape with a negative side", negative
+    yield (
+        "a tensor of unknown rank",
+        wire.TensorProto(dtype=dtype, tensor_shape=wire.TensorShapeProto(unknown_rank=True)),
+    )
+    short = wire.TensorProto(dtype=dtype, tensor_content=b"\1\2\3")
+    for side in (1, 28, 28):
+        short.tensor_shape.dim.add(size=side)
+    yield "a tensor with less data than its shape has elements", short
+    yield "an empty message", wire.TensorProto()
+    for kind in (wire.DT_VARIANT, wire.DT_RESOURCE, wire.DT_QINT8):
+        yield f"a tensor of dtype {wire.DataType.Name(kind)}", wire.TensorProto(dtype=kind)
+
+
+def _malformed(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
+    """What is no request."""
+    yield _predict(name, "nosuch", {}, "a signature that there is not")
+    yield Hostile(said="bytes that are no message, by gRPC", path=PREDICT, body=b"\xff" * 64)
+    body: object
+    ragged = [[1, 2], [3]]
+    deep = b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+    for said, body in (
+        ("a flat row of numbers", {"instances": [[1, 2]]}),
+        ("a single number", {"instances": [1]}),
+        ("ragged rows", {"instances": [ragged, ragged]}),
+        ("an empty batch", {"instances": []}),
+        ("instances that are null", {"instances": None}),
+        ("an object where there is an array", {"instances": {"a": 1}}),
+        ("text where there are numbers", {"instances": ["text", "text"]}),
+        ("numbers out of every range", {"instances": [[[1e39, -1, 2**63, 2**70]]]}),
+        ("NaN and infinity", b'{"instances": [[[NaN, Infinity, -Infinity]]]}'),
+        ("base64 that is none", {"instances": [{"b64": "***"}]}),
+        ("inputs that are null", {"inputs": None}),
+        ("columns of unlike length", {"inputs": {"image": [1], "nosuch": [1, 2]}}),
+        ("an empty object", {}),
+        ("an empty body", b""),
+        ("half a body", b'{"instances": [[1,'),
+        ("bytes that are no text", b"\xff\xfe\x00"),
+        ("brackets 5,000 deep", deep),
+        ("another type of signature_name", {"signature_name": 5, "instances": [1]}),
+    ):
+        yield _rest(name, said, body)
+    for key, signature in contract.items():
+        if signature["method"] == CLASSIFY_METHOD:
+            yield _rest(
+                name,
+                f"an example of numbers to {key}",
+                {"signature_name": key, "examples": [{"x": 1.0}]},
+                verb="classify",
+            )
+        for field, info in signature["inputs"].items():
+            if info["dtype"] == "DT_STRING":
+                value = {"b64": base64.b64encode(b"no picture").decode()}
+                body = {"signature_name": key, "instances": [{field: value}, {field: value}]}
+                yield _rest(name, f"bytes that are no picture to {key}", body)
+
+
+def _examples(name: str, key: str) -> Iterator[Hostile]:
+    """tf.Examples without the feature, with another kind of it, and none at all."""
+
+    def classify(said: str, *examples: wire.Example) -> Hostile:
+        request = wire.ClassificationRequest()
+        request.model_spec.name, request.model_spec.signature_name = name, key
+        request.input.example_list.examples.extend(examples)
+        body = request.SerializeToString()
+        return Hostile(said=f"{said}, to {key} by gRPC", path=_CLASSIFY, body=body)
+
+    numbers, empty, twice = wire.Example(), wire.Example(), wire.Example()
+    numbers.features.feature[IMAGE_FEATURE].float_list.value.append(float("nan"))
+    empty.features.feature[IMAGE_FEATURE].SetInParent()
+    twice.features.feature[IMAGE_FEATURE].bytes_list.value.extend([b"a", b"b"])
+    wrong = wire.Example()
+    wrong.features.feature["nosuch"].bytes_list.value.append(b"a")
+    yield classify("no example")
+    yield classify("an example without features", wire.Example())
+    yield classify("an example with another feature's name", wrong)
+    yield classify("an example with NaN for a picture", numbers)
+    yield classify("an example with an empty feature", empty)
+    yield classify("an example with two pictures", twice)
+    yield _predict(name, key, {"inputs": _strings(b"\xff" * 32)}, "bytes that are no example")
+    for said, data, _ in _pictures():
+        one = wire.Example()
+        one.features.feature[IMAGE_FEATURE].bytes_list.value.append(data)
+        yield classify(said, one)
+
+
+@cache
+def _pictures() -> tuple[tuple[str, bytes, bool], ...]:
+    """Files that are no pictures, half of one, or far too large; and whether to refuse them.
+
+    Kept, since they take a second or two to make. Those too large are whole files where their
+    format shrinks them, so that a graph without the limits would decode them, and show it.
+    """
+    return tuple(_made_pictures())
+
+
+def _made_pictures() -> Iterator[tuple[str, bytes, bool]]:
+    yield "an empty file", b"", False
+    yield "text for a picture", b"text", False
+    small = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"):
+        data = _file(small, kind)
+        yield f"the first bytes of a {kind}", data[:12], False
+        yield f"half a {kind}", data[: len(data) // 2], False
+        middle = data[: len(data) // 2] + b"\xa5" * 16 + data[len(data) // 2 + 16 :]
+        yield f"a damaged {kind}", middle, False
+    size = f"of {_BOMB} x {_BOMB} pixels"
+    flat = np.zeros([_BOMB, _BOMB], np.uint8)
+    for kind, options in (
+        ("PNG", {"compress_level": 1}), ("JPEG", {}), ("GIF", {}), ("WEBP", {"lossless": True}),
+    ):  # fmt: skip
+        yield f"a {kind} {size}", _file(flat, kind, **options), True
+    bitmap = bytearray(_file(small, "BMP"))
+    bitmap[18:26] = struct.pack("<ii", _BOMB, -_BOMB)
+    yield f"a BMP that says it is {size}", bytes(bitmap), True
+    yield "a PNG that says it is of 60000 x 60000 pixels", _png_header(60_000), True
+    yield f"a PNG of more than {MAX_BYTES >> 20} MiB", _file(small, "PNG") + b"\0" * MAX_BYTES, True
+    frame = Image.fromarray(flat[:2000, :2000])
+    frames = [Image.fromarray(np.full([2000, 2000], n, np.uint8)) for n in range(1, 6)]
+    animation = _file(frame, "GIF", save_all=True, append_images=frames)
+    yield "a GIF of six frames of 2000 x 2000 pixels", animation, True
+
+
+def _file(picture: Any, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _png_header(side: int) -> bytes:
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+
+
+def _strings(data: bytes) -> Any:
+    return to_proto(np.array([data], object))
+
+
+def _filled(dtype: str, shape: Sequence[int]) -> Any:
+    if dtype == "DT_STRING":
+        return np.full(shape, b"x", object)
+    if dtype in ("DT_FLOAT", "DT_DOUBLE"):
+        return np.full(shape, np.nan, np.float32 if dtype == "DT_FLOAT" else np.float64)
+    return np.ones(shape, dtype.removeprefix("DT_").lower())
+
+
+def _plain(dtype: str) -> str:
+    return dtype.removeprefix("DT_").lower()

@@ -1,0 +1,77 @@
+"""The two sockets of the gateway's companion: lines in, metrics out."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Self
+
+from prometheus_client import start_http_server
+
+from servable_client._errors import ServableError
+from servable_serving.gateway.metrics import GatewayMetrics
+
+# A burst of requests waits here while Prometheus is answered.
+_BUFFER = 4 << 20
+_LARGEST = 1 << 16
+
+
+class GatewayListener:
+    """Listens until it is left.
+
+    Args:
+        host: The address of both.
+        port: TCP, where Prometheus asks for /metrics; 0 for any that is free.
+        syslog_port: UDP, where the gateway sends its lines; 0 for any that is free.
+
+    Raises:
+        ServableError: One of the two cannot be listened at.
+    """
+
+    def __init__(self, *, host: str, port: int, syslog_port: int) -> None:
+        self.metrics = GatewayMetrics()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._lines = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._lines.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            self._lines.bind((host, syslog_port))
+            self._http, self._http_thread = start_http_server(
+                port, host, registry=self.metrics.registry
+            )
+        except OSError as error:
+            self._lines.close()
+            raise ServableError(
+                f"cannot listen at {host}, ports {port} and {syslog_port}: {error.strerror}",
+                hint="give other ports with --port and --syslog-port",
+            ) from error
+        self._thread = threading.Thread(target=self._listen, name="lines", daemon=True)
+        self._open = True
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where Prometheus asks."""
+        return int(self._http.server_port)
+
+    @property
+    def syslog_port(self) -> int:
+        """Where the lines go."""
+        return int(self._lines.getsockname()[1])
+
+    def _listen(self) -> None:
+        while self._open:
+            self.metrics.read(self._lines.recv(_LARGEST))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        # An empty datagram wakes the thread; a closed socket would not.
+        with socket.socket(self._lines.family, socket.SOCK_DGRAM) as waker:
+            waker.sendto(b"", self._lines.getsockname())
+        self._thread.join()
+        self._lines.close()
+        self._http.shutdown()
+        self._http_thread.join()
+        self._http.server_close()

@@ -1,0 +1,1 @@
+"""A SavedModel: loading, contract, preprocessing. TensorFlow begins here."""

@@ -1,0 +1,172 @@
+"""The model contract: what the signatures of an image classifier take and give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client.types.answers import INIT_SIGNATURE
+from servable_serving.core.names import (
+    BYTES_SIGNATURE,
+    CLASSIFY_METHOD,
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    PREDICT_METHOD,
+)
+from servable_serving.model.saved_model import read_signatures
+from servable_serving.repository.manifest import CandidateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+_HINT = "docs/gates.md has the contract; `servable export` writes candidates that keep it"
+
+
+def contract_of(folder: Path) -> dict[str, Any]:
+    """What a SavedModel's signatures take and give, as written, for JSON.
+
+    Raises:
+        ModelError: There is no SavedModel, or it is damaged.
+    """
+
+    def tensors(infos: Mapping[str, wire.TensorInfo]) -> dict[str, Any]:
+        return {
+            key: {
+                "dtype": wire.DataType.Name(info.dtype),
+                "shape": None
+                if info.tensor_shape.unknown_rank
+                else [dim.size for dim in info.tensor_shape.dim],
+            }
+            for key, info in sorted(infos.items())
+        }
+
+    return {
+        key: {
+            "method": signature.method_name,
+            "inputs": tensors(signature.inputs),
+            "outputs": tensors(signature.outputs),
+        }
+        for key, signature in sorted(read_signatures(folder).items())
+        if key != INIT_SIGNATURE
+    }
+
+
+def check_contract(signatures: Mapping[str, Any], classes: int) -> None:
+    """Hold signatures against the contract: `serving_default`, and the other two if they are there.
+
+    Args:
+        signatures: What `contract_of` gave.
+        classes: How many there are.
+
+    Raises:
+        CandidateError: They break it.
+    """
+    if DEFAULT_SIGNATURE not in signatures:
+        raise CandidateError(f"there is no signature {DEFAULT_SIGNATURE}", hint=_HINT)
+    answers = {
+        "probabilities": ("DT_FLOAT", [-1, classes]),
+        "class_id": ("DT_INT64", [-1]),
+        "label": ("DT_STRING", [-1]),
+    }
+    pictures = {"image": ("DT_UINT8", _pictures(signatures[DEFAULT_SIGNATURE]))}
+    _check(signatures, DEFAULT_SIGNATURE, PREDICT_METHOD, pictures, answers)
+    _check(
+        signatures, BYTES_SIGNATURE, PREDICT_METHOD, {"image_bytes": ("DT_STRING", [-1])}, answers
+    )
+    _check(
+        signatures,
+        CLASSIFY_SIGNATURE,
+        CLASSIFY_METHOD,
+        {"inputs": ("DT_STRING", [-1])},
+        {"classes": ("DT_STRING", [-1, classes]), "scores": ("DT_FLOAT", [-1, classes])},
+    )
+
+
+def check_compatible(signatures: Mapping[str, Any], served: Mapping[str, Any]) -> None:
+    """Refuse what would fail the callers of the version that is served now.
+
+    Raises:
+        CandidateError: A signature, an input or an output that they use is gone or another.
+    """
+    hint = "callers of the served version would fail; another interface belongs under another name"
+    for key, before in served.items():
+        if key not in signatures:
+            raise CandidateError(
+                f"the served version has a signature {key}, and the candidate has none", hint=hint
+            )
+        now = signatures[key]
+        if now["inputs"] != before["inputs"]:
+            raise CandidateError(
+                f"the signature {key} takes {_told(now['inputs'])}, and the served version's takes "
+                f"{_told(before['inputs'])}",
+                hint=hint,
+            )
+        for name, info in before["outputs"].items():
+            if now["outputs"].get(name, {}).get("dtype") != info["dtype"]:
+                raise CandidateError(
+                    f"the signature {key} gives {_told(now['outputs'])}, and the served version's "
+                    f"gives {_told(before['outputs'])}",
+                    hint=hint,
+                )
+
+
+def _pictures(signature: Mapping[str, Any]) -> list[int]:
+    """The shape of pictures, in grey or in colour, that a signature declares, or the usual one."""
+    shape = signature["inputs"].get("image", {}).get("shape") or []
+    sides = shape[1:3]
+    fits = shape[:1] == [-1] and len(sides) == 2 and min(sides) > 0 and shape[3:] in ([], [3])
+    return shape if fits else [-1, 28, 28]
+
+
+def _check(
+    signatures: Mapping[str, Any],
+    key: str,
+    method: str,
+    inputs: Mapping[str, tuple[str, Sequence[int]]],
+    outputs: Mapping[str, tuple[str, Sequence[int]]],
+) -> None:
+    signature = signatures.get(key)
+    if signature is None:
+        return
+    if signature["method"] != method:
+        raise CandidateError(
+            f"the signature {key} has the method {signature['method']}, and must have {method}",
+            hint=_HINT,
+        )
+    if set(signature["inputs"]) != set(inputs):
+        raise CandidateError(
+            f"the signature {key} takes {', '.join(signature['inputs']) or 'nothing'}, and it must "
+            f"take {', '.join(inputs)}",
+            hint=_HINT,
+        )
+    for name, (dtype, shape) in (*inputs.items(), *outputs.items()):
+        found = signature["inputs" if name in inputs else "outputs"].get(name)
+        if found is None:
+            raise CandidateError(f"the signature {key} gives no {name}", hint=_HINT)
+        # An output's shape may be left open; what a request may hold must be said.
+        fits = found["shape"] == list(shape) if name in inputs else _open(found["shape"], shape)
+        if found["dtype"] != dtype or not fits:
+            raise CandidateError(
+                f"the signature {key} has {_told({name: found})}, and it must be "
+                f"{_told({name: {'dtype': dtype, 'shape': list(shape)}})}",
+                hint=_HINT,
+            )
+
+
+def _open(found: Sequence[int] | None, expected: Sequence[int]) -> bool:
+    return found is None or (
+        len(found) == len(expected)
+        and all(
+            one in (-1, other) or other == -1 for one, other in zip(found, expected, strict=True)
+        )
+    )
+
+
+def _told(tensors: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {info['dtype'].removeprefix('DT_').lower()} "
+        f"{'of any shape' if info['shape'] is None else info['shape']}"
+        for name, info in tensors.items()
+    )

@@ -1,0 +1,1 @@
+"""Push, promote, rollback, inventory: releases of a model's versions."""

@@ -1,0 +1,1 @@
+"""The model repository: folders, models.config, history, remote stores. No TensorFlow."""

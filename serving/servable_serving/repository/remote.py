@@ -1,0 +1,242 @@
+"""A model repository behind a URL, as versions are pushed into it and read from it.
+
+    URL/models.config               what servers load and what the labels stand for
+    URL/NAME/VERSION/...            a version; whole when its manifest is there, which comes last
+    URL/NAME/.claims/VERSION        who took that number, and what its gates said; kept, so that no
+                                    number comes back
+
+Object stores have no rename and no locks. What takes their place: a put that succeeds only where
+nothing was, for the number of a version and for the turn at models.config.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from servable_serving.core.names import CANARY, STABLE
+from servable_serving.repository import history
+from servable_serving.repository.layout import version_of
+from servable_serving.repository.manifest import (
+    MANIFEST,
+    CandidateError,
+    check_candidate,
+    check_name,
+)
+from servable_serving.repository.models_config import NAME as CONFIG
+from servable_serving.repository.models_config import ModelsConfig, set_versions
+from servable_serving.repository.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from servable_client._wire import wire_pb2 as wire
+
+_CLAIMS = ".claims"
+_TURN = ".models.config.lock"
+# A turn at models.config takes a read and a write; who has it for longer was killed. By this
+# machine's clock alone, from when it is first seen.
+_TURN_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+
+
+class Remote:
+    """A model repository behind a URL.
+
+    Args:
+        url: Of the folder that holds models.config and the models' folders.
+        waiting: See `Store`.
+
+    Raises:
+        InvalidInput: It is no such URL.
+        StoreError: The library for this kind of store is not installed.
+    """
+
+    def __init__(self, url: str, *, waiting: Callable[[bool], None] = lambda _: None) -> None:
+        self.store = Store(url, waiting=waiting)
+        self.url = self.store.url
+
+    def config(self) -> str | None:
+        """The text of models.config; None where there is none.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        content = self.store.read(CONFIG)
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.url}/{CONFIG} is no text") from error
+
+    def numbers(self, model: str) -> list[int]:
+        """The versions of a model that are there, whole or not, lowest first.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        found = (version_of(name) for name in self.store.names(model))
+        return sorted({version for version in found if version is not None and version > 0})
+
+    def manifest(self, model: str, version: int) -> dict[str, Any] | None:
+        """A version's manifest; None where there is none, so that the version is not whole.
+
+        Raises:
+            StoreError: It cannot be read.
+            CandidateError: It is no manifest.
+        """
+        content = self.store.read(f"{model}/{version}/{MANIFEST.as_posix()}")
+        if content is None:
+            return None
+        where = f"{self.url}/{model}/{version}"
+        try:
+            manifest = json.loads(content)
+            files = dict(manifest["sha256"])
+            name = manifest["name"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CandidateError(f"{where} has no readable manifest: {error}") from error
+        for file in files:
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in file:
+                raise CandidateError(f"{where} has a manifest that names {file!r}")
+        if name != model:
+            raise CandidateError(f"{where} is a version of {name}, and not of {model}")
+        return dict(manifest)
+
+    def fetch(self, model: str, version: int, folder: Path) -> None:
+        """Bring a version's files into a folder, unchecked.
+
+        Raises:
+            StoreError: They are not there, or cannot be read.
+            CandidateError: The manifest is none.
+            OSError: They cannot be written.
+        """
+        manifest = self.manifest(model, version)
+        if manifest is None:
+            raise StoreError(f"{self.url}/{model}/{version} is not whole: it has no manifest")
+        for name in (*sorted(manifest["sha256"]), MANIFEST.as_posix()):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                for chunk in self.store.chunks(f"{model}/{version}/{name}"):
+                    file.write(chunk)
+
+    def push(self, candidate: Path, *, about: Mapping[str, Any] | None = None) -> int:
+        """Bring a candidate in as the next version; its manifest last.
+
+        Args:
+            candidate: A folder that `export` wrote, or a version of a repository.
+            about: What is to be kept of it beside who pushed it, and when.
+
+        Returns:
+            The version. Servers load it when models.config names it; see `label`.
+
+        Raises:
+            CandidateError: It is not whole, or not as it was exported.
+            StoreError: The repository cannot be reached or written; what it held it holds.
+        """
+        manifest = check_candidate(candidate)
+        model = str(manifest["name"])
+        version, claim = self._claim(model, about or {})
+        for name in sorted(manifest["sha256"]):
+            self.store.put(candidate / name, f"{model}/{version}/{name}")
+        # Where the store cannot create a file in one step, two can have claimed one number.
+        if self.store.read(f"{model}/{_CLAIMS}/{version}") != claim:
+            raise StoreError(
+                f"another push took version {version} of {model} at the same moment",
+                hint="push again; this version stays without a manifest, and nobody loads it",
+            )
+        self.store.write(
+            f"{model}/{version}/{MANIFEST.as_posix()}", (candidate / MANIFEST).read_bytes()
+        )
+        return version
+
+    def labels(self, model: str) -> dict[str, int]:
+        """What each label of a model stands for.
+
+        Raises:
+            StoreError: models.config cannot be read.
+            ModelsConfigError: It is none.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            config = ModelsConfig(Path(folder))
+            if (text := self.config()) is not None:
+                config.path.write_text(text)
+            return config.labels(model)
+
+    def label(self, model: str, version: int, label: str) -> dict[str, int]:
+        """Have models.config name a version, and a label stand for it.
+
+        What `stable` and `canary` stood for before stays loaded: `stable`'s for a rollback.
+
+        Returns:
+            What each label of the model stands for now.
+
+        Raises:
+            StoreError: The version is not whole there, or models.config cannot be written.
+            ModelsConfigError: models.config is none.
+        """
+        check_name(model)
+        if self.manifest(model, version) is None:
+            there = self.numbers(model)
+            raise StoreError(
+                f"version {version} of {model} at {self.url} is not whole: it has no manifest"
+                if version in there
+                else f"{self.url} has no version {version} of {model}",
+                hint=f"there are: {', '.join(map(str, there)) or 'none'}",
+            )
+        with self._turn(), tempfile.TemporaryDirectory() as folder:
+            config = ModelsConfig(Path(folder))
+            text = self.config()
+            if text is not None:
+                config.path.write_text(text)
+            with config.change(model, Path(folder) / model) as entry:
+                _label(entry, version, label)
+            new = config.text()
+            if new != text:
+                self.store.write(CONFIG, new.encode())
+            return config.labels(model)
+
+    def _claim(self, model: str, about: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Take the next number, which nobody had before."""
+        happened = history.event("push", id=uuid.uuid4().hex, **about)
+        claim = json.dumps(happened, ensure_ascii=False, indent=1).encode()
+        claimed = (version_of(name) for name in self.store.names(f"{model}/{_CLAIMS}"))
+        version = max([0, *self.numbers(model), *(v for v in claimed if v is not None)])
+        while True:
+            version += 1
+            if self.store.create(f"{model}/{_CLAIMS}/{version}", claim):
+                return version, claim
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep two changes of models.config apart, for the moment that each takes."""
+        mine = json.dumps({**history.event("turn"), "id": uuid.uuid4().hex}).encode()
+        seen: bytes | None = None
+        since = time.monotonic()
+        while not self.store.create(_TURN, mine):
+            other = self.store.read(_TURN)
+            if other != seen:
+                seen, since = other, time.monotonic()
+            elif time.monotonic() - since > _TURN_SECONDS:
+                self.store.remove(_TURN)
+            else:
+                time.sleep(_LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            if self.store.read(_TURN) == mine:
+                self.store.remove(_TURN)
+
+
+def _label(entry: wire.ModelConfig, version: int, label: str) -> None:
+    labels = entry.version_labels
+    stays = {version, *labels.values()}
+    labels[label] = version
+    if label == STABLE and labels.get(CANARY) == version:
+        del labels[CANARY]
+    set_versions(entry, stays)

@@ -1,0 +1,162 @@
+"""models.traffic: which label the gateway sends requests to that name none, and how many.
+
+One line a label of models.config, `MODEL LABEL VERSION PERCENT`; `#` begins a comment. The gateway
+reads it once a second. It is written whole, by a rename, after each change of a label.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from servable_client import ServableError
+from servable_serving.core.errors import FolderError
+from servable_serving.core.locks import locked
+from servable_serving.core.names import STABLE
+from servable_serving.core.whole_file import write_whole
+from servable_serving.repository.models_config import ModelsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NAME = "models.traffic"
+_LOCK = f".{NAME}.lock"
+_HEAD = """\
+# Where the gateway sends requests that name no version, in percent: MODEL LABEL VERSION PERCENT.
+# Written by `servable` whenever a label moves; `servable canary` sets the shares.
+"""
+# A label that the gateway can put into a path as it is.
+_LABEL = re.compile(r"[A-Za-z0-9._-]+")
+_WHOLE = 100.0
+
+
+class TrafficError(ServableError):
+    """Shares that make no sense, or models.traffic cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One line of the file.
+
+    Attributes:
+        label: A label of the model.
+        version: What it stands for.
+        percent: How much of the requests that name no version goes to it, 0 to 100.
+    """
+
+    label: str
+    version: int
+    percent: float
+
+
+def read_traffic(models_root: Path) -> dict[str, list[Route]]:
+    """The routes of each model; none where there is no file.
+
+    Raises:
+        TrafficError: It cannot be read, or a line is none.
+    """
+    path = models_root / NAME
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrafficError(f"cannot read {path}: {reason}") from error
+    routes: dict[str, list[Route]] = {}
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        try:
+            model, label, version, percent = line.split(" ")
+            route = Route(label=label, version=int(version), percent=float(percent))
+        except ValueError:
+            raise TrafficError(
+                f"{path}: {line!r} is no MODEL LABEL VERSION PERCENT",
+                hint=f"remove {path}: the next change of a label writes it anew",
+            ) from None
+        routes.setdefault(model, []).append(route)
+    return routes
+
+
+def write_traffic(
+    models_root: Path,
+    shares: Mapping[str, Mapping[str, float]],
+    *,
+    until: Mapping[str, float] | None = None,
+) -> None:
+    """Write where requests go that name no version; the labels are those of models.config.
+
+    What `shares` does not name keeps its share, new labels get none, and `stable` has what is left
+    over, so that a label that was taken away sends nobody to a version that no one chose.
+
+    Args:
+        models_root: The folder with models.config.
+        shares: Percent by model and label, 0 to 100.
+        until: Seconds since 1970, by model, after which the gateway sends all of it to the label
+            with the largest share: a trial ends even if whoever began it is gone.
+
+    Raises:
+        TrafficError: A share is no percentage, they come to more than 100, or a label is none of
+            models.config's.
+        ModelsConfigError: models.config cannot be read.
+        FolderError: The file cannot be written.
+    """
+    with locked(models_root / _LOCK):
+        labels = ModelsConfig(models_root).all_labels()
+        try:
+            before = read_traffic(models_root)
+        except TrafficError:
+            before = {}  # what cannot be read is written anew
+        _check(shares, labels)
+        lines = [_HEAD]
+        for model, versions in sorted(labels.items()):
+            if not all(_LABEL.fullmatch(name) for name in (model, *versions)):
+                continue  # the gateway passes these on as they are
+            if model in (until or {}):
+                lines.append(f"# {model} until {math.ceil((until or {})[model])}\n")
+            kept = {route.label: route.percent for route in before.get(model, ())}
+            percents = _percents(versions, shares.get(model, {}), kept)
+            for label, version in sorted(versions.items()):
+                lines.append(f"{model} {label} {version} {percents[label]:g}\n")
+        try:
+            write_whole(models_root / NAME, "".join(lines))
+        except OSError as error:
+            raise FolderError(f"cannot write {models_root / NAME}: {error.strerror}") from error
+
+
+def _percents(
+    versions: Mapping[str, int], asked: Mapping[str, float], kept: Mapping[str, float]
+) -> dict[str, float]:
+    percents = {label: asked.get(label, kept.get(label, 0.0)) for label in versions}
+    if STABLE in versions and STABLE not in asked:
+        rest = sum(percent for label, percent in percents.items() if label != STABLE)
+        percents[STABLE] = max(_WHOLE - rest, 0.0)
+    if sum(percents.values()) > _WHOLE:
+        # What was there before makes way for what is asked for now.
+        percents = {label: asked.get(label, 0.0) for label in versions}
+        if STABLE in versions and STABLE not in asked:
+            percents[STABLE] = _WHOLE - sum(percents.values())
+    # nginx knows hundredths of a percent.
+    return {label: round(percent, 2) for label, percent in percents.items()}
+
+
+def _check(
+    shares: Mapping[str, Mapping[str, float]], labels: Mapping[str, Mapping[str, int]]
+) -> None:
+    for model, asked in shares.items():
+        for label, percent in asked.items():
+            if not 0 <= percent <= _WHOLE:
+                raise TrafficError(
+                    f"{percent} is no share of {model}'s requests", hint="give 0 to 100 percent"
+                )
+            if label not in labels.get(model, {}):
+                raise TrafficError(
+                    f"{model} has no label {label} in models.config",
+                    hint="`servable versions` shows its labels",
+                )
+        if sum(asked.values()) > _WHOLE:
+            raise TrafficError(f"the shares of {model} come to more than 100 percent")

@@ -1,0 +1,175 @@
+"""The server's configuration files: protobuf's text format, as tensorflow_model_server reads it.
+
+https://www.tensorflow.org/tfx/serving/serving_config
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import CONTAINER_ROOT
+from servable_serving.server.proto import config_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.message import Message
+
+_M = TypeVar("_M", bound="Message")
+
+DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+_PLATFORM = "tensorflow"
+_TENSORFLOW_TYPE = 1  # the deprecated way to name the platform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Which versions in a model's folder are aspired to.
+
+    https://www.tensorflow.org/tfx/serving/serving_config#serving_a_specific_version_of_a_model
+
+    Args:
+        latest: The so many highest; the others are None then.
+        specific: These alone.
+        all: Every one.
+    """
+
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+    all: bool = False
+
+    def aspired(self, folders: Mapping[int, Path]) -> dict[int, Path]:
+        """Those of the version folders that are aspired to."""
+        if self.all:
+            return dict(folders)
+        if self.specific is not None:
+            return {number: path for number, path in folders.items() if number in self.specific}
+        return {number: folders[number] for number in sorted(folders)[-(self.latest or 1) :]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """One model of the configuration."""
+
+    name: str
+    base_path: Path
+    policy: Policy = field(default_factory=Policy)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read(path: Path, message: type[_M]) -> _M:
+    """A file in protobuf's text format.
+
+    Raises:
+        ModelError: It cannot be read (NOT_FOUND) or is no such message (INVALID_ARGUMENT).
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError("NOT_FOUND", f"cannot read {path}: {reason}") from None
+    try:
+        return text_format.Parse(text, message())
+    except text_format.ParseError as error:
+        raise invalid(f"cannot parse {path}: {error}") from None
+
+
+def model_settings(
+    config: Any, *, repository_path: Path | None = None
+) -> tuple[ModelSettings, ...]:
+    """The models of a ModelServerConfig, checked as TensorFlow Serving checks them.
+
+    Args:
+        config: A tensorflow.serving.ModelServerConfig with a `model_config_list`.
+        repository_path: Where base paths under /models are read instead, None for there.
+
+    Raises:
+        ModelError: `code` is INVALID_ARGUMENT; the words are TensorFlow Serving's.
+    """
+    models = config.model_config_list.config
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+    for model in models:
+        if not model.base_path.startswith("/") and "://" not in model.base_path:
+            raise invalid(
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}"
+            )
+    for model in models:
+        _check_platform(model)
+        if "://" in model.base_path:
+            raise invalid(f"model {model.name}: {model.base_path} is no folder of this machine")
+    return tuple(
+        ModelSettings(
+            name=model.name,
+            base_path=_moved(Path(model.base_path), repository_path),
+            policy=_policy(model.model_version_policy),
+            labels=dict(model.version_labels),
+        )
+        for model in models
+    )
+
+
+def _moved(base_path: Path, repository_path: Path | None) -> Path:
+    if repository_path is None or not base_path.is_relative_to(CONTAINER_ROOT):
+        return base_path
+    return repository_path / base_path.relative_to(CONTAINER_ROOT)
+
+
+def _check_platform(model: Any) -> None:
+    platform = model.model_platform
+    if model.model_type:
+        if platform:
+            raise invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
+            )
+        if model.model_type != _TENSORFLOW_TYPE:
+            raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+        platform = _PLATFORM
+    if not platform:
+        raise invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {model.name}"
+        )
+    if platform != _PLATFORM:
+        raise invalid(f"Model {model.name} requests unsupported platform {platform}")
+
+
+def _policy(policy: Any) -> Policy:
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return Policy(latest=None, all=True)
+    if choice == "specific":
+        return Policy(latest=None, specific=frozenset(policy.specific.versions))
+    return Policy(latest=max(policy.latest.num_versions, 1))
+
+
+def read_model_config(path: Path) -> Any:
+    """A ModelServerConfig from a file.
+
+    Raises:
+        ModelError: As `read`.
+    """
+    return read(path, model_server_config_pb2.ModelServerConfig)
+
+
+def metrics_path(path: Path | None) -> str | None:
+    """Where the monitoring configuration wants the metrics; None for nowhere.
+
+    Raises:
+        ModelError: As `read`.
+    """
+    if path is None:
+        return None
+    prometheus = read(path, config_pb2.MonitoringConfig).prometheus_config
+    return (prometheus.path or DEFAULT_METRICS_PATH) if prometheus.enable else None

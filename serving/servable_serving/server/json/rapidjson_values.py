@@ -1,0 +1,136 @@
+"""What TensorFlow Serving says about a JSON value: as RapidJSON prints it, and its type."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any, cast
+
+from servable_client._wire import wire_pb2 as wire
+from servable_serving.server.json.objects import pairs_of
+
+# A value in an error is cut off after the piece that goes beyond this many bytes.
+_MOST_BYTES = 256
+
+_ESCAPES = {code: f"\\u{code:04X}" for code in range(32)} | str.maketrans(
+    {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+)
+
+
+def dtype_word(data_type: int) -> str:
+    """TensorFlow's name of a DataType."""
+    name = wire.DataType.Name(cast("wire.DataType", data_type))
+    return name.removeprefix("DT_").lower()
+
+
+def is_double(value: float) -> bool:
+    """Whether RapidJSON holds a number as a double: it does with integers beyond 64 bits."""
+    return isinstance(value, float) or not -(1 << 63) <= value < 1 << 64
+
+
+def type_word(value: Any) -> str:
+    """RapidJSON's name of a value's type."""
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return "String"
+    if isinstance(value, dict):
+        return "Object"
+    return "Array" if isinstance(value, list) else "Number"
+
+
+def show(value: Any) -> str:
+    """A value as RapidJSON's PrettyWriter prints it, arrays on one line, long ones cut off."""
+    printed = _Printed()
+    printed.add(value, 0)
+    return printed.data.decode("utf-8", "surrogateescape")
+
+
+def quote(text: str) -> str:
+    """A JSON string as RapidJSON writes it: what is not ASCII stays as it is."""
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+def write_error(message: str) -> bytes:
+    """The body of an answer that says what went wrong; bytes that were no UTF-8 come back so."""
+    return f'{{\n    "error": {quote(message)}\n}}'.encode("utf-8", "surrogateescape")
+
+
+class _Printed:
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def put(self, text: str) -> None:
+        self.data += text.encode("utf-8", "surrogateescape")
+
+    def full(self) -> bool:
+        return len(self.data) >= _MOST_BYTES
+
+    def add(self, value: Any, depth: int) -> bool:
+        """Print a value; False where it was cut off, and nothing may follow."""
+        if isinstance(value, dict):
+            return self._add_object(value, depth)
+        if isinstance(value, list):
+            return self._add_array(value, depth)
+        if isinstance(value, str):
+            self.put(quote(value))
+        elif value is None or isinstance(value, bool):
+            self.put(str(value).lower() if value is not None else "null")
+        elif not is_double(value):
+            self.put(str(value))
+        elif math.isfinite(number := float(value)):
+            self.put(_double(number))
+        else:
+            return False  # the writer knows no word for it, and stops
+        return True
+
+    def _add_array(self, items: list[Any], depth: int) -> bool:
+        self.put("[")
+        for index, item in enumerate(items):
+            if self.full():
+                return False
+            self.put(", " if index else "")
+            if not self.add(item, depth + 1):
+                return False
+        if self.full():
+            return False
+        self.put("]")
+        return True
+
+    def _add_object(self, members: dict[str, Any], depth: int) -> bool:
+        indent = "\n" + " " * 4 * (depth + 1)
+        self.put("{")
+        for index, (key, item) in enumerate(pairs_of(members)):
+            if self.full():
+                return False
+            self.put(("," if index else "") + indent + quote(key))
+            if self.full():
+                return False
+            self.put(": ")
+            if not self.add(item, depth + 1):
+                return False
+        if self.full():
+            return False
+        self.put((indent[:-4] if members else "") + "}")
+        return True
+
+
+def _double(number: float) -> str:
+    """A double as RapidJSON prints it: the shortest digits, with a point or an exponent."""
+    sign, digits, shift = Decimal(repr(number)).normalize().as_tuple()
+    assert isinstance(shift, int)
+    text = "".join(map(str, digits))
+    point = len(text) + shift
+    if not number:
+        text = "0.0"
+    elif shift >= 0 and point <= 21:
+        text = f"{text}{'0' * shift}.0"
+    elif 0 < point <= 21:
+        text = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        text = f"0.{'0' * -point}{text}"
+    else:
+        text = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{point - 1}"
+    return f"-{text}" if sign else text

@@ -1,0 +1,351 @@
+"""Which versions of a model are there, and which one answers.
+
+The rules are those of TensorFlow Serving's AspiredVersionsManager with its
+AvailabilityPreservingPolicy: a version that is aspired to is loaded while those that are not go
+on serving, which are dropped only when one that is aspired to is available and the last request
+that they were given has ended; a version that fails to load leaves them serving.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from servable_serving.core.errors import ModelError
+from servable_serving.repository.layout import version_folders
+from servable_serving.server.lifecycle.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from servable_client import VersionStatus
+    from servable_serving.server.config import ModelSettings
+    from servable_serving.server.runtime.loaded_model import LoadedModel
+
+_log = logging.getLogger("servable.serving")
+
+
+class ModelManager:
+    """Keeps the aspired versions of one model loaded.
+
+    Args:
+        settings: The model.
+        load: Makes a LoadedModel of a version's folder, or raises ModelError.
+        executor: Where loads run, so that nothing waits for them.
+        changed: Guards all that changes, over a reentrant lock, and is notified of it.
+        max_load_retries: How often a load that failed is tried again.
+        load_retry_seconds: How long to wait before it is.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        load: Callable[[ModelSettings, Version], LoadedModel],
+        executor: Executor,
+        changed: threading.Condition,
+        max_load_retries: int = 0,
+        load_retry_seconds: float = 60.0,
+    ) -> None:
+        self.settings = settings
+        self._load_model = load
+        self._executor = executor
+        self._max_load_retries = max_load_retries
+        self._load_retry_seconds = load_retry_seconds
+        self._lock = changed
+        self._managed: dict[int, Version] = {}
+        # Every version that ever was here, for the status; the newest of each number.
+        self._seen: dict[int, Version] = {}
+        self._awaited: list[Version] = []  # what has come since the model was added
+        self._trouble: str | None = None  # what was logged last, and not at every look again
+        self._served = True
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.settings.name
+
+    # What answers requests.
+
+    @contextmanager
+    def model(self, number: int | None = None) -> Iterator[tuple[int, LoadedModel]]:
+        """An available version, and its number; it stays loaded while the block lasts.
+
+        Args:
+            number: The version; the highest available one unless given.
+
+        Raises:
+            ModelError: It is not available; `code` is NOT_FOUND.
+        """
+        with self._lock:
+            version = max(
+                (
+                    v
+                    for v in self._managed.values()
+                    if v.state == "AVAILABLE" and number in (None, v.number)
+                ),
+                key=lambda v: v.number,
+                default=None,
+            )
+            if version is None or not version.acquire():
+                raise not_found(self.name, number)
+        with version.used() as model:
+            yield version.number, model
+
+    def status(self, number: int | None = None) -> list[VersionStatus]:
+        """Every version that ever was here, highest first, or one of them.
+
+        Raises:
+            ModelError: There is none; `code` is NOT_FOUND.
+        """
+        with self._lock:
+            found = [
+                self._seen[seen].status()
+                for seen in sorted(self._seen, reverse=True)
+                if number in (None, seen)
+            ]
+        if not found:
+            raise unknown(self.name, number)
+        return found
+
+    def is_available(self, number: int | None = None) -> bool:
+        """Whether a version, or any, answers requests."""
+        with self._lock:
+            return any(
+                v.state == "AVAILABLE" and number in (None, v.number)
+                for v in self._managed.values()
+            )
+
+    def is_beginning(self) -> bool:
+        """Whether a version waits for the end of its first load."""
+        with self._lock:
+            return any(
+                v.state in {"START", "LOADING"} and not v.attempts for v in self._managed.values()
+            )
+
+    def outcome(self) -> Version | None:
+        """The highest version since the model was added that is available or has failed."""
+        with self._lock:
+            settled = [v for v in self._awaited if v.settled]
+            return max(settled, key=lambda v: v.number, default=None)
+
+    # What decides which versions there are.
+
+    def look(self) -> None:
+        """Look for versions, and begin to load and to drop what the policy says."""
+        before, trouble = self._trouble, None
+        settings = self.settings
+        try:
+            folders = version_folders(settings.base_path)
+        except OSError as error:
+            # What cannot be read says nothing of what is there: all goes on as it was.
+            trouble = f"cannot list {settings.base_path}: {error.strerror or error}"
+        else:
+            aspired = settings.policy.aspired(folders)
+            if not folders:
+                trouble = f"no versions under {settings.base_path} yet"
+            elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
+                trouble = f"versions {missing} are asked for and not there"
+            with self._lock:
+                # Not where the model was changed or taken away while the folder was listed.
+                if self.settings is settings and self._served:
+                    self._aspire(aspired)
+        self._trouble = trouble
+        if trouble and trouble != before:
+            _log.warning("%s: %s", self.name, trouble, extra={"model": self.name})
+
+    def add(self, settings: ModelSettings) -> None:
+        """Take the model up again, after `remove`."""
+        with self._lock:
+            self.settings = settings
+            self._served = True
+            # What was not dropped yet counts as come: it stays, and nothing else may come.
+            self._awaited = [
+                v for v in self._managed.values() if v.state in {"START", "LOADING", "AVAILABLE"}
+            ]
+
+    def remove(self) -> None:
+        """Drop every version, until `add`."""
+        with self._lock:
+            self._served = False
+            self._aspire({})
+
+    def _aspire(self, folders: dict[int, Path]) -> None:
+        """Set what versions there should be: load what is missing, drop the others."""
+        with self._lock:
+            if self._closed:
+                return
+            for number, version in list(self._managed.items()):
+                version.aspired = number in folders
+                if version.aspired:
+                    if version.state == "UNLOADING":
+                        version.folder = folders[number]  # where it is loaded from again
+                    continue
+                if version.retry is not None:
+                    version.retry.cancel()
+                    version.retry = None
+                    self._fail(version)
+                if version.state in {"START", "END"}:
+                    # Of one that failed, so that it is tried again when it comes back.
+                    self._forget(version)
+            for number in sorted(folders):
+                if number not in self._managed:
+                    self._begin(number, folders[number])
+            self._step()
+
+    def _begin(self, number: int, folder: Path) -> None:
+        version = Version(number, folder, changed=self._drained)
+        self._managed[number] = self._seen[number] = version
+        self._awaited.append(version)
+
+    def close(self, grace: float) -> None:
+        """Drop every version once its last request has ended, or `grace` seconds have passed."""
+        with self._lock:
+            self.remove()
+            self._closed = True
+            self._lock.wait_for(self.is_empty, grace)
+
+    def is_empty(self) -> bool:
+        """Whether no version is in memory."""
+        return not any(v.state in {"AVAILABLE", "UNLOADING"} for v in self._managed.values())
+
+    def _step(self) -> None:
+        """Do what the policy says, until it has nothing to say; the lock is held."""
+        versions = self._managed.values()
+        ready = any(v.aspired and v.state == "AVAILABLE" for v in versions)
+        aspired = any(v.aspired for v in versions)
+        others = [v for v in versions if not v.aspired and v.state == "AVAILABLE"]
+        if aspired and not ready:
+            # One of those that are not aspired to goes on serving until one that is can.
+            others = sorted(others, key=lambda v: v.number)[:-1]
+        for version in others:
+            self._set(version, "UNLOADING")
+            # From here on no request is given it; those that have it are waited for by the
+            # last of them, so that a long one keeps nothing else from going on.
+            version.drain()
+        for version in sorted(versions, key=lambda v: -v.number):
+            if version.aspired and version.state == "START":
+                self._set(version, "LOADING")
+                self._executor.submit(self._load, version)
+
+    def _load(self, version: Version) -> None:
+        began = time.monotonic()
+        with self._lock:
+            if not version.aspired or self._closed:
+                # Dropped while it waited for its turn: those behind it are not to wait for it.
+                self._fail(version)
+                self._step()
+                return
+        model = None
+        try:
+            model = self._load_model(self.settings, version)
+        except Exception as error:  # noqa: BLE001
+            # A version can be broken in more ways than there are names for; each ends its own
+            # load, and neither the server nor the version that is serving.
+            # Made anew: its traceback would keep the graph for as long as the status is told.
+            failure = (
+                ModelError(error.code or "UNKNOWN", error.message)
+                if isinstance(error, ModelError)
+                else ModelError("UNKNOWN", f"{type(error).__name__}: {error}")
+            )
+        with self._lock:
+            if model is None:
+                self._failed(version, failure)
+            elif self._closed:
+                model.close()
+                self._fail(version)
+            else:
+                version.model = model
+                version.error = None
+                self._set(version, "AVAILABLE")
+                seconds = time.monotonic() - began
+                _log.info(
+                    "%s: version %d is available, %d warm-up records, %.2f s",
+                    self.name, version.number, model.warmup_records, seconds,
+                    extra={"event": "load", "model": self.name, "version": version.number,
+                           "seconds": round(seconds, 3)},
+                )  # fmt: skip
+            self._step()
+
+    def _failed(self, version: Version, failure: ModelError) -> None:
+        version.attempts += 1
+        version.error = failure
+        again = version.attempts <= self._max_load_retries and version.aspired and not self._closed
+        _log.error(
+            "%s: version %d failed to load%s: %s",
+            self.name, version.number,
+            f", and is tried again in {self._load_retry_seconds:g} s" if again else "", failure,
+            extra={"event": "load_failed", "model": self.name, "version": version.number,
+                   "code": failure.code, "attempt": version.attempts},
+        )  # fmt: skip
+        if not again:
+            self._fail(version)
+            return
+        version.retry = threading.Timer(self._load_retry_seconds, self._retry, [version])
+        version.retry.daemon = True
+        version.retry.start()
+        self._lock.notify_all()
+
+    def _retry(self, version: Version) -> None:
+        with self._lock:
+            if version.retry is None:
+                return
+            version.retry = None
+        self._executor.submit(self._load, version)
+
+    def _fail(self, version: Version) -> None:
+        self._set(version, "END")
+        if not version.aspired:
+            self._forget(version)
+
+    def _drained(self, version: Version) -> None:
+        # In the thread of the last request, or of the look: neither is to wait for the memory.
+        # No daemon: TensorFlow's memory must not be given back while the process ends.
+        threading.Thread(target=self._unload, args=(version,), name="unload").start()
+
+    def _unload(self, version: Version) -> None:
+        model, version.model = version.model, None
+        assert model is not None
+        model.close()
+        del model
+        # A graph's objects refer to each other.
+        gc.collect()
+        with self._lock:
+            self._set(version, "END")
+            self._forget(version)
+            if version.aspired:
+                # Asked for again while its last requests ran; there may be no other look.
+                self._begin(version.number, version.folder)
+            _log.info(
+                "%s: version %d is unloaded", self.name, version.number,
+                extra={"event": "unload", "model": self.name, "version": version.number},
+            )  # fmt: skip
+            self._step()
+
+    def _forget(self, version: Version) -> None:
+        """Stop to manage a version; if it is aspired to again, the next look begins it anew."""
+        if self._managed.get(version.number) is version:
+            del self._managed[version.number]
+
+    def _set(self, version: Version, state: str) -> None:
+        version.state = state
+        self._lock.notify_all()
+
+
+def not_found(name: str, version: int | None) -> ModelError:
+    """What TensorFlow Serving says of a model that it does not serve."""
+    what = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return ModelError("NOT_FOUND", f"Servable not found for request: {what}")
+
+
+def unknown(name: str, version: int | None) -> ModelError:
+    """What TensorFlow Serving says of the status of a model that it has never heard of."""
+    what = "any versions" if version is None else f"version {version}"
+    return ModelError("NOT_FOUND", f"Could not find {what} of model {name}")

@@ -1,0 +1,282 @@
+"""The models of a server, and which version of which one a question means."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.server.lifecycle.manager import ModelManager, not_found, unknown
+from servable_serving.server.runtime.loaded_model import LoadedModel, LoadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from servable_client import VersionStatus
+    from servable_serving.server.config import ModelSettings
+    from servable_serving.server.lifecycle.version import Version
+
+_log = logging.getLogger("servable.serving")
+
+# How long a model that was taken out of the configuration goes on answering: TensorFlow
+# Serving's manager, too, acts a tenth of a second after it was told to.
+_LINGER_SECONDS = 0.1
+_GONE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Which model a question means."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Models:
+    """The models of a server, by name.
+
+    Args:
+        options: How versions are loaded and run.
+        load_threads: How many are loaded at once.
+        max_load_retries: How often a load that failed is tried again.
+        load_retry_seconds: How long to wait before it is.
+        labels_ahead: Whether a label that is not in use may name a version that is not there.
+    """
+
+    def __init__(
+        self,
+        options: LoadOptions | None = None,
+        *,
+        load_threads: int = 1,
+        max_load_retries: int = 0,
+        load_retry_seconds: float = 60.0,
+        labels_ahead: bool = False,
+    ) -> None:
+        self._options = options or LoadOptions()
+        self._max_load_retries = max_load_retries
+        self._load_retry_seconds = load_retry_seconds
+        self._labels_ahead = labels_ahead
+        self._executor = ThreadPoolExecutor(max(load_threads, 1), thread_name_prefix="load")
+        # One lock for all that changes: it is held for microseconds, and never for a load.
+        self._changed = threading.Condition(threading.RLock())
+        self._managers: dict[str, ModelManager] = {}  # every model that ever was here
+        self._served: dict[str, ModelSettings] = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}
+        # Whoever brings another configuration holds it from reading to `configure`: each is a
+        # replacement of everything.
+        self.reloading = threading.Lock()
+        self._closing = threading.Event()
+        self._poll: threading.Thread | None = None
+
+    # What answers requests.
+
+    def find(self, spec: Spec) -> AbstractContextManager[tuple[int, LoadedModel]]:
+        """The version that a question means, loaded while the block lasts.
+
+        Raises:
+            ModelError: There is none.
+        """
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        version = spec.version
+        if spec.label is not None:
+            version = self._labels.get(spec.name, {}).get(spec.label)
+            if version is None:
+                raise invalid(f"Unrecognized servable version label: {spec.label}")
+        manager = self._managers.get(spec.name)
+        if manager is None:
+            raise not_found(spec.name, version)
+        return manager.model(version)
+
+    def status(self, spec: Spec) -> list[VersionStatus]:
+        """The versions of a model, highest first, or one of them; a label is passed over.
+
+        Raises:
+            ModelError: There is none.
+        """
+        manager = self._managers.get(spec.name)
+        if manager is None:
+            raise unknown(spec.name, spec.version)
+        return manager.status(spec.version)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is or was such a model."""
+        return name in self._managers
+
+    # What decides which models there are.
+
+    def configure(self, settings: Sequence[ModelSettings], *, look: bool = True) -> list[str]:
+        """Serve these models and no others.
+
+        Args:
+            settings: The models; they have been checked.
+            look: Whether to look for their versions.
+
+        Returns:
+            The names of those that are new; `wait_for` waits for them.
+
+        Raises:
+            ModelError: A label names a version that is not available (FAILED_PRECONDITION);
+                everything then stays as it was.
+        """
+        with self._changed:
+            self._labels = self._checked_labels(settings)
+            served = {model.name: model for model in settings}
+            new = [name for name in served if name not in self._served]
+            gone = [name for name in self._served if name not in served]
+            self._served = served
+            for name, model in served.items():
+                manager = self._managers.get(name)
+                if manager is None:
+                    self._managers[name] = ModelManager(
+                        model,
+                        load=self._load,
+                        executor=self._executor,
+                        changed=self._changed,
+                        max_load_retries=self._max_load_retries,
+                        load_retry_seconds=self._load_retry_seconds,
+                    )
+                elif name in new:
+                    manager.add(model)
+                else:
+                    manager.settings = model
+        for name in gone:
+            _log.info(
+                "%s: no longer in the configuration", name,
+                extra={"event": "remove", "model": name},
+            )  # fmt: skip
+            timer = threading.Timer(_LINGER_SECONDS, self._drop, [name])
+            timer.daemon = True
+            timer.start()
+        for name in served if look else ():
+            # At once, and not at the next look; versions are loaded beside this.
+            self._managers[name].look()
+        return new
+
+    def _drop(self, name: str) -> None:
+        with self._changed:
+            if name not in self._served:
+                self._managers[name].remove()
+
+    def _checked_labels(self, settings: Sequence[ModelSettings]) -> dict[str, Mapping[str, int]]:
+        labels: dict[str, Mapping[str, int]] = {}
+        for model in settings:
+            manager = self._managers.get(model.name)
+            for label, version in model.labels.items():
+                known = self._labels.get(model.name, {}).get(label)
+                ahead = self._labels_ahead and known in (None, version)
+                if not ahead and not (manager and manager.is_available(version)):
+                    raise ModelError(
+                        "FAILED_PRECONDITION",
+                        f"Request to assign label to version {version} of model {model.name}, "
+                        "which is not currently available for inference",
+                    )
+            if model.labels:
+                labels[model.name] = dict(model.labels)
+        return labels
+
+    def wait_for(self, names: Sequence[str], *, alive: Callable[[], bool]) -> None:
+        """Wait until each of some models has an available version.
+
+        And until what was taken away before is gone, but for a second at most: the memory of
+        the old is not to stand beside the new for longer than it must.
+
+        Args:
+            names: The models.
+            alive: Whether to go on waiting; asked several times a second.
+
+        Raises:
+            ModelError: The first version of one that came to an end failed; `code` is UNKNOWN,
+                and the words are TensorFlow Serving's. Or the model was taken away (ABORTED).
+        """
+        waiting = list(names)
+        failed: list[tuple[str, Version]] = []
+        if names:
+            with self._changed:
+                self._changed.wait_for(self._is_settled, _GONE_SECONDS)
+        while waiting:
+            with self._changed:
+                for name in list(waiting):
+                    if name not in self._served:
+                        raise ModelError(
+                            "ABORTED", f"{name} was taken out of the configuration meanwhile"
+                        )
+                    version = self._managers[name].outcome()
+                    if version is None:
+                        continue
+                    waiting.remove(name)
+                    if version.state == "END":
+                        failed.append((name, version))
+                if waiting:
+                    self._changed.wait(0.2)
+            if waiting and not alive():
+                return
+        if failed:
+            reasons = "".join(
+                f"{{{{name: {name} version: {version.number}}}"
+                + (
+                    f" due to error: {version.error.code}: {version.error.message}"
+                    if version.error
+                    else ""
+                )
+                + "}, "
+                for name, version in failed
+            )
+            raise ModelError(
+                "UNKNOWN", f"{len(failed)} model(s) did not become available: {{{reasons}}}"
+            )
+
+    def _is_settled(self) -> bool:
+        """Whether no model that is not served has a version in memory any more."""
+        return all(
+            manager.is_empty()
+            for name, manager in self._managers.items()
+            if name not in self._served
+        )
+
+    def wait_for_first(self, *, alive: Callable[[], bool]) -> None:
+        """Wait until every version there is has been loaded, or has failed once.
+
+        Args:
+            alive: Whether to go on waiting; asked several times a second.
+        """
+        with self._changed:
+            while alive() and any(m.is_beginning() for m in self._managers.values()):
+                self._changed.wait(0.2)
+
+    def start_polling(self, seconds: float) -> None:
+        """Look for versions again every so often, in a thread of its own."""
+        self._poll = threading.Thread(target=self._look, args=(seconds,), name="poll", daemon=True)
+        self._poll.start()
+
+    def _look(self, seconds: float) -> None:
+        while not self._closing.wait(seconds):
+            for name in list(self._served):
+                try:
+                    self._managers[name].look()
+                except Exception:  # noqa: BLE001
+                    # The thread must live on: without it no version would come or go any more.
+                    _log.exception("%s: looking for versions failed", name)
+
+    def _load(self, settings: ModelSettings, version: Version) -> LoadedModel:
+        return LoadedModel(settings.name, version.number, version.folder, self._options)
+
+    def close(self, grace: float) -> None:
+        """Look no more, and unload every version once its last request has ended.
+
+        Args:
+            grace: Seconds to wait for that.
+        """
+        self._closing.set()
+        if self._poll is not None:
+            self._poll.join()
+        end = time.monotonic() + grace
+        for manager in list(self._managers.values()):
+            manager.close(max(end - time.monotonic(), 0))
+        self._executor.shutdown(wait=False, cancel_futures=True)

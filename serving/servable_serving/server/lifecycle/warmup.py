@@ -1,0 +1,76 @@
+"""Warm-up records: requests that a model answers before it is available.
+
+https://www.tensorflow.org/tfx/serving/saved_model_warmup
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
+
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import WARMUP
+from servable_serving.server.api.classify_regress import classify, multi_inference, regress
+from servable_serving.server.api.predict import predict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servable_serving.server.runtime.loaded_model import LoadedModel
+
+MAX_RECORDS = 1000
+
+
+def warm_up(model: LoadedModel, folder: Path) -> int:
+    """Replay the records of a version.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        ModelError: One failed, or the file is damaged or too long: the load fails with it.
+    """
+    path = folder / WARMUP
+    if not path.is_file():
+        return 0
+    count = 0
+    try:
+        for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            count += 1
+            if count > MAX_RECORDS:
+                raise invalid(
+                    f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
+                )
+            _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
+    except tf.errors.DataLossError as error:
+        # Without what Python's TensorFlow says of the op that reads.
+        reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
+        raise ModelError(
+            "DATA_LOSS",
+            f"{reason}. Please verify your warmup data is in TFRecord format.",
+        ) from error
+    except DecodeError as error:
+        raise invalid(f"Failed to parse warmup record: {count} from {path}") from error
+    return count
+
+
+def _replay(model: LoadedModel, log: Any) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind is None:
+        return
+    request = getattr(log, kind).request
+    if kind == "predict_log":
+        predict(model, request)
+    elif kind == "classify_log":
+        classify(model, request.model_spec.signature_name, request.input)
+    elif kind == "regress_log":
+        regress(model, request.model_spec.signature_name, request.input)
+    elif kind == "multi_inference_log":
+        multi_inference(model, request.tasks, request.input)
+    else:
+        number = log.DESCRIPTOR.fields_by_name[kind].number
+        raise ModelError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {number}")

@@ -1,0 +1,1 @@
+"""Messages of the server's configuration files."""

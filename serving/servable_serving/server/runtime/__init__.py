@@ -1,0 +1,1 @@
+"""Execution: loaded models and batching."""

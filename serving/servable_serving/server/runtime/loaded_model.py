@@ -1,0 +1,166 @@
+"""A version in memory: the graph, its warm-up, and how its requests are put together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from servable_client._wire.tensors import numpy_dtype
+from servable_serving.core.errors import ModelError
+from servable_serving.model.saved_model import SavedModel
+from servable_serving.repository.manifest import MANIFEST
+from servable_serving.server.lifecycle.warmup import warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from servable_client._wire import wire_pb2 as wire
+    from servable_serving.server.runtime.batching import Batcher
+    from servable_serving.server.telemetry import Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How versions are loaded and run.
+
+    Args:
+        intra_op_threads: As in SavedModel.
+        inter_op_threads: As in SavedModel.
+        warm_up: Whether to replay the warm-up records.
+        batcher: Puts requests together.
+        batch_all: Whether for every model, or for those alone whose rows are known to be
+            independent of each other: those that Servable exported.
+        metrics: Where runs are counted.
+        timeout: Seconds after which a slow run is given up whose deadline is no later; one for
+            all, since TensorFlow optimizes the graph for each anew.
+    """
+
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    warm_up: bool = True
+    batcher: Batcher | None = None
+    batch_all: bool = False
+    metrics: Metrics | None = None
+    timeout: float | None = None
+
+
+class LoadedModel:
+    """A version that answers requests; safe to run from several threads.
+
+    Args:
+        name: The model's name.
+        number: The version.
+        folder: Where it lies.
+        options: How to load and run it.
+
+    Raises:
+        ModelError: It cannot be loaded, or a warm-up record failed.
+    """
+
+    def __init__(self, name: str, number: int, folder: Path, options: LoadOptions) -> None:
+        self.name, self.number = name, number
+        # The warm-up is neither counted nor put together with anything.
+        self._options = replace(options, batcher=None, metrics=None)
+        self._together = options.batch_all or (folder / MANIFEST).is_file()
+        self._graph = SavedModel(
+            folder,
+            intra_op_threads=options.intra_op_threads,
+            inter_op_threads=options.inter_op_threads,
+        )
+        try:
+            self.warmup_records = warm_up(self, folder) if options.warm_up else 0
+        except BaseException:
+            self._graph.close()
+            raise
+        if options.batcher is not None and not options.batch_all:
+            # Nobody asked for batches: the long runs of one model are not to hold up another's.
+            options = replace(options, batcher=options.batcher.apart())
+        self._options = options
+
+    @property
+    def signatures(self) -> dict[str, wire.SignatureDef]:
+        """The signatures, by name."""
+        return self._graph.signatures
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] = (),
+        *,
+        api: str = "Predict",
+        deadline: float | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run a signature.
+
+        Args:
+            signature: Its name; it exists.
+            inputs: Arrays by name; exactly those of the signature.
+            outputs: The outputs to give; all unless given.
+            api: What the metrics name it.
+            deadline: Until when, by time.monotonic.
+
+        Raises:
+            ModelError: The inputs do not fit, the graph refused them, or the time is over.
+        """
+
+        def run(
+            inputs: Mapping[str, NDArray[Any]], deadline: float | None
+        ) -> dict[str, NDArray[Any]]:
+            return self._graph.run(signature, inputs, outputs, timeout=self._timeout(deadline))
+
+        batcher = self._options.batcher
+        began = time.perf_counter()
+        if batcher is None or not self._together or not self._fits(signature, inputs):
+            answer = run(inputs, deadline)
+        else:
+            key = (self, signature, *sorted(outputs))
+            answer = batcher.run(key, inputs, run, deadline=deadline)
+        self._count(api, began)
+        return answer
+
+    def run_tensors(
+        self,
+        feeds: Mapping[str, NDArray[Any]],
+        fetches: Sequence[str],
+        *,
+        api: str,
+        deadline: float | None = None,
+    ) -> list[NDArray[Any]]:
+        """Run the graph by the names of its tensors.
+
+        Raises:
+            ModelError: As `run`.
+        """
+        began = time.perf_counter()
+        answer = self._graph.run_tensors(feeds, fetches, timeout=self._timeout(deadline))
+        self._count(api, began)
+        return answer
+
+    def close(self) -> None:
+        """Give the memory back; it cannot be run any more."""
+        self._graph.close()
+
+    def _fits(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether the dtypes are the signature's; what is wrong is not to spoil a batch."""
+        expected = self.signatures[signature].inputs
+        return all(
+            array.dtype == numpy_dtype(expected[name].dtype) for name, array in inputs.items()
+        )
+
+    def _count(self, api: str, began: float) -> None:
+        if self._options.metrics is not None:
+            self._options.metrics.ran(self.name, api, time.perf_counter() - began)
+
+    def _timeout(self, deadline: float | None) -> float | None:
+        if deadline is None:
+            return None
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise ModelError("DEADLINE_EXCEEDED", "the deadline has passed")
+        limit = self._options.timeout
+        return limit if limit is not None and remaining <= limit else None

@@ -1,0 +1,323 @@
+"""The embedded server: TensorFlow Serving's two protocols over one set of models."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from servable_client import ServableError
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.sockets import bind, check, check_socket, in_use
+from servable_serving.server.config import (
+    ModelSettings,
+    metrics_path,
+    model_settings,
+    read,
+    read_model_config,
+)
+from servable_serving.server.grpc.server import GrpcServer
+from servable_serving.server.lifecycle.registry import Models
+from servable_serving.server.proto import config_pb2
+from servable_serving.server.request_log import Requests
+from servable_serving.server.rest.server import RestServer
+from servable_serving.server.runtime.batching import Batcher, Batching
+from servable_serving.server.runtime.loaded_model import LoadOptions
+from servable_serving.server.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from servable_serving.server.options import ServerOptions
+
+_log = logging.getLogger("servable.serving")
+
+
+class ServerError(ServableError):
+    """The server cannot start."""
+
+
+class Server:
+    """Serves models from their version folders.
+
+        options = ServerOptions(
+            model_name="fashion_mnist", model_base_path=Path("models/fashion_mnist"), port=8500
+        )
+        with Server(options) as server:
+            server.wait()
+
+    Args:
+        options: What to serve, and how.
+
+    Raises:
+        ServerError: The options make no sense, or a file that they name cannot be read.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        _check(options)
+        # Made absolute: what the working folder is later on is nobody's business.
+        self._repository_path = options.model_repository_path and Path(
+            os.path.abspath(options.model_repository_path)  # noqa: PTH100
+        )
+        try:
+            self._settings = self._read_settings()
+            batching = self._batching()
+            metrics_at = metrics_path(options.monitoring_config_file)
+            self._credentials = self._read_credentials()
+        except ModelError as error:
+            raise ServerError(error.message, code=error.code) from None
+        metrics = Metrics()
+        self._models = Models(
+            LoadOptions(
+                intra_op_threads=options.tensorflow_intra_op_parallelism,
+                inter_op_threads=options.tensorflow_inter_op_parallelism,
+                warm_up=options.enable_model_warmup,
+                batcher=Batcher(batching),
+                batch_all=options.enable_batching,
+                metrics=metrics,
+                timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
+            ),
+            load_threads=options.num_load_threads,
+            max_load_retries=options.max_num_load_retries,
+            load_retry_seconds=options.load_retry_interval_micros / 1e6,
+            labels_ahead=options.allow_version_labels_for_unavailable_models,
+        )
+        requests = Requests(self._models, metrics, log_rate=options.log_requests)
+        self._grpc = GrpcServer(
+            self._models,
+            requests,
+            threads=options.grpc_max_threads,
+            health_check=options.enable_grpc_healthcheck_service,
+            repository_path=self._repository_path,
+        )
+        self._rest = RestServer(
+            self._models,
+            requests,
+            threads=options.rest_api_num_threads,
+            timeout=options.rest_api_timeout_in_ms / 1e3,
+            cors=options.rest_api_enable_cors_support,
+            metrics=(metrics_at, metrics) if metrics_at else None,
+            web=options.web,
+        )
+        self._stopping = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Load the first versions, then open the ports; waits for versions to appear.
+
+        Raises:
+            ServerError: A port is in use, or a model's first version failed to load.
+        """
+        options = self._options
+        try:
+            # Before the models: a port in use is known at once, and not after a minute's loading.
+            if options.port:
+                check(options.host, options.port, "--port")
+            sock = None
+            if options.rest_api_port:
+                sock = bind(options.host, options.rest_api_port, "--rest_api_port")
+            try:
+                if not self._load():
+                    if sock is not None:
+                        sock.close()
+                    return
+                self._listen_grpc()
+            except BaseException:
+                if sock is not None:
+                    sock.close()
+                raise
+            self._grpc.start()
+            if sock is not None:
+                self._rest.start(sock)
+        except ServableError as error:
+            self.stop()
+            raise ServerError(error.message, code=error.code, hint=error.hint) from None
+        except BaseException:
+            self.stop()
+            raise
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+            self._watch = threading.Thread(target=self._watch_config, name="config", daemon=True)
+            self._watch.start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopping.is_set()
+
+    def wait(self) -> None:
+        """Serve until `stop` is called, by a signal's handler for example."""
+        self._stopping.wait()
+
+    def ask_to_stop(self) -> None:
+        """Let `start` or `wait` return; safe to call in a signal's handler."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Take no more requests, finish those in flight, unload the models."""
+        self._stopping.set()
+        grace = self._options.shutdown_grace_seconds
+        end = time.monotonic() + grace
+        self._grpc.not_ready()
+        ended = self._grpc.stop(grace)
+        self._rest.stop(grace)
+        ended.wait()
+        if self._watch is not None:
+            self._watch.join()
+        self._models.close(max(end - time.monotonic(), 0))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _load(self) -> bool:
+        """Load the first version of each model; False where it was asked to stop meanwhile."""
+        options = self._options
+        polls = options.file_system_poll_wait_seconds >= 0
+        names = self._models.configure(self._settings, look=polls)
+        if options.file_system_poll_wait_seconds > 0:
+            self._models.start_polling(options.file_system_poll_wait_seconds)
+        self._models.wait_for(names, alive=lambda: not self.stopping)
+        # More than TensorFlow Serving waits for, which opens with the first version of each:
+        # a stable and a canary are there together then.
+        self._models.wait_for_first(alive=lambda: not self.stopping)
+        return not self.stopping
+
+    def _listen_grpc(self) -> None:
+        options = self._options
+        if options.port:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            try:
+                self._grpc.listen(f"{host}:{options.port}", self._credentials)
+            except OSError as error:
+                check(options.host, options.port, "--port")
+                if self._credentials is not None:
+                    raise ServerError(
+                        f"{options.ssl_config_file} has no valid certificate and its key",
+                        hint="server_cert and server_key hold PEM, not the names of files",
+                    ) from None
+                raise in_use(options.host, options.port, "--port", error) from None
+        if options.grpc_socket_path:
+            check_socket(options.grpc_socket_path)
+            try:
+                self._grpc.listen(f"unix:{options.grpc_socket_path}", self._credentials)
+            except OSError:
+                raise ServerError(
+                    f"cannot listen at the socket {options.grpc_socket_path}",
+                    hint="choose another path with --grpc_socket_path",
+                ) from None
+
+    def _read_settings(self) -> tuple[ModelSettings, ...]:
+        options = self._options
+        if options.model_config_file is None:
+            assert options.model_base_path is not None
+            path = Path(os.path.abspath(options.model_base_path))  # noqa: PTH100
+            return (ModelSettings(name=options.model_name, base_path=path),)
+        config = read_model_config(options.model_config_file)
+        if config.WhichOneof("config") != "model_config_list":
+            raise invalid(f"{options.model_config_file} has no model_config_list")
+        return model_settings(config, repository_path=self._repository_path)
+
+    def _batching(self) -> Batching:
+        options = self._options
+        if not options.enable_batching:
+            # What waits while the runtime is busy goes together, and nothing waits for it.
+            return Batching(max_batch_size=64, strict=False)
+        if options.batching_parameters_file is None:
+            return Batching()
+        return Batching.read(read(options.batching_parameters_file, config_pb2.BatchingParameters))
+
+    def _read_credentials(self) -> grpc.ServerCredentials | None:
+        path = self._options.ssl_config_file
+        if path is None:
+            return None
+        config = read(path, config_pb2.SSLConfig)
+        if not (config.server_key and config.server_cert):
+            raise invalid(f"{path} has no server_key and server_cert")
+        if config.client_verify and not config.custom_ca:
+            raise invalid(f"{path} has client_verify without the custom_ca to verify by")
+        return grpc.ssl_server_credentials(
+            [(config.server_key.encode(), config.server_cert.encode())],
+            root_certificates=config.custom_ca.encode() or None,
+            require_client_auth=config.client_verify,
+        )
+
+    def _watch_config(self) -> None:
+        """Apply the configuration file again at every interval, changed or not.
+
+        As TensorFlow Serving does: so the file wins over what was said by gRPC, and a label
+        that waits for its version gets it.
+        """
+        options = self._options
+        assert options.model_config_file is not None
+        before = ""  # what was logged last; it is not repeated at every interval
+        while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
+            trouble = ""
+            try:
+                # Read and applied in one: a reload by gRPC in between, of what the file says by
+                # then, would be undone by what it said before.
+                with self._models.reloading:
+                    config = read_model_config(options.model_config_file)
+                    # An empty file is more likely half of one than a wish.
+                    if config.WhichOneof("config") == "model_config_list":
+                        self._models.configure(
+                            model_settings(config, repository_path=self._repository_path)
+                        )
+            except ModelError as error:
+                trouble = error.message
+            except Exception:  # noqa: BLE001
+                _log.exception("%s could not be applied", options.model_config_file)
+            if trouble and trouble != before:
+                _log.error(
+                    "%s is not applied: %s", options.model_config_file, trouble,
+                    extra={"event": "reload_failed", "reason": trouble},
+                )  # fmt: skip
+            before = trouble
+
+
+def _check(options: ServerOptions) -> None:
+    if not options.host or not (options.port or options.rest_api_port or options.grpc_socket_path):
+        raise ServerError("there is no address to listen at", hint="give --host and a port")
+    if options.port == options.rest_api_port != 0:
+        raise ServerError(
+            f"gRPC and REST cannot both listen at port {options.port}",
+            hint="choose another port with --rest_api_port",
+        )
+    if options.web and not options.rest_api_port:
+        raise ServerError(
+            "the web page asks over REST, which is off", hint="give --rest_api_port, such as 8501"
+        )
+    if options.model_config_file is None:
+        path = options.model_base_path
+        if path is None:
+            raise ServerError(
+                "there is no model to serve", hint="give --model_base_path or --model_config_file"
+            )
+        if path.exists() and not path.is_dir():
+            raise ServerError(
+                f"{path} is a file",
+                hint="--model_base_path names the folder with the version folders",
+            )
+    root = options.model_repository_path
+    if root is not None and not root.is_dir():
+        raise ServerError(
+            f"{root} is no folder",
+            hint="--model_repository_path names the folder in which the models' folders are",
+        )
+    if options.batching_parameters_file is not None and not options.enable_batching:
+        raise ServerError(
+            "--batching_parameters_file is set without --enable_batching", hint="set both"
+        )

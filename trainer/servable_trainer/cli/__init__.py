@@ -1,0 +1,1 @@
+"""The sub-commands of training; nothing here imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""`servable compare`: simpler methods beside the network."""

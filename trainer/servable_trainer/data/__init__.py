@@ -1,0 +1,1 @@
+"""Datasets: Fashion-MNIST and folders of images."""

@@ -1,0 +1,1 @@
+"""`servable demo`."""

@@ -1,0 +1,325 @@
+"""The whole story on one machine: from pictures to a second version under load."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from servable_client import Client, ServableError
+from servable_client.cli.console import headline, print_table, say
+from servable_serving.core.processes import check_free, end, last_line, serve_command
+from servable_serving.release.deployment import Labels
+from servable_serving.release.fleet import Live
+from servable_serving.release.push import Plan, push
+from servable_serving.release.steps import Steps
+from servable_serving.repository.local import Repository
+from servable_trainer.data import fashion_mnist
+from servable_trainer.demo.trickle import DemoError, Trickle
+from servable_trainer.scoring.scores import print_evaluation
+from servable_trainer.tuning.trials import print_trials
+
+if TYPE_CHECKING:
+    from servable_trainer.data.dataset import Dataset
+
+_PICTURES = 16
+# What marks a folder as the demo's own.
+_MARK = ".servable-demo"
+_START_SECONDS = 120.0
+_END_SECONDS = 15.0
+# How many requests to make once the label has moved.
+_AFTERWARDS = 50
+# The gates that take the longest: the demo evaluates both itself, and they are one network.
+_UNASKED = dict.fromkeys(("accuracy", "latency"), "the demo is to end within minutes")
+
+# What makes a network large, or slow to learn, is left out: the demo is to end within minutes.
+_FIXED = {
+    "kind": "plain",
+    "stages": 3,
+    "width": 24,
+    "blocks": 1,
+    "kernel_size": 3,
+    "batch_norm": True,
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "batch_size": 128,
+    "shift": 0,
+    "ema": 0.0,
+    "erasing": 0.0,
+    "cutout": 0.0,
+    "mixup": 0.0,
+}
+
+
+@dataclass(kw_only=True)
+class Demo:
+    """The stages, in their order; everything is written under `directory`."""
+
+    directory: Path
+    trials: int
+    epochs: int
+    subset: int
+    port: int
+    rest_port: int
+    keep: bool
+    data: Path | None
+
+    def run(self) -> None:
+        """Go through them.
+
+        Raises:
+            ServableError: Any stage failed; nothing that it started is left running.
+        """
+        began = time.monotonic()
+        # As an exception, so that the server is ended too.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit("servable: terminated"))
+        # What would fail at the end is better known before ten minutes' work.
+        for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
+            check_free(port, flag, error=DemoError)
+        if self.port == self.rest_port:
+            raise DemoError(
+                f"gRPC and REST cannot both listen at port {self.port}",
+                hint="choose another port with --rest-api-port",
+            )
+        _check_ours(self.directory)
+        # TensorFlow takes seconds, which nobody waits who asks wrongly.
+        from servable_trainer.training.train import train
+        from servable_trainer.tuning.tune import tune
+
+        headline("1. The data")
+        folder, dataset = fashion_mnist.find(self.data)
+        _empty(self.directory)
+        say(
+            f"{dataset.name} in {folder}: {len(dataset.train)} pictures to learn from, "
+            f"{len(dataset.test)} to test with, SHA-256 of all four files checked"
+        )
+
+        headline(f"2. Tune: search {self.trials} points of the space, {self.subset} pictures each")
+        trials = tune(
+            dataset,
+            directory=self.directory / "tuning",
+            trials=self.trials,
+            epochs=1,
+            subset=self.subset,
+            fixed=_FIXED,
+        )
+        print_trials(trials)
+
+        headline("3. Train the best of them, 50,000 pictures to learn from and 10,000 to validate")
+        train(
+            dataset,
+            directory=self._run(1),
+            hyperparameters=trials[0].hyperparameters,
+            epochs=self.epochs,
+        )
+        self._export(1, dataset)
+
+        headline("4. Push it through the gates, and serve it")
+        self._push(1, dataset)
+        server = self._start_server(dataset.name)
+        try:
+            say(f"gRPC at {self._grpc}, REST at {self._rest}, process {server.pid}")
+            self._classify(dataset)
+
+            headline("5. A month later: train on with all 60,000, and switch under load")
+            train(dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True)
+            self._export(2, dataset)
+            self._switch(dataset)
+
+            headline("6. What you would type next")
+            self._print_next_lines(dataset, server.pid)
+        except BaseException:
+            end(server, _END_SECONDS)
+            raise
+        if not self.keep:
+            end(server, _END_SECONDS)
+        say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
+
+    @property
+    def _grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.port}"
+
+    @property
+    def _rest(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def _boot(self) -> Path:
+        return self.directory / "picture.png"
+
+    def _run(self, number: int) -> Path:
+        return self.directory / f"run-{number}"
+
+    def _candidate(self, number: int) -> Path:
+        return self.directory / f"candidate-{number}"
+
+    def _export(self, number: int, dataset: Dataset) -> None:
+        from servable_trainer.evaluation.evaluate import evaluate, export_run
+
+        run, candidate = self._run(number), self._candidate(number)
+        print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test pictures")
+        export_run(run, candidate, dataset, name=dataset.name)
+        say(f"exported to {candidate}")
+
+    @property
+    def _models(self) -> Path:
+        return self.directory / "models"
+
+    def _push(self, number: int, dataset: Dataset, live: Live | None = None) -> None:
+        """Bring a candidate in; the servers at `live`, if any, are to serve it as stable."""
+        labels = Labels(
+            model=dataset.name,
+            repository=Repository(self._models / dataset.name),
+            live=live,
+            timeout=_START_SECONDS,
+        )
+        push(
+            self._candidate(number), labels, Steps(), Plan(promote=live is not None, skip=_UNASKED)
+        )
+
+    def _start_server(self, name: str) -> subprocess.Popen[bytes]:
+        log = self.directory / "server.log"
+        command = serve_command(self._models, port=self.port, rest_port=self.rest_port)
+        say(shlex.join(["servable", *command[3:]]))
+        with log.open("wb") as output:
+            # A session of its own: a server that is kept outlives this terminal's Ctrl-C.
+            server = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            with Client(self._grpc, model=name) as client:
+                last = time.monotonic() + _START_SECONDS
+                while True:
+                    try:
+                        client.wait_until_available(timeout=0.5)
+                    except ServableError as error:
+                        if server.poll() is None and time.monotonic() < last:
+                            continue
+                        raise DemoError(
+                            f"the server did not come up: {last_line(log)}", hint=f"see {log}"
+                        ) from error
+                    if server.poll() is None:
+                        return server
+                    raise DemoError(f"another server answers at {self._grpc}", hint=f"see {log}")
+        except BaseException:
+            end(server, _END_SECONDS)
+            raise
+
+    def _classify(self, dataset: Dataset) -> None:
+        images, targets = dataset.test.images[:_PICTURES], dataset.test.targets[:_PICTURES]
+        rows = []
+        with (
+            Client(self._grpc, model=dataset.name) as grpc,
+            Client(self._rest, model=dataset.name) as rest,
+        ):
+            for image, target in zip(images, targets, strict=True):
+                one, other = grpc.classify(image), rest.classify(image)
+                truth = dataset.labels[target]
+                right = "yes" if truth == one.label == other.label else "no"
+                rows.append(
+                    (truth, one.label, one.probability, other.label, other.probability, right)
+                )
+            print_table(
+                ("truth", "by gRPC", "probability", "by REST", "probability", "right"),
+                rows,
+                title=f"{_PICTURES} test pictures",
+            )
+            # Larger than the model's own size, as a picture from anywhere would be.
+            Image.fromarray(images[0]).resize((280, 280)).save(self._boot)
+            answer = grpc.classify(self._boot)
+        say(
+            f"{self._boot}, 280 x 280: {answer}, from version {answer.version} "
+            f"in {answer.elapsed * 1000:.0f} ms; it is {dataset.labels[targets[0]]}"
+        )
+
+    def _switch(self, dataset: Dataset) -> None:
+        say("both protocols are asked for the label stable without a break, while it is pushed")
+        trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
+        with Live(self._grpc, model=dataset.name) as live:
+            try:
+                for trickle in trickles:
+                    trickle.start()
+                self._push(2, dataset, live)
+                for trickle in trickles:
+                    trickle.wait_for_more(_AFTERWARDS)
+            finally:
+                for trickle in trickles:
+                    trickle.stop()
+        print_table(
+            ("by", "requests", "failed", "answered by version"),
+            [
+                (
+                    t.server.partition(":")[0],
+                    t.asked,
+                    len(t.failures),
+                    ", ".join(f"{v}: {n}" for v, n in sorted(t.versions.items())) or "not told",
+                )
+                for t in trickles
+            ],
+        )
+        failures = [failure for t in trickles for failure in t.failures]
+        if failures:
+            raise DemoError(f"{len(failures)} requests failed; the first: {failures[0]}")
+        say("no request failed")
+
+    def _print_next_lines(self, dataset: Dataset, pid: int) -> None:
+        url = f"{self._rest}/v1/models/{dataset.name}"
+        python, command = Path(sys.executable), Path(sys.executable).with_name("servable")
+        # Short where it is: a virtual environment in this folder, as make demo has it.
+        with contextlib.suppress(ValueError):
+            python, command = (Path(p).relative_to(Path.cwd()) for p in (python, command))
+        boot = shlex.quote(str(self._boot))
+        code = (
+            "from servable_client import Client; "
+            f'print(Client("{self._grpc}", model="{dataset.name}")'
+            f".classify({json.dumps(str(self._boot))}))"
+        )
+        say(
+            f"curl {url}\n"
+            """(printf '{"signature_name": "serving_bytes", "instances": [{"b64": "'; """
+            f"base64 {boot} | tr -d '\\n'; printf '\"}}]}}') | curl {url}:predict -d @-\n"
+            f"{shlex.quote(str(command))} classify {boot} --server {self._grpc}\n"
+            f"{shlex.quote(str(command))} rollback --server {self._grpc} "
+            f"--repository {shlex.quote(str(self._models / dataset.name))}\n"
+            f"{shlex.quote(str(python))} -c {shlex.quote(code)}"
+        )
+        if self.keep:
+            say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
+        else:
+            say("\nthe server ends with the demo; with --keep it stays up, and these lines work")
+
+
+def _check_ours(directory: Path) -> None:
+    """Refuse a folder that holds what no demo wrote: it would be deleted."""
+    try:
+        taken = directory.exists() and not (
+            (directory / _MARK).is_file() or (directory.is_dir() and not any(directory.iterdir()))
+        )
+    except OSError as error:
+        raise DemoError(f"cannot read {directory}: {error.strerror}") from error
+    if taken:
+        raise DemoError(
+            f"{directory} holds what no demo wrote", hint="name a new folder with --directory"
+        )
+
+
+def _empty(directory: Path) -> None:
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        (directory / _MARK).touch()
+    except OSError as error:
+        raise DemoError(
+            f"cannot write to {directory}: {error.strerror}", hint="name another with --directory"
+        ) from error

@@ -1,0 +1,1 @@
+"""`servable evaluate`: examination, robustness, report."""

@@ -1,0 +1,100 @@
+"""From a run on disk to an evaluation, and to a candidate for the model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servable_serving.export.export import WARMUP_BATCHES, export
+from servable_trainer.evaluation.examination import Examination, examination_of
+from servable_trainer.evaluation.subject import subject_of
+from servable_trainer.scoring.scores import Evaluation, score
+from servable_trainer.training.run import load_evaluation, load_run, save_evaluation
+
+if TYPE_CHECKING:
+    from servable_client import Client
+    from servable_trainer.data.dataset import Dataset
+
+
+def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
+    """How a run, a SavedModel or a live endpoint fares on the test pictures.
+
+    A run keeps the answer, which goes into the manifest when it is exported.
+
+    Args:
+        what: A folder, or a client; it stays open.
+        dataset: The one that the classifier was trained with.
+
+    Raises:
+        RunError: `what` is none of them, or one for other classes.
+        CandidateError: `what` is a SavedModel whose files are not as they were exported.
+        ServableError: The server cannot be reached, or has no such model.
+    """
+    with subject_of(what, dataset) as subject:
+        probabilities = subject.answers(dataset.test, dataset.labels, lambda _: None)
+    evaluation = score(dataset.test.targets, probabilities, dataset.labels)
+    _keep(what, evaluation)
+    return evaluation
+
+
+def examine(what: Path | Client, dataset: Dataset, *, thorough: bool = True) -> Examination:
+    """The same, and all else that can be found out: confusion, calibration, the worst mistakes.
+
+    Args:
+        what: A folder, or a client; it stays open.
+        dataset: The one that the classifier was trained with.
+        thorough: Measure robustness and latency too; that takes about twice as long.
+
+    Raises:
+        ServableError: As `evaluate` does.
+    """
+    with subject_of(what, dataset) as subject:
+        examination = examination_of(subject, dataset, thorough=thorough)
+    _keep(what, examination.evaluation)
+    return examination
+
+
+def _keep(what: Path | Client, evaluation: Evaluation) -> None:
+    if isinstance(what, Path) and not (what / "saved_model.pb").is_file():
+        save_evaluation(what, evaluation)
+
+
+def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) -> dict[str, Any]:
+    """Write a run's network as a candidate.
+
+    The warm-up records and golden requests are made of training pictures.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        RunError: `directory` holds no run.
+        ExportError: Its network does not fit the model contract.
+        FolderError: `target` exists or cannot be written.
+    """
+    run, model = load_run(directory)
+    test = load_evaluation(directory)
+    return export(
+        model,
+        target,
+        name=name,
+        labels=run.labels,
+        examples=dataset.train.images[: max(WARMUP_BATCHES)],
+        about={
+            "dataset": {"name": run.dataset, "sha256": run.checksums},
+            "seed": run.seed,
+            "hyperparameters": run.hyperparameters,
+            "training": {
+                "epochs": run.epochs,
+                "pictures": run.fitted,
+                "seconds": run.seconds,
+                "started_from": run.started_from,
+            },
+            "calibration": {"temperature": run.temperature, "pictures": run.calibrated},
+            "metrics": {
+                "validation": run.validation and {**run.validation, "count": run.validated},
+                "test": test,
+            },
+            "parameters": int(model.count_params()),
+        },
+    )

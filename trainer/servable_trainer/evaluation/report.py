@@ -1,0 +1,174 @@
+"""An examination as one HTML file that needs nothing else, and as JSON beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import platform
+import tempfile
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from servable_client import ServableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from servable_trainer.data.dataset import Dataset
+    from servable_trainer.evaluation.examination import Examination
+
+_SUFFIXES = (".html", ".htm")
+
+
+class ReportError(ServableError):
+    """A report cannot be written where it should be."""
+
+
+def check_report(path: Path) -> None:
+    """Refuse a place where no report can be written, before any work is done for it.
+
+    Raises:
+        ReportError: `path` is no HTML file's name, or its folder cannot be written.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ReportError(
+            f"{path} is no name of an HTML file", hint=f"name it {path.with_suffix('.html').name}"
+        )
+    check_writable(path, path.with_suffix(".json"))
+
+
+def check_writable(*paths: Path) -> None:
+    """Make the folder of files, and refuse one that cannot be written.
+
+    Raises:
+        ReportError: It cannot, or a file's name is a folder's already.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise ReportError(f"cannot write {path}: it is a folder")
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ReportError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def write_report(path: Path, examination: Examination, dataset: Dataset) -> Path:
+    """Write the HTML to `path`, and the JSON beside it under the same name.
+
+    Args:
+        path: A name that ends in .html; a file that is there is replaced.
+        examination: What to show.
+        dataset: Whose test pictures were examined; the worst mistakes are shown.
+
+    Returns:
+        The JSON file.
+
+    Raises:
+        ReportError: They cannot be written.
+    """
+    beside = path.with_suffix(".json")
+    check_report(path)
+    page = render(examination, dataset)
+    write_whole(beside, json.dumps(examination.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, page)
+    return beside
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole or not there at all.
+
+    Raises:
+        ReportError: It cannot be written.
+    """
+    try:
+        with _incoming(path) as incoming:
+            incoming.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _incoming(path: Path) -> Iterator[Path]:
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(number)
+    incoming = Path(name)
+    try:
+        yield incoming
+        incoming.chmod(0o644)  # mkstemp's 0600 would keep a web server of another user out
+        incoming.replace(path)
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def render(examination: Examination, dataset: Dataset) -> str:
+    """The page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from servable_trainer.evaluation.plots import reliability_plot, robustness_plot
+
+    environment = Environment(
+        # Labels and names are other people's text.
+        autoescape=True,
+        loader=PackageLoader("servable_trainer.evaluation", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    pictures = dataset.test.images
+    return environment.get_template("report.html").render(
+        found=examination,
+        labels=dataset.labels,
+        rows=[_shaded(row) for row in examination.confusion],
+        pictures={m.index: picture_uri(pictures[m.index]) for m in examination.mistakes},
+        size=pictures.shape[1:3],
+        reliability=svg_uri(reliability_plot(examination.calibration.bins)),
+        robustness=svg_uri(robustness_plot(examination.robustness))
+        if examination.robustness
+        else None,
+        created=datetime.now(UTC),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        servable=version("servable"),
+    )
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    # Neither 100 % nor nothing where that is only rounding; with a space that does not break.
+    text = f"{share * 100:.{digits}f}\u00a0%"
+    least = f"{10**-digits:.{digits}f}\u00a0%"
+    if 0 < share < 1 and text == f"{0:.{digits}f}\u00a0%":
+        return f"< {least}".replace(" ", "\u00a0")
+    if share < 1 and text == f"{100:.{digits}f}\u00a0%":
+        return f">\u00a0{100 - 10**-digits:.{digits}f}\u00a0%"
+    return text
+
+
+def _shaded(row: list[int]) -> list[tuple[int, float]]:
+    """Each count with how deep its colour is: by the root of its share, so that few show too."""
+    total = max(sum(row), 1)
+    return [(count, round(0.75 * (count / total) ** 0.5, 2)) for count in row]
+
+
+def svg_uri(svg: str) -> str:
+    """An SVG as what the source of an <img> can be."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def picture_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture, uint8 [height, width] or [height, width, 3], likewise."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture.squeeze()).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

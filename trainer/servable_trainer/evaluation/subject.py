@@ -1,0 +1,290 @@
+"""What can be evaluated: a run, a SavedModel or a live endpoint, each asked the same way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from servable_trainer.training.run import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from servable_client import Client
+    from servable_trainer.data.dataset import Dataset, Pictures
+
+    Kind = Literal["run", "SavedModel", "endpoint"]
+
+_BATCH = 500
+# Of the client's requests: small enough that several are under way at once.
+_REQUEST = 64
+_CONTRACT = "serving_default"
+
+
+class Subject(ABC):
+    """A classifier that is to be evaluated.
+
+    Attributes:
+        what: How it was named.
+        kind: What it is.
+        version: The version that answers; None where it is no endpoint.
+        clock: What a latency measured of it holds, as a clause.
+    """
+
+    kind: ClassVar[Kind]
+    version: int | None = None
+    clock: str
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    @abstractmethod
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probability of each class, float32 [N, C], for uint8 [N, height, width, ...]."""
+
+    def close(self) -> None:  # noqa: B027
+        """Give back what it holds."""
+
+    def validation(self, dataset: Dataset) -> Pictures | None:  # noqa: ARG002
+        """The pictures that validated its training and that it never learnt from, if known."""
+        return None
+
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        """Pictures learnt from, CPU-seconds and seconds of it; None for each that is not known."""
+        return None, None, None
+
+    def answers(
+        self, pictures: Pictures, labels: tuple[str, ...], advance: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        """The probabilities for all of `pictures`, float32 [N, C], by and by.
+
+        Args:
+            pictures: What to ask.
+            labels: The C classes.
+            advance: Called with the number of pictures that have been answered just now.
+
+        Raises:
+            RunError: The answers are no probabilities of as many classes.
+        """
+        found = []
+        for start in range(0, len(pictures), _BATCH):
+            images = pictures.images[start : start + _BATCH]
+            found.append(self._checked(self.probabilities(images), (len(images), len(labels))))
+            advance(len(images))
+        return np.concatenate(found)
+
+    def _checked(
+        self, probabilities: NDArray[np.float32], shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        if probabilities.shape != shape:
+            raise RunError(
+                f"{self.what} answers {list(probabilities.shape)} where {list(shape)} is due: "
+                "it knows another number of classes"
+            )
+        if not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{self.what} answers with what is no number: its training diverged",
+                hint="train it again with a lower learning rate",
+            )
+        if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-2):
+            raise RunError(
+                f"{self.what} answers with what are no probabilities: they do not sum to 1",
+                hint="let the network end in a softmax",
+            )
+        return probabilities
+
+    def _check_fit(self, labels: list[str], shape: tuple[int, ...], dataset: Dataset) -> None:
+        if tuple(labels) != dataset.labels:
+            raise RunError(
+                f"{self.what} knows other classes than {dataset.name}",
+                hint="evaluate it on the dataset that it was trained with",
+            )
+        if shape != dataset.test.images.shape[1:]:
+            raise RunError(
+                f"{self.what} takes pictures of {_times(shape)}, and those of {dataset.name} are "
+                f"{_times(dataset.test.images.shape[1:])}"
+            )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+class RunSubject(Subject):
+    """A training run's network, in Keras."""
+
+    kind = "run"
+    clock = "Keras' predict_on_batch in this process"
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        from servable_trainer.training.run import load_run
+
+        super().__init__(str(folder))
+        self._run, self._model = load_run(folder)
+        self._check_fit(self._run.labels, tuple(self._model.input_shape[1:]), dataset)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities of images, float32 [N, C]."""
+        return np.asarray(self._model.predict_on_batch(images), np.float32)
+
+    def validation(self, dataset: Dataset) -> Pictures | None:
+        """The validation images of its training; None where they cannot be told."""
+        run = self._run
+        return _validation(dataset, run.checksums, run.seed, run.validated, run.started_from)
+
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        """Images seen, CPU seconds and seconds of its training; None for what is unknown."""
+        return self._run.fitted, getattr(self._run, "cpu_seconds", None), self._run.seconds
+
+
+class SavedModelSubject(Subject):
+    """An exported model, run in this process as TensorFlow Serving would."""
+
+    kind = "SavedModel"
+    clock = "the SavedModel in this process, without a server"
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        from servable_serving.model.saved_model import SavedModel
+        from servable_serving.repository.manifest import check_candidate
+
+        super().__init__(str(folder))
+        self._manifest = check_candidate(folder)
+        self._model = SavedModel(folder)
+        try:
+            signature = self._model.signatures.get(_CONTRACT)
+            if (
+                signature is None
+                or set(signature.inputs) != {"image"}
+                or "probabilities" not in signature.outputs
+            ):
+                raise RunError(
+                    f"{folder} has no signature {_CONTRACT} from image to probabilities",
+                    hint="`servable export` writes one",
+                )
+            shape = signature.inputs["image"].tensor_shape
+            self._check_fit(
+                self._manifest["labels"], tuple(dim.size for dim in shape.dim[1:]), dataset
+            )
+        except BaseException:
+            self._model.close()
+            raise
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities of images, float32 [N, C]."""
+        found = self._model.run(_CONTRACT, {"image": images}, ["probabilities"])
+        return np.asarray(found["probabilities"], np.float32)
+
+    def validation(self, dataset: Dataset) -> Pictures | None:
+        """The validation images of its training; None where they cannot be told."""
+        try:
+            return _validation(
+                dataset,
+                self._manifest["dataset"]["sha256"],
+                self._manifest["seed"],
+                self._manifest["metrics"]["validation"]["count"],
+                self._manifest["training"]["started_from"],
+            )
+        except (KeyError, TypeError):  # a manifest may leave all of it out
+            return None
+
+    def training(self) -> tuple[int | None, float | None, float | None]:
+        """Images seen, CPU seconds and seconds of its training; None for what is unknown."""
+        about = self._manifest.get("training")
+        if not isinstance(about, dict):
+            return None, None, None
+        return about.get("pictures"), about.get("cpu_seconds"), about.get("seconds")
+
+    def close(self) -> None:
+        """Release the session."""
+        self._model.close()
+
+
+class EndpointSubject(Subject):
+    """A model behind TensorFlow Serving or what speaks as it does, through the SDK."""
+
+    kind = "endpoint"
+
+    def __init__(self, client: Client, dataset: Dataset) -> None:
+        super().__init__(client.endpoint)
+        self._client, self._dataset = client, dataset
+        # One version answers all of it, also when another comes up in the middle.
+        self.version = client.resolve()
+        scheme = "gRPC" if client.endpoint.startswith("grpc") else "REST"
+        self.clock = f"from call to answer by {scheme}, the network and the server included"
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities of images, float32 [N, C]."""
+        labels, rows = self._dataset.labels, []
+        for answer in self._client.classify_many(images, batch_size=_REQUEST, version=self.version):
+            rows.append(answer.probabilities)
+            # A model without a classify signature has numbers for names.
+            known = answer.class_id < len(labels) and answer.label in (
+                labels[answer.class_id],
+                str(answer.class_id),
+            )
+            if not known:
+                raise RunError(
+                    f"{self.what} knows other classes than {self._dataset.name}: "
+                    f"{answer.label!r} is its class {answer.class_id}",
+                    hint="evaluate it on the dataset that it was trained with",
+                )
+        return np.stack(rows).astype(np.float32, copy=False)
+
+
+def _validation(
+    dataset: Dataset, checksums: object, seed: int, count: int, started_from: object
+) -> Pictures | None:
+    """The split that the training made, made again; None where that cannot be known."""
+    # What a run went on from may have been trained with another split.
+    if checksums != dataset.checksums or not count or started_from is not None:
+        return None
+    _, validation = dataset.split(seed=seed, validation=count / len(dataset.train))
+    return validation if len(validation) == count else None
+
+
+@contextmanager
+def subject_of(what: Path | Client, dataset: Dataset) -> Iterator[Subject]:
+    """Open what is to be evaluated.
+
+    Args:
+        what: A folder with a run or a SavedModel; or a client, which stays open.
+        dataset: What it will be held against.
+
+    Raises:
+        RunError: `what` is no such folder, or knows other classes or another size.
+        CandidateError: A SavedModel's files are not as they were exported.
+        ServableError: The server cannot be reached, or has no such model.
+    """
+    subject: Subject
+    if not isinstance(what, Path):
+        subject = EndpointSubject(what, dataset)
+    elif (what / "saved_model.pb").is_file():
+        subject = SavedModelSubject(what, dataset)
+    else:
+        _check_folder(what)
+        subject = RunSubject(what, dataset)
+    try:
+        yield subject
+    finally:
+        subject.close()
+
+
+def _check_folder(what: Path) -> None:
+    versions = [path for path in what.glob("*/saved_model.pb") if path.parent.name.isdecimal()]
+    if versions:
+        newest = max((path.parent for path in versions), key=lambda path: int(path.name))
+        raise RunError(f"{what} is a model with its versions", hint=f"name one of them: {newest}")
+    if not what.is_dir():
+        hint = "a server's address has a scheme: grpc://localhost:8500"
+        raise RunError(f"{what} holds no training run: there is no such folder", hint=hint)
+
+
+def details(subject: Subject) -> dict[str, Any]:
+    """What a subject is, for a result."""
+    return {"what": subject.what, "kind": subject.kind, "version": subject.version}

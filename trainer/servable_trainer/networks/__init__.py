@@ -1,0 +1,1 @@
+"""Networks, recipes, optimizers, precision."""

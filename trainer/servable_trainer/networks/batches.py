@@ -1,0 +1,85 @@
+"""Batches to learn from, in an order that a seed and the epoch give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from servable_trainer.data.dataset import Pictures
+    from servable_trainer.networks.optimizer import Training
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Pictures in batches, shuffled anew each epoch, the odd ones at the end left out.
+
+    The order depends on the seed and the number of the epoch alone, so that a run that was broken
+    off goes on as it would have.
+
+    Args:
+        pictures: What to learn from.
+        training: The batch size, and how to mix.
+        classes: How many classes there are.
+        seed: The order.
+        first_epoch: How many epochs are done.
+        targets: What to answer in place of the pictures' classes, float32 [N, classes].
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        training: Training,
+        *,
+        classes: int,
+        seed: int,
+        first_epoch: int = 0,
+        targets: NDArray[np.float32] | None = None,
+    ) -> None:
+        super().__init__()
+        self._pictures = pictures
+        self._targets = one_hot(pictures.targets, classes) if targets is None else targets
+        self._size = min(training.batch_size, len(pictures))
+        self._mixup = training.mixup
+        self._seed = seed
+        self._epoch = first_epoch
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return len(self._pictures) // self._size
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        chosen = self._order[index * self._size : (index + 1) * self._size]
+        images, targets = self._pictures.images[chosen], self._targets[chosen]
+        if not self._mixup:
+            return images, targets
+        random = np.random.default_rng((self._seed, self._epoch, index))
+        share = random.beta(self._mixup, self._mixup)
+        mixed = share * images + (1 - share) * images[::-1]
+        return (
+            np.rint(mixed).astype(np.uint8),
+            (share * targets + (1 - share) * targets[::-1]).astype(np.float32),
+        )
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next."""
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(
+            len(self._pictures)
+        )
+
+
+def one_hot(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Class numbers [N] as float32 [N, classes], all 0 but a 1."""
+    return np.eye(classes, dtype=np.float32)[targets]
+
+
+def whole(pictures: Pictures, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """All pictures and their targets, as Keras validates with them."""
+    return pictures.images, one_hot(pictures.targets, classes)

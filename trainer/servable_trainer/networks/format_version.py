@@ -1,0 +1,16 @@
+"""What an interrupted training or search was made with, so that it resumes only with the same."""
+
+from __future__ import annotations
+
+import hashlib
+
+import keras
+
+# Raise it with every change after which the same seed and hyperparameters give other weights:
+# in augmentation, batches, classifier, optimizer, transfer, or the training loop.
+FORMAT_VERSION = 1
+
+
+def code_digest() -> str:
+    """A digest of what a result depends on besides its arguments: our algorithm and Keras'."""
+    return hashlib.sha256(f"{FORMAT_VERSION} {keras.__version__}".encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""`servable train`: runs and checkpoints."""

@@ -1,0 +1,175 @@
+"""What a search is of: data, a network and its space, settings; and when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import keras_tuner
+
+from servable_trainer.networks.classifier import ImageClassifier, hyperparameters_from, space_of
+from servable_trainer.networks.format_version import code_digest
+from servable_trainer.tuning.oracles import make_oracle
+from servable_trainer.tuning.runner import Runner
+from servable_trainer.tuning.trials import TuneError, trials_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from servable_trainer.data.dataset import Dataset
+    from servable_trainer.tuning.search_folder import SearchFolder
+    from servable_trainer.tuning.watch import Watch
+
+_DEFAULT_TRIALS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a search was begun with, and goes on with.
+
+    Attributes:
+        tuner: "random", "hyperband" or "bayesian".
+        epochs: How long each trial is trained; with Hyperband the best ones. 2 where nothing is
+            said, or with Hyperband 9, which are three brackets.
+        subset: How many pictures each learns from; a fifth as many validate it.
+        seed: The same seed tries the same points.
+        fixed: Hyperparameters that are not searched, but have these values.
+    """
+
+    tuner: str = "random"
+    epochs: int = 0
+    subset: int = 12_000
+    seed: int = 0
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.epochs:
+            # The way of a frozen dataclass to fill one in.
+            object.__setattr__(self, "epochs", 9 if self.tuner == "hyperband" else 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """When to end; whichever comes first.
+
+    Attributes:
+        trials: How many to begin.
+        minutes: How long, the time of every part of the search together.
+    """
+
+    trials: int | None = None
+    minutes: float | None = None
+
+    def __str__(self) -> str:
+        parts = [trials_of(self.trials)] if self.trials else []
+        parts += [f"{self.minutes:g} minutes"] if self.minutes else []
+        return " or ".join(parts) or "one pass"
+
+    def over(self, seconds: float) -> bool:
+        """Whether so many seconds are all of it."""
+        return self.minutes is not None and seconds >= self.minutes * 60
+
+    @classmethod
+    def of(cls, settings: Settings, trials: int | None, minutes: float | None) -> Budget:
+        """What was asked for; else ten trials, or with Hyperband each bracket once."""
+        if trials is None and minutes is None and settings.tuner != "hyperband":
+            trials = _DEFAULT_TRIALS
+        return cls(trials=trials, minutes=minutes)
+
+
+class Project:
+    """A dataset, a network and settings: what a search is of, here or elsewhere."""
+
+    def __init__(
+        self, dataset: Dataset, settings: Settings, classifier: ImageClassifier | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.classifier = classifier or ImageClassifier(
+            size=dataset.train.images.shape[1:], classes=len(dataset.labels)
+        )
+        self.whole_space = space_of(self.classifier)
+        if settings.fixed:
+            hyperparameters_from(settings.fixed, self.classifier)
+        self.space = _pinned(self.whole_space, settings.fixed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same to go on with a search, or to work at one."""
+        space = json.dumps(self.whole_space.get_config()["space"], sort_keys=True)
+        return {
+            "settings": asdict(self.settings),
+            "data": {
+                "dataset": self.dataset.name,
+                "classes": len(self.dataset.labels),
+                "pictures": len(self.dataset.train),
+                "checksums": self.dataset.checksums,
+            },
+            "code": {
+                "servable": version("servable"),
+                "network": code_digest(),
+                "space": hashlib.sha256(space.encode()).hexdigest(),
+            },
+        }
+
+    def open(self, folder: SearchFolder, budget: Budget, *, overwrite: bool) -> Any:
+        """The oracle, gone on with where there was one.
+
+        Raises:
+            TuneError: The folder holds another search, or cannot be read or written.
+        """
+        folder.begin(self.identity, overwrite=overwrite)
+        oracle = make_oracle(
+            self.settings.tuner,
+            folder=folder.trials,
+            space=self.space,
+            epochs=self.settings.epochs,
+            seed=self.settings.seed,
+            endless=budget.trials is not None or budget.minutes is not None,
+        )
+        try:
+            oracle.reload()
+        except OSError as error:
+            raise TuneError(f"cannot read {folder.trials}: {error.strerror}") from error
+        oracle.limit = budget.trials
+        oracle.check()
+        return oracle
+
+    def runner(self, trials: Path, watch: Watch, heartbeat: Callable[[], None]) -> Runner:
+        """What trains the networks."""
+        # TensorFlow takes them for one network that is traced again and again.
+        logging.getLogger("tensorflow").addFilter(_is_no_retracing)
+        fit, validation = self.dataset.split(seed=self.settings.seed)
+        subset = self.settings.subset
+        return Runner(
+            classifier=self.classifier,
+            fit=fit.first(subset),
+            validation=validation.first(max(subset // 5, 1)),
+            epochs=self.settings.epochs,
+            seed=self.settings.seed,
+            folder=trials,
+            watch=watch,
+            heartbeat=heartbeat,
+        )
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)
+
+
+def _pinned(
+    space: keras_tuner.HyperParameters, fixed: dict[str, Any]
+) -> keras_tuner.HyperParameters:
+    pinned = keras_tuner.HyperParameters()
+    for one in space.space:
+        if one.name in fixed:
+            kind = keras_tuner.engine.hyperparameters.Fixed
+            pinned.merge([kind(one.name, fixed[one.name], conditions=one.conditions)])
+        else:
+            pinned.merge([one])
+    return pinned

@@ -1,0 +1,144 @@
+"""What a person sees of a search: the best trials and bars on a terminal, lines anywhere else."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from servable_client.cli.console import console, say
+from servable_trainer.tuning.trials import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from rich.console import RenderableType
+
+    from servable_trainer.tuning.trials import Trial
+
+_BEST = 5
+
+
+class Watch:
+    """Tells of trials as they begin, go on and end; a context, for the terminal's sake."""
+
+    def __init__(self, budget: str = "") -> None:
+        self._budget = budget
+        self._best: list[Trial] = []
+        self._running: dict[str, tuple[str, int, int]] = {}
+        self._lock = threading.Lock()
+        self._live: Any = None
+        self._epochs: Callable[..., None] | None = None
+
+    def __enter__(self) -> Self:
+        err = console()
+        if err.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(
+                console=err, get_renderable=self._picture, refresh_per_second=4, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str) -> None:
+        """A line, above the table where there is one."""
+        if self._live is None:
+            say(text)
+        else:
+            self._live.console.print(text, markup=False)
+
+    def tell_epochs(self, listener: Callable[..., None]) -> None:
+        """Call somebody with what `epoch` is called with."""
+        self._epochs = listener
+
+    def best(self, trials: list[Trial]) -> None:
+        """The trials so far, best first."""
+        self._best = trials
+
+    def began(self, name: str, values: dict[str, Any], *, worker: str | None = None) -> None:
+        """A trial began."""
+        chosen = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        past = values.get("tuner/trial_id")
+        self.say(
+            f"trial {name}{f' on {worker}' if worker else ''}"
+            f"{f' goes on from {past}' if past else ''}  {one_line(chosen)}"
+        )
+        with self._lock:
+            self._running[name] = ("begins", 0, 1)
+
+    def batch(self, name: str, done: int, total: int | None) -> None:
+        """A batch of it is done."""
+        with self._lock:
+            what = self._running.get(name, ("epoch 1", 0, 1))[0]
+            self._running[name] = (what if what != "begins" else "epoch 1", done, total or 1)
+
+    def epoch(
+        self, name: str, epoch: int, epochs: int, measured: dict[str, float], seconds: float
+    ) -> None:
+        """An epoch of it is done."""
+        words = {
+            "loss": "loss",
+            "accuracy": "accuracy",
+            "val_loss": "validation loss",
+            "val_accuracy": "validation accuracy",
+        }
+        parts = [f"{words[key]} {measured[key]:.4f}" for key in words if key in measured]
+        self.say(f"  trial {name} epoch {epoch}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s")
+        with self._lock:
+            self._running[name] = (f"epoch {min(epoch + 1, epochs)}/{epochs}", 0, 1)
+        if self._epochs is not None:
+            self._epochs(name, epoch, epochs, measured, seconds)
+
+    def ended(self, trial: Trial, best: list[Trial]) -> None:
+        """A trial ended."""
+        with self._lock:
+            self._running.pop(trial.name, None)
+            self._best = best
+        if trial.validation_accuracy is None:
+            self.say(f"trial {trial.name} failed: {trial.error}")
+            return
+        first = best[0]
+        self.say(
+            f"trial {trial.name} ended  validation accuracy {trial.validation_accuracy:.4f}"
+            f"  {trial.seconds:.0f} s, the best so far is {first.validation_accuracy:.4f} of trial"
+            f" {first.name}"
+        )
+
+    def gone(self, name: str) -> None:
+        """A trial was broken off."""
+        with self._lock:
+            self._running.pop(name, None)
+
+    def _picture(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        with self._lock:
+            best, running = list(self._best[:_BEST]), dict(self._running)
+        table = Table(title=Text(f"the best so far{self._budget}"), title_justify="left")
+        for column in ("trial", "validation accuracy", "hyperparameters"):
+            table.add_column(column)
+        for trial in best:
+            if trial.validation_accuracy is not None:
+                table.add_row(
+                    trial.name,
+                    f"{trial.validation_accuracy:.4f}",
+                    Text(one_line(trial.hyperparameters)),
+                )
+        bars = Table.grid(padding=(0, 1))
+        for name, (what, done, total) in sorted(running.items()):
+            bars.add_row(f"trial {name}", what, ProgressBar(total=total, completed=done, width=40))
+        return Group(table, bars) if best else bars
