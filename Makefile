@@ -25,13 +25,14 @@ test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-docker: $(INSTALLED)
-	-tests/stack/engine
-	$(BIN)/python -m pytest tests/stack $(ARGS)
+	-tests/system/stack/engine
+	$(BIN)/python -m pytest tests/system/stack $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # Debian keeps ensurepip, which venv needs, in a package of its own.
 $(BIN)/python:

@@ -34,15 +34,22 @@ NAME = "fashion_mnist"
 
 
 # What shares one thing on this machine: the stack's images and networks.
-_TOGETHER = ("tests/stack/",)
+_TOGETHER = ("tests/system/stack/",)
 
 # What takes longest begins first, so that nobody waits for it at the end.
 _FIRST = (
-    "tests/stack/", "tests/serving/test_releases.py", "tests/serving/test_releasing_page.py",
-    "tests/trainer/", "tests/end_to_end/test_demo.py", "tests/serving/conformance/",
-    "tests/serving/test_start.py", "tests/serving/test_versions.py",
-    "tests/serving/test_release_kills.py", "tests/gateway/test_canary.py", "tests/web/",
-)  # fmt: skip
+    "tests/system/stack/",
+    "tests/functional/serving/test_releases.py",
+    "tests/functional/serving/test_releasing_page.py",
+    "tests/functional/trainer/",
+    "tests/system/demo/test_demo.py",
+    "tests/functional/serving/conformance/",
+    "tests/functional/serving/test_start.py",
+    "tests/functional/serving/test_versions.py",
+    "tests/functional/serving/test_release_kills.py",
+    "tests/functional/gateway/test_canary.py",
+    "tests/system/web/",
+)
 
 
 class _Files(LoadScopeScheduling):
@@ -199,7 +206,8 @@ def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That run, evaluated and exported."""
-    from servable_trainer.evaluation.evaluate import evaluate, export_run
+    from servable_trainer.evaluation.evaluate import evaluate
+    from servable_trainer.training.export_run import export_run
 
     evaluate(run, small_dataset)
     target = tmp_path_factory.mktemp("exported") / "candidate"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self, overload
 
-from servable_client._base import BaseClient, config_of
+from servable_client._base import BaseClient
+from servable_client._wire.model_config import config_of
 from servable_client.engine.core import callable_signatures
 from servable_client.engine.readiness import ready, reload, resolve, wait
 from servable_client.engine.stream import OnError, astream, check

@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from servable_serving.export.export import ExportError, export
     from servable_serving.gates.holdout import Holdout, HoldoutError, find_holdout
     from servable_serving.gates.run import inspect
-    from servable_serving.gates.tolerances import Tolerances
-    from servable_serving.gates.verdict import Finding, GateError
+    from servable_serving.gates.verdict import Finding, GateError, Tolerances
     from servable_serving.model.saved_model import SavedModel
     from servable_serving.repository.local import Repository
     from servable_serving.repository.manifest import CandidateError, check_candidate
@@ -54,7 +53,7 @@ __getattr__, __dir__ = lazily(
         "Server": "server.server",
         "ServerError": "server.server",
         "ServerOptions": "server.options",
-        "Tolerances": "gates.tolerances",
+        "Tolerances": "gates.verdict",
         "check_candidate": "repository.manifest",
         "export": "export.export",
         "find_holdout": "gates.holdout",

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from servable_trainer.comparison.contender import CompareError, Contender, Rule, best_of
     from servable_trainer.data.dataset import Dataset, DatasetError, Pictures
     from servable_trainer.data.fashion_mnist import find
-    from servable_trainer.evaluation.evaluate import evaluate, examine, export_run
+    from servable_trainer.evaluation.evaluate import evaluate, examine
     from servable_trainer.evaluation.examination import Examination
     from servable_trainer.evaluation.report import ReportError, write_report
     from servable_trainer.networks.classifier import ImageClassifier
     from servable_trainer.scoring.scores import ClassScore, Evaluation
+    from servable_trainer.training.export_run import export_run
     from servable_trainer.training.run import Run, RunError
     from servable_trainer.training.train import train
     from servable_trainer.tuning.trials import Trial, TuneError
@@ -78,7 +79,7 @@ __getattr__, __dir__ = lazily(
         "compare": "comparison.compare",
         "evaluate": "evaluation.evaluate",
         "examine": "evaluation.evaluate",
-        "export_run": "evaluation.evaluate",
+        "export_run": "training.export_run",
         "find": "data.fashion_mnist",
         "train": "training.train",
         "tune": "tuning.tune",

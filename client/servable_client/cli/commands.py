@@ -8,34 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from servable_client.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_SERVER,
+    CaBundle,
+    Json,
+    Key,
+    Label,
+    Model,
+    Server,
+    Timeout,
+    Version,
+    make_client,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from servable_client import Classification, Client, ServableError
 
-Server = Annotated[
-    str,
-    typer.Option(
-        envvar="SERVABLE_SERVER",
-        help="Address: grpc, grpcs, http or https; several with commas.",
-    ),
-]
-Model = Annotated[str, typer.Option(envvar="SERVABLE_MODEL", help="The model's name.")]
-Version = Annotated[int | None, typer.Option(help="The version to ask.")]
-Label = Annotated[str | None, typer.Option(help="The label of the version to ask.")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        envvar="SERVABLE_API_KEY", show_default=False, help="Sent as x-api-key; better by variable."
-    ),
-]
-Authority = Annotated[
-    str | None, typer.Option("--ca", help="PEM file of the authority to trust, for grpcs, https.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Timeout = Annotated[float, typer.Option(help="Seconds that a call may take.", min=0.001)]
 
-_SERVER, _MODEL = "grpc://localhost:8500", "fashion_mnist"
 # Those that Servable itself gives, which are always asked for.
 _LABELS = ("stable", "canary")
 
@@ -49,12 +41,12 @@ def register(app: typer.Typer) -> None:
 
 def classify(
     pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
-    server: Server = _SERVER,
-    model: Model = _MODEL,
+    server: Server = DEFAULT_SERVER,
+    model: Model = DEFAULT_MODEL,
     version: Version = None,
     label: Label = None,
     api_key: Key = None,
-    ca: Authority = None,
+    ca: CaBundle = None,
     timeout: Timeout = 5.0,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
@@ -70,7 +62,7 @@ def classify(
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other")
     options = {"version": version, "label": label, "timeout": timeout}
-    with _client(server, model=model, api_key=api_key, ca=ca, **options) as client:
+    with make_client(server, model=model, api_key=api_key, ca=ca, **options) as client:
         found = list(
             zip(
                 pictures,
@@ -120,10 +112,10 @@ def _plain(answer: Classification) -> dict[str, object]:
 
 
 def status(
-    server: Server = _SERVER,
-    model: Model = _MODEL,
+    server: Server = DEFAULT_SERVER,
+    model: Model = DEFAULT_MODEL,
     api_key: Key = None,
-    ca: Authority = None,
+    ca: CaBundle = None,
     timeout: Timeout = 5.0,
     label: Annotated[
         list[str] | None, typer.Option(help="A label to ask for too; may be given again.")
@@ -143,7 +135,7 @@ def status(
     from servable_client.cli.console import print_json, print_table, say
 
     wanted = [*(label or ()), *(_labels_in(config, model) if config else ())]
-    with _client(server, model=model, api_key=api_key, ca=ca, timeout=timeout) as client:
+    with make_client(server, model=model, api_key=api_key, ca=ca, timeout=timeout) as client:
         versions = client.status()
         try:
             signatures = client.metadata()
@@ -193,7 +185,7 @@ def status(
 
 def _labels_in(config: Path, model: str) -> list[str]:
     """The labels that a server's configuration gives a model."""
-    from servable_client._base import config_of
+    from servable_client._wire.model_config import config_of
 
     listed = config_of(config).model_config_list.config
     return [name for entry in listed if entry.name == model for name in entry.version_labels]
@@ -219,19 +211,19 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def wait(
-    server: Server = _SERVER,
-    model: Model = _MODEL,
+    server: Server = DEFAULT_SERVER,
+    model: Model = DEFAULT_MODEL,
     version: Annotated[int | None, typer.Option(help="The version to wait for.")] = None,
     label: Annotated[str | None, typer.Option(help="The label to wait for.")] = None,
     api_key: Key = None,
-    ca: Authority = None,
+    ca: CaBundle = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait in all.", min=0)] = 60.0,
     json: Json = False,
 ) -> None:
     """Wait until a server serves a model, or a version or label of it."""
     from servable_client.cli.console import print_json
 
-    with _client(
+    with make_client(
         server, model=model, version=version, label=label, api_key=api_key, ca=ca
     ) as client:
         found = client.wait_until_available(timeout=timeout)
@@ -239,18 +231,3 @@ def wait(
         print_json({"model": model, "version": found})
     else:
         typer.echo(f"{model} version {found} is available at {server}")
-
-
-def _client(server: str, *, ca: str | None, **options: Any) -> Client:
-    """A client; what it refuses was asked wrongly, which is exit status 2."""
-    from servable_client import TLS, Client, InvalidInput
-
-    try:
-        return Client(server, tls=None if ca is None else TLS(ca=ca), **options)
-    except InvalidInput as error:
-        raise asked_wrongly(error) from None
-
-
-def asked_wrongly(error: ServableError, **options: Any) -> typer.BadParameter:
-    """What a command raises in place of an error that is the caller's, which is exit status 2."""
-    return typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error), **options)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import from_proto
 from servable_client.codec.predict_request import fill_spec, predict_body
 from servable_client.codec.predict_response import read
 from servable_client.types.answers import (
-    STATUS_CODES,
     ClassScores,
     Prediction,
     Score,

@@ -10,7 +10,7 @@ import numpy as np
 
 from servable_client._errors import InvalidInput, ServableError, ServerFailed
 from servable_client.engine import class_names
-from servable_client.engine.core import Work
+from servable_client.engine.effects import Work
 from servable_client.engine.split import is_away
 from servable_client.engine.telemetry import log
 from servable_client.types.answers import Classification, Prediction
@@ -20,7 +20,8 @@ from servable_client.types.questions import Description, Failure, PredictQuestio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from servable_client.engine.core import Core, Flow
+    from servable_client.engine.core import Core
+    from servable_client.engine.effects import Flow
     from servable_client.types.images import Picture
 
 # What a call may spend at most on learning names once its answer is there.

@@ -8,9 +8,9 @@ Each method of a client is a flow here: a generator that yields what is to be do
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from servable_client._errors import (
     DeadlineExceeded,
@@ -21,14 +21,15 @@ from servable_client._errors import (
     ServerFailed,
     error_for,
 )
+from servable_client._wire.status import INIT_SIGNATURE
 from servable_client._wire.tensors import as_array
+from servable_client.engine.effects import _T, Ask, Flow, Send, Sleep
 from servable_client.engine.retry import Budget, Retry
 from servable_client.engine.split import STABLE, Split, is_away
 from servable_client.engine.telemetry import Telemetry, log
 from servable_client.net.endpoints import Balancer, Endpoint, parse_servers
 from servable_client.net.proxies import proxy_for
 from servable_client.net.security import TLS, Credentials, Secret, checked_secret
-from servable_client.types.answers import INIT_SIGNATURE, Prediction
 from servable_client.types.questions import (
     ClassifyQuestion,
     Description,
@@ -47,10 +48,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from servable_client.codec.grpc import GrpcRequest, Headers
-    from servable_client.codec.http import HttpRequest
+    from servable_client.codec.grpc import Headers
     from servable_client.engine.telemetry import RequestEvent, ResponseEvent
-    from servable_client.types.answers import ClassScores, VersionStatus
+    from servable_client.types.answers import ClassScores, Prediction, VersionStatus
     from servable_client.types.examples import Example
 
 DEFAULT_TIMEOUT = 5.0
@@ -59,40 +59,6 @@ _MAX_TIMEOUT = 86400.0
 _RESOLVED_SECONDS = 1.0
 # How many versions are remembered.
 _MOST_VERSIONS = 100
-
-
-@dataclass(slots=True)
-class Send:
-    """Send a request, and give back the reply."""
-
-    request: GrpcRequest | HttpRequest
-    timeout: float
-
-
-@dataclass(slots=True)
-class Sleep:
-    """Wait."""
-
-    seconds: float
-
-
-@dataclass(slots=True)
-class Ask:
-    """Call a function of the user's, and give back what it returns, awaited where need be."""
-
-    function: Callable[[], Any]
-
-
-@dataclass(slots=True)
-class Work:
-    """Call a function that reads files or computes for a while."""
-
-    function: Callable[[], Any]
-
-
-_T = TypeVar("_T")
-Effect: TypeAlias = Send | Sleep | Ask | Work
-Flow: TypeAlias = Generator[Effect, Any, _T]
 
 
 class Core:

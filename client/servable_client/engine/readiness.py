@@ -13,7 +13,8 @@ from servable_client._errors import (
     NotReady,
     ServerFailed,
 )
-from servable_client.engine.core import Sleep, too_late
+from servable_client.engine.core import too_late
+from servable_client.engine.effects import Sleep
 from servable_client.types.questions import (
     Description,
     Failure,
@@ -25,7 +26,8 @@ from servable_client.types.questions import (
 
 if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
-    from servable_client.engine.core import Core, Flow
+    from servable_client.engine.core import Core
+    from servable_client.engine.effects import Flow
     from servable_client.net.endpoints import Endpoint
     from servable_client.types.answers import VersionStatus
 

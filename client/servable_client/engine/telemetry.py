@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from servable_client.types.answers import STATUS_CODES
+from servable_client._wire.status import STATUS_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from servable_client._errors import InvalidInput
-from servable_client.engine.core import Ask, Effect, Flow, Send, Sleep, Work
+from servable_client.engine.effects import Ask, Effect, Flow, Send, Sleep, Work
 
 if TYPE_CHECKING:
     from servable_client.engine.core import Core

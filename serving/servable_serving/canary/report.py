@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.errors import FolderError
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,8 @@ def write_report(trial: Trial, folder: Path) -> Path:
     page = folder / f"canary-{trial.version}-{stamp}.md"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(page.with_suffix(".json"), json.dumps(trial.as_json(), indent=2) + "\n")
-        write_whole(page, page_of(trial))
+        atomic_write(page.with_suffix(".json"), json.dumps(trial.as_json(), indent=2) + "\n")
+        atomic_write(page, page_of(trial))
     except OSError as error:
         raise FolderError(f"cannot write to {folder}: {error.strerror}") from error
     return page

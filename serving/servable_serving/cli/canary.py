@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,43 +9,31 @@ from typing import Annotated, Any
 
 import typer
 
-from servable_client.cli.commands import _MODEL, _SERVER, Authority, Json, Key, Model, Server
-from servable_serving.cli.release import _PATIENCE, Folder, Patience, release
+from servable_client.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_SERVER,
+    CaBundle,
+    Json,
+    Key,
+    Model,
+    Server,
+)
+from servable_serving.cli.options import (
+    STEP_TIMEOUT,
+    Folder,
+    StepTimeout,
+    duration,
+    fraction,
+    percent,
+    release,
+)
 
-# Longer than any trial.
-_LONGEST = 7 * 86_400
 _LINE_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command()(canary)
-    app.command("gateway-metrics")(gateway_metrics)
-
-
-def _share(text: str) -> float:
-    """`10%` or `0.1`, in percent."""
-    try:
-        percent = float(text[:-1]) if text.endswith("%") else float(text) * 100
-    except ValueError:
-        percent = -1.0
-    if not 0 < percent <= 100:
-        raise typer.BadParameter(f"{text!r} is no share; give 10% or 0.1")
-    return round(percent, 2)
-
-
-def _part(text: str) -> float:
-    """`1%` or `0.01`, from 0 to 1."""
-    return 0.0 if text in {"0", "0%"} else _share(text) / 100
-
-
-def _duration(text: str) -> float:
-    """`90s`, `10m` or `1h`, in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    seconds = float(found[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if not 0 < seconds <= _LONGEST:
-        raise typer.BadParameter(f"{text!r} is no time; give 90s, 10m or 1h, a week at most")
-    return seconds
 
 
 def canary(
@@ -54,19 +41,19 @@ def canary(
     share: Annotated[
         Any,
         typer.Option(
-            parser=_share,
+            parser=percent,
             metavar="PERCENT",
             help="How much of the requests that name no version it gets.",
         ),
     ] = "10%",
     duration: Annotated[
         Any,
-        typer.Option("--for", parser=_duration, metavar="TIME", help="For how long: 90s, 10m, 1h."),
+        typer.Option("--for", parser=duration, metavar="TIME", help="For how long: 90s, 10m, 1h."),
     ] = "10m",
     max_errors: Annotated[
         Any,
         typer.Option(
-            parser=_part,
+            parser=fraction,
             metavar="PERCENT",
             help="How much larger its share of errors may be than stable's.",
         ),
@@ -87,12 +74,12 @@ def canary(
         Path | None,
         typer.Option(help="The folder for the report; .reports beside the versions unless given."),
     ] = None,
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     api_key: Key = None,
-    ca: Authority = None,
-    timeout: Patience = _PATIENCE,
+    ca: CaBundle = None,
+    timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
     """Try a version on a share of the traffic, then promote it or take it out.
@@ -144,32 +131,3 @@ def _sparsely(say: Callable[[str], None]) -> Callable[[str], None]:
             say(text)
 
     return tell
-
-
-def gateway_metrics(
-    port: Annotated[
-        int, typer.Option(help="Where Prometheus asks, over HTTP.", min=0, max=65535)
-    ] = 9145,
-    syslog_port: Annotated[
-        int, typer.Option(help="Where the gateway sends its lines, over UDP.", min=0, max=65535)
-    ] = 5145,
-    host: Annotated[
-        str, typer.Option(envvar="SERVABLE_HOST", help="The address to listen at.")
-    ] = "127.0.0.1",
-) -> None:
-    """Count the gateway's requests for Prometheus: syslog in, metrics out at /metrics."""
-    import signal
-    import threading
-
-    from servable_client.cli.console import say
-    from servable_serving.gateway.listener import GatewayListener
-
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with GatewayListener(host=host, port=port, syslog_port=syslog_port) as listener:
-        say(
-            f"metrics at http://{host}:{listener.port}/metrics,"
-            f" the gateway's lines at {host}:{listener.syslog_port}"
-        )
-        stop.wait()

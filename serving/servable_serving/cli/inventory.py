@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servable_client.cli.commands import _MODEL, _SERVER, Authority, Json, Key, Model, Server
-from servable_serving.cli.release import Data, Folder, HoldoutFile, release
+from servable_client.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_SERVER,
+    CaBundle,
+    Json,
+    Key,
+    Model,
+    Server,
+)
+from servable_serving.cli.options import Data, Folder, HoldoutFile, release
 
 if TYPE_CHECKING:
     from servable_serving.release.deployment import Labels
@@ -26,12 +34,12 @@ def register(app: typer.Typer) -> None:
 
 
 def versions(
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     offline: Offline = False,
     api_key: Key = None,
-    ca: Authority = None,
+    ca: CaBundle = None,
     json: Json = False,
 ) -> None:
     """Show a model's versions: state, labels, accuracy, size, age, and who pushed them.
@@ -70,7 +78,7 @@ def versions(
 
 
 def verify(
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     json: Json = False,
 ) -> None:
@@ -79,7 +87,7 @@ def verify(
     from servable_client.cli.console import print_json
     from servable_serving.release.inventory import verify as check_all
 
-    with release(model, repository, _SERVER, True, None, None) as labels:
+    with release(model, repository, DEFAULT_SERVER, True, None, None) as labels:
         found = check_all(labels)
     trouble = [checked for checked in found if checked.trouble]
     if json:
@@ -96,12 +104,12 @@ def verify(
 
 def prune(
     keep: Annotated[int, typer.Option(help="How many of the highest to keep in any case.", min=1)],
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     offline: Offline = False,
     api_key: Key = None,
-    ca: Authority = None,
+    ca: CaBundle = None,
     json: Json = False,
 ) -> None:
     """Take old versions away for good, never one with a label or one that is served.
@@ -128,7 +136,7 @@ def prune(
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="A version, or a candidate's folder.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     holdout: HoldoutFile = None,
     data: Data = None,
@@ -140,7 +148,7 @@ def diff(
     from servable_serving.gates.holdout import find_holdout
     from servable_serving.release.diff import compare_answers, differences
 
-    with release(model, repository, _SERVER, True, None, None) as labels:
+    with release(model, repository, DEFAULT_SERVER, True, None, None) as labels:
         first, second = _folder(labels, one), _folder(labels, other)
         model = labels.model
     found = differences(first, second)

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servable_client.cli.commands import (
-    _MODEL,
-    _SERVER,
-    Authority,
+from servable_client.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_SERVER,
+    CaBundle,
     Json,
     Key,
     Model,
     Server,
-    asked_wrongly,
+    usage_error,
 )
-from servable_serving.cli.sync import is_url, move_at_url, push_to_url
+from servable_serving.cli.options import (
+    STEP_TIMEOUT,
+    Data,
+    Folder,
+    HoldoutFile,
+    NoWait,
+    StepTimeout,
+    deployment_of,
+    exit_on_signals,
+    is_url,
+    release,
+    servers_at,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from servable_serving.release.push import Plan
+    from servable_serving.repository.remote import Remote
 
+if TYPE_CHECKING:
     from servable_serving.gates.holdout import Holdout
     from servable_serving.release.deployment import Labels
-    from servable_serving.release.fleet import Live
-
-Folder = Annotated[
-    str | None,
-    typer.Option(
-        help="The model's folder in the repository; models/MODEL unless given. Or the URL of a "
-        "whole repository elsewhere: s3://bucket/models, say."
-    ),
-]
-NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="Ask no server: write what the next one will find.")
-]
-Patience = Annotated[
-    float, typer.Option(help="Seconds that a server may take for each thing.", min=0.1)
-]
-_PATIENCE = 120.0
-HoldoutFile = Annotated[
-    Path | None,
-    typer.Option("--holdout", help="Held-out pictures: an .npz with images and targets."),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(envvar="SERVABLE_DATA", help="The dataset's folder, for its held-out pictures."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def push(
     candidate: Annotated[Path, typer.Argument(help="A folder that `servable export` wrote.")],
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     promote: Annotated[
         bool, typer.Option("--promote", help="Move stable to it, in place of canary.")
     ] = False,
@@ -95,8 +84,8 @@ def push(
         int | None, typer.Option(help="The version's number; the next unless given.", min=1)
     ] = None,
     api_key: Key = None,
-    ca: Authority = None,
-    timeout: Patience = _PATIENCE,
+    ca: CaBundle = None,
+    timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
     """Bring a candidate in: gates, publish, wait, smoke test, label.
@@ -107,7 +96,7 @@ def push(
     from servable_client.cli.console import print_json
     from servable_serving.core.lazy_tensorflow import import_tensorflow
     from servable_serving.gates.holdout import find_holdout
-    from servable_serving.gates.tolerances import Tolerances
+    from servable_serving.gates.verdict import Tolerances
     from servable_serving.release.push import Plan
     from servable_serving.release.push import push as push_candidate
     from servable_serving.release.steps import Steps
@@ -116,7 +105,7 @@ def push(
     if dry_run and (no_wait or promote):
         raise typer.BadParameter("--dry-run publishes nothing: leave --no-wait and --promote out")
     name = _name_of(candidate)
-    _prepare()
+    exit_on_signals()
 
     def held_out() -> Holdout | None:
         # Not where it is not needed: it may be a download away.
@@ -136,9 +125,9 @@ def push(
         import_tensorflow()
         push_to_url(candidate, repository, name, plan, json=json)
         return
-    live = None if no_wait or dry_run else _live(server, name, api_key, ca)
+    live = None if no_wait or dry_run else servers_at(server, name, api_key, ca)
     import_tensorflow()  # seconds, which nobody waits who asks wrongly
-    labels = _labels(Path(repository or Path("models") / name), name, live, timeout)
+    labels = deployment_of(Path(repository or Path("models") / name), name, live, timeout)
     steps = Steps()
     try:
         pushed = push_candidate(candidate, labels, steps, plan)
@@ -165,13 +154,13 @@ def push(
 
 def promote(
     version: Annotated[int, typer.Argument(help="The version that stable is to stand for.")],
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     no_wait: NoWait = False,
     api_key: Key = None,
-    ca: Authority = None,
-    timeout: Patience = _PATIENCE,
+    ca: CaBundle = None,
+    timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
     """Move stable to a version, once it is loaded and answers as it should."""
@@ -191,13 +180,13 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(help="The version; what was stable before unless given.")
     ] = None,
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     repository: Folder = None,
-    server: Server = _SERVER,
+    server: Server = DEFAULT_SERVER,
     no_wait: NoWait = False,
     api_key: Key = None,
-    ca: Authority = None,
-    timeout: Patience = _PATIENCE,
+    ca: CaBundle = None,
+    timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
     """Move stable back to what it was; that version is still loaded, so it is at once."""
@@ -233,50 +222,6 @@ def _tell(labels: Labels, version: int, steps: Any, *, json: bool) -> None:
         typer.echo(f"stable is version {version} of {labels.model}")
 
 
-@contextmanager
-def release(
-    model: str,
-    repository: str | None,
-    server: str,
-    no_wait: bool,
-    api_key: str | None,
-    ca: str | None,
-    timeout: float = _PATIENCE,
-) -> Iterator[Labels]:
-    """The labels of a model, as the flags name it; the servers are hung up at the end."""
-    from servable_serving.repository.manifest import check_name
-
-    if is_url(repository):
-        raise typer.BadParameter(
-            "this looks at folders: bring what is behind a URL into one with `servable sync`",
-            param_hint="--repository",
-        )
-    if repository is not None and model == _MODEL:
-        model = Path(repository).resolve().name
-    check_name(model)
-    _prepare()
-    with nullcontext() if no_wait else _live(server, model, api_key, ca) as live:
-        yield _labels(Path(repository or Path("models") / model), model, live, timeout)
-
-
-def _labels(path: Path, model: str, live: Live | None, timeout: float) -> Labels:
-    from servable_serving.release.deployment import Labels
-    from servable_serving.repository.local import Repository
-
-    return Labels(model=model, repository=Repository(path), live=live, timeout=timeout)
-
-
-def _live(server: str, model: str, api_key: str | None, ca: str | None) -> Live:
-    """The servers; an address that is none was asked wrongly, which is exit status 2."""
-    from servable_client import InvalidInput
-    from servable_serving.release.fleet import Live
-
-    try:
-        return Live(server, model=model, api_key=api_key, ca=ca)
-    except InvalidInput as error:
-        raise asked_wrongly(error) from None
-
-
 def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
     """Why each gate is left out."""
     from servable_client import InvalidInput
@@ -292,7 +237,7 @@ def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
     try:
         check_skips(skipped)
     except InvalidInput as error:
-        raise asked_wrongly(error) from None
+        raise usage_error(error) from None
     return skipped
 
 
@@ -317,10 +262,88 @@ def _name_of(candidate: Path) -> str:
     return str(name)
 
 
-def _prepare() -> None:
-    """Be told of an end as of an exception, so that nothing is left half done."""
-    import signal
-    import sys
+def push_to_url(candidate: Path, url: str, name: str, plan: Plan, *, json: bool) -> None:
+    """Bring a candidate into a repository behind a URL: gates, upload, label.
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit("servable: terminated"))
+    It is compared with what `stable` stands for there.
+
+    Raises:
+        GateError: It does not pass a gate.
+        CandidateError: It is not whole, or not as it was exported.
+        StoreError: The repository cannot be reached or written.
+        ModelsConfigError: Its models.config is none.
+    """
+    import tempfile
+
+    from servable_client.cli.console import print_json
+    from servable_serving.core.names import CANARY, STABLE
+    from servable_serving.release.push import ask_gates
+    from servable_serving.release.steps import Steps
+
+    if plan.version is not None:
+        raise typer.BadParameter(
+            "is for folders; behind a URL it is the next", param_hint="--version"
+        )
+    remote, steps = _remote(url), Steps()
+
+    stable = remote.labels(name).get(STABLE)
+    with tempfile.TemporaryDirectory() as folder:
+        if stable is not None:
+            with steps.step("fetch") as step:
+                remote.fetch(name, stable, Path(folder))
+                step.said = f"version {stable}, which is stable, to compare with"
+        about = ask_gates(candidate, None if stable is None else Path(folder), steps, plan)
+    if plan.dry_run:
+        if json:
+            print_json({"repository": remote.url, "version": None, "steps": steps.as_json()})
+        else:
+            typer.echo(f"{candidate} passes; nothing was published")
+        return
+    with steps.step("upload") as step:
+        version = remote.push(candidate, about=about)
+        step.said = f"version {version} is whole at {remote.url}"
+    with steps.step("label") as step:
+        # Moved by one change of models.config, which servers apply when the version is loaded.
+        label = STABLE if plan.promote or stable is None else CANARY
+        labels = remote.label(name, version, label)
+        step.said = f"{label} is version {version}"
+    if json:
+        print_json(
+            {
+                "repository": remote.url,
+                "version": version,
+                "labels": labels,
+                "steps": steps.as_json(),
+            }
+        )
+    else:
+        typer.echo(f"{candidate} is version {version} of {name} at {remote.url}, {label}")
+
+
+def move_at_url(url: str, model: str, version: int, *, json: bool) -> None:
+    """Have `stable` stand for a version in a repository behind a URL.
+
+    Raises:
+        StoreError: The version is not whole there, or models.config cannot be written.
+        ModelsConfigError: models.config is none.
+    """
+    from servable_client.cli.console import print_json
+    from servable_serving.core.names import STABLE
+
+    remote = _remote(url)
+    labels = remote.label(model, version, STABLE)
+    if json:
+        print_json({"repository": remote.url, "version": version, "labels": labels})
+    else:
+        typer.echo(f"{STABLE} is version {version} of {model} at {remote.url}")
+
+
+def _remote(url: str) -> Remote:
+    """A repository behind a URL; one that is none was asked wrongly, which is exit status 2."""
+    from servable_client import InvalidInput
+    from servable_serving.repository.remote import Remote
+
+    try:
+        return Remote(url)
+    except InvalidInput as error:
+        raise usage_error(error, param_hint="--repository") from None

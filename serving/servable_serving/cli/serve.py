@@ -1,4 +1,4 @@
-"""The sub-commands that serve, and that bring versions in."""
+"""`servable serve`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-
-from servable_serving.cli import canary, inventory, release, stack, sync
-
-
-def register(app: typer.Typer) -> None:
-    """Add the sub-commands to `app`."""
-    app.command(cls=_Flags)(serve)
-    canary.register(app)
-    inventory.register(app)
-    release.register(app)
-    sync.register(app)
-    stack.register(app)
 
 
 class Switch(StrEnum):
@@ -32,7 +20,7 @@ class Switch(StrEnum):
         return self is Switch.TRUE
 
 
-class _Flags(TyperCommand):
+class ServerFlags(TyperCommand):
     """tensorflow_model_server's way with flags: `--flag` for `--flag=true`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -52,11 +40,9 @@ def _version(asked: Switch) -> None:
 
         from servable_serving.core.lazy_tensorflow import import_tensorflow
 
-        import_tensorflow()
         # Its distribution has several names: tensorflow, tensorflow-cpu and others.
-        from tensorflow import __version__
-
-        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {__version__}")
+        library = import_tensorflow().__version__
+        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {library}")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from servable_client.cli.commands import _MODEL, Json, Model
+from servable_client.cli.options import DEFAULT_MODEL, Json, Model
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def up(
     models: Annotated[
         Path, typer.Option(help="The model repository, with its models.config.")
     ] = Path("models"),
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="The embedded server, even where Docker is.")
     ] = False,

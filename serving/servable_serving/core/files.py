@@ -77,3 +77,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes in all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file beside its place, and bring it there by a rename.
+
+    Raises:
+        OSError: It cannot be written; what was there before stays.
+    """
+    # Named by the process: a chief and a worker may share a folder.
+    incoming = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with incoming.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        incoming.replace(path)
+    except OSError:
+        incoming.unlink(missing_ok=True)
+        raise

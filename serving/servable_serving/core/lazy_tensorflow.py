@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 # TensorFlow imports Keras as it is imported itself, for the optimizers of models that
 # `tf.saved_model.load` brings back, and the converter of TFLite imports JAX where there is one.
@@ -21,11 +22,17 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow, quietly and without Keras, which can still be imported afterwards."""
+def import_tensorflow() -> Any:
+    """Import TensorFlow, quietly and without Keras, which can still be imported afterwards.
+
+    For the entry of a command alone: it hides modules from the whole process meanwhile.
+
+    Returns:
+        The module `tensorflow`.
+    """
     quiet_tensorflow()
     if "tensorflow" in sys.modules:
-        return
+        return sys.modules["tensorflow"]
     hidden = [name for name in _UNUSED if name not in sys.modules]
     # None stands for a module that cannot be imported.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
@@ -36,3 +43,4 @@ def import_tensorflow() -> None:
             del sys.modules[name]
     # Where Keras was not found there are gaps.
     tensorflow.__path__ = [path for path in tensorflow.__path__ if path]
+    return tensorflow

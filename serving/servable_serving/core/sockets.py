@@ -62,3 +62,25 @@ def in_use(host: str, port: int, flag: str, error: Exception) -> ServableError:
         f"cannot listen at {host}:{port}: {reason}",
         hint=f"stop what listens there, or choose another port with {flag}",
     )
+
+
+def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
+    """Refuse a port that another program listens at.
+
+    Args:
+        port: The port, at 127.0.0.1.
+        flag: The option that names another.
+        error: What is raised.
+
+    Raises:
+        ServableError: `error`, where it is taken or no port at all.
+    """
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as caught:
+            raise error(
+                f"cannot listen at port {port}: {getattr(caught, 'strerror', None) or caught}",
+                hint=f"stop what listens there, or choose another port with {flag}",
+            ) from None

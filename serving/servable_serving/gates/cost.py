@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from servable_serving.core.files import folder_size
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.gates.verdict import Refused, Verdict
 from servable_serving.model.saved_model import SavedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,3 +126,32 @@ def _pictures(model: SavedModel, holdout: Holdout | None) -> NDArray[np.uint8]:
         return holdout.images[np.arange(most) % len(holdout.images)]
     noise = np.random.default_rng(0)
     return noise.integers(0, 256, [most, *shape[1:]], np.uint8)
+
+
+_NEVER_TOO_MUCH = 1 << 20
+
+
+def compare_size(candidate: Path, served: Path | None, ratio: float) -> Verdict:
+    """Hold a candidate's size against the served version's.
+
+    Raises:
+        Refused: It is more than `ratio` times as large, and a mebibyte larger.
+    """
+    size = folder_size(candidate)
+    figures: dict[str, object] = {"bytes": size}
+    if served is None:
+        return Verdict(said=f"{_mb(size)}; nothing is served to hold it against", figures=figures)
+    before = folder_size(served)
+    figures |= {"served_bytes": before, "ratio": round(size / before, 3), "tolerance": ratio}
+    said = f"{_mb(size)}, {size / before:.2f} times the served version's {_mb(before)}"
+    if size > max(before * ratio, before + _NEVER_TOO_MUCH):
+        raise Refused(
+            f"{said}, and at most {ratio:g} times is tolerated",
+            hint="skip the gate 'size' with a reason, or raise its tolerance",
+            figures=figures,
+        )
+    return Verdict(said=said, figures=figures)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorflow.python.framework import op_def_registry
 
-from servable_client.types.answers import INIT_SIGNATURE
+from servable_client._wire.status import INIT_SIGNATURE
 from servable_serving.gates.verdict import Refused, Verdict
 from servable_serving.model.saved_model import read_meta_graph
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import InvalidInput, ServableError
 from servable_serving.gates.holdout import Holdout, find_holdout
-from servable_serving.gates.tolerances import Tolerances
-from servable_serving.gates.verdict import GATES, Finding, GateError, Refused, Verdict
+from servable_serving.gates.verdict import GATES, Finding, GateError, Refused, Tolerances, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +93,7 @@ def inspect(
         return compare_latency(candidate, served, holdout, limits.latency)
 
     def size() -> Verdict:
-        from servable_serving.gates.size import compare_size
+        from servable_serving.gates.cost import compare_size
 
         return compare_size(candidate, served, limits.size)
 

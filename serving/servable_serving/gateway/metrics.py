@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 
 from servable_client._errors import code_of_http_status
-from servable_client.types.answers import STATUS_CODES
+from servable_client._wire.status import STATUS_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from servable_client._wire import wire_pb2 as wire
-from servable_client.types.answers import INIT_SIGNATURE
+from servable_client._wire.status import INIT_SIGNATURE
 from servable_serving.core.names import (
     BYTES_SIGNATURE,
     CLASSIFY_METHOD,

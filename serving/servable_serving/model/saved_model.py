@@ -21,8 +21,8 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import numpy_dtype
-from servable_client.types.answers import STATUS_CODES
 from servable_serving.core.errors import ModelError, invalid
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
-from servable_serving.gates.size import folder_size
+from servable_serving.core.files import folder_size
 from servable_serving.repository.history import HISTORY, Event
 from servable_serving.repository.manifest import (
     CandidateError,

@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import new_folder, sync_folder, sync_tree
+from servable_serving.core.files import atomic_write, new_folder, sync_folder, sync_tree
 from servable_serving.core.locks import locked, locked_if_free
-from servable_serving.core.whole_file import write_whole
 from servable_serving.repository import history
 from servable_serving.repository.layout import version_folders
 from servable_serving.repository.manifest import MANIFEST, check_candidate, manifest_digest
@@ -145,7 +144,7 @@ class Repository:
             (self.path / str(version)).rename(target)
             sync_folder(self.path)
             with suppress(OSError):  # of a disk that is full: that it is out of sight counts
-                write_whole(target / _REASON, json.dumps(happened, indent=1) + "\n")
+                atomic_write(target / _REASON, json.dumps(happened, indent=1) + "\n")
         except OSError as error:
             raise FolderError(f"cannot write to {target}: {error.strerror}") from error
         with suppress(FolderError):
@@ -268,7 +267,7 @@ def _keep_history(folder: Path, happened: Event) -> None:
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     manifest["history"] = [*manifest.get("history", ()), happened]
-    write_whole(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def _open_to_readers(folder: Path) -> None:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from google.protobuf import text_format
 
 from servable_client import InvalidInput, ServableError
-from servable_client._base import config_of
+from servable_client._wire.model_config import config_of
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import sync_folder
+from servable_serving.core.files import atomic_write, sync_folder
 from servable_serving.core.locks import locked
 from servable_serving.core.names import CONTAINER_ROOT
-from servable_serving.core.whole_file import write_whole
 from servable_serving.repository.layout import version_folders
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class ModelsConfig:
         try:
             for left in path.parent.glob(f".{path.name}.[0-9]*"):
                 left.unlink(missing_ok=True)  # of one that was killed: the lock is ours
-            write_whole(path, (head[0] if text and head else _HEAD) + body)
+            atomic_write(path, (head[0] if text and head else _HEAD) + body)
             sync_folder(path.parent)
         except OSError as error:
             raise FolderError(f"cannot write {self.path}: {error.strerror}") from error

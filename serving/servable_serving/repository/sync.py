@@ -16,30 +16,33 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 
-from servable_client import Client, DeadlineExceeded, InvalidInput, ServableError, ServerFailed
-from servable_client._base import config_of
-from servable_client._wire import wire_pb2 as wire
+from servable_client import Client, DeadlineExceeded, ServableError, ServerFailed
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import sync_folder
-from servable_serving.core.names import CONTAINER_ROOT
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write, sync_folder
 from servable_serving.repository.local import Repository
-from servable_serving.repository.manifest import CandidateError, check_name, manifest_of
+from servable_serving.repository.manifest import CandidateError, manifest_of
 from servable_serving.repository.models_config import NAME as CONFIG
-from servable_serving.repository.models_config import listed, set_versions
+from servable_serving.repository.models_config import listed
 from servable_serving.repository.remote import Remote
 from servable_serving.repository.store import StoreError
+from servable_serving.repository.sync_plan import (
+    SyncError,
+    checked_config,
+    config_between,
+    described,
+    follows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MODELS = PurePosixPath(CONTAINER_ROOT)
+    from servable_client._wire import wire_pb2 as wire
+
 _LONGEST_WAIT = 60.0
 # Servers that poll it each second have read models.config by then.
 _READ_SECONDS = 4.0
@@ -47,10 +50,6 @@ _READ_SECONDS = 4.0
 _LOAD_SECONDS = 120.0
 
 log = logging.getLogger("servable.sync")
-
-
-class SyncError(ServableError):
-    """What a URL holds is not what a repository can be brought to."""
 
 
 class Stopped(BaseException):
@@ -129,7 +128,7 @@ class Mirror:
         path = self._models / CONFIG
         if text == self._applied and path.exists():
             return changes
-        config = _checked(text, self.url)
+        config = checked_config(text, self.url)
         wanted = {entry.name: self._wanted(entry) for entry in config.model_config_list.config}
         failed: ServableError | None = None
         moved: bool | None = None
@@ -146,10 +145,10 @@ class Mirror:
         try:
             if not path.exists() or path.read_bytes() != text.encode():
                 moved = self._step(path, config)
-                write_whole(path, text)
+                atomic_write(path, text)
                 sync_folder(self._models)
                 changes.config = True
-                log.info("%s is here: %s", CONFIG, _said(config), extra={"event": "config"})
+                log.info("%s is here: %s", CONFIG, described(config), extra={"event": "config"})
         except OSError as error:
             raise FolderError(f"cannot write {path}: {error.strerror}") from error
         if self._delete and any(
@@ -159,7 +158,7 @@ class Mirror:
             if not self._left(path, config, moved):
                 return changes  # looked at again
             self._drop(wanted, changes)
-        if not any(_follows(entry) for entry in config.model_config_list.config):
+        if not any(follows(entry) for entry in config.model_config_list.config):
             self._applied = text
         return changes
 
@@ -284,13 +283,13 @@ class Mirror:
         Raises:
             SyncError: One failed to load, or did not in time; labels stay as they are.
         """
-        between, moving, moved = _between(path, new, asked=self._server is not None)
+        between, moving, moved = config_between(path, new, asked=self._server is not None)
         if not moving:
             return moved
         # Kept where it is there already: a server that was asked in vain goes on loading.
         text = text_format.MessageToString(between)
         if path.read_text() != text:
-            write_whole(path, text)
+            atomic_write(path, text)
             sync_folder(self._models)
         if self._server is None:
             if self._stop.wait(_READ_SECONDS):
@@ -326,93 +325,3 @@ class Mirror:
                     "%s version %d is deleted", model, version,
                     extra={"event": "deleted", "model": model, "version": version},
                 )  # fmt: skip
-
-
-def _checked(text: str, url: str) -> wire.ModelServerConfig:
-    """A models.config that servers can apply here.
-
-    Raises:
-        SyncError: It is none, or names places outside of the repository.
-    """
-    try:
-        config = config_of(text)
-    except InvalidInput as error:
-        raise SyncError(f"{CONFIG} at {url}: {error}") from error
-    models = config.model_config_list.config
-    if not models:
-        # An empty file too: half of an upload must not end what is served.
-        raise SyncError(f"{CONFIG} at {url} names no model")
-    for entry in models:
-        try:
-            check_name(entry.name)
-        except CandidateError as error:
-            raise SyncError(f"{CONFIG} at {url}: {error}") from error
-        if PurePosixPath(entry.base_path) != _MODELS / entry.name:
-            raise SyncError(
-                f"{CONFIG} at {url} has {entry.base_path} for {entry.name}",
-                hint=f"servers find it at {_MODELS / entry.name}",
-            )
-        for version in (*entry.version_labels.values(), *_specific(entry)):
-            if version < 1:
-                raise SyncError(f"{CONFIG} at {url} names version {version} of {entry.name}")
-    return config
-
-
-def _between(
-    path: Path, new: wire.ModelServerConfig, *, asked: bool
-) -> tuple[wire.ModelServerConfig, set[tuple[str, int]], bool]:
-    """A models.config between the one here and a new one.
-
-    It lists the versions of both, with the labels still where they are that move to versions which
-    may not be loaded yet.
-
-    Args:
-        path: The one here.
-        new: The new one.
-        asked: Whether the server will be asked for each; else those that are listed here are
-            taken to be loaded.
-
-    Returns:
-        It, the versions that it has loaded, and whether a label in use moves at all.
-    """
-    moved = False
-    between = wire.ModelServerConfig()
-    between.CopyFrom(new)
-    moving: set[tuple[str, int]] = set()
-    try:
-        old = {m.name: m for m in config_of(path).model_config_list.config}
-    except InvalidInput:  # there is none, or none that a server could have taken
-        return between, moving, moved
-    for entry in between.model_config_list.config:
-        was = old.get(entry.name)
-        if was is None or _follows(was) or _follows(entry):
-            continue
-        listed = {*_specific(was)}
-        for label, version in was.version_labels.items():
-            to = entry.version_labels.get(label, version)
-            moved = moved or to != version
-            if to != version and (asked or to not in listed):
-                moving.add((entry.name, to))
-                entry.version_labels[label] = version
-        set_versions(entry, {*_specific(entry), *listed})
-    return between, moving, moved
-
-
-def _specific(entry: wire.ModelConfig) -> list[int]:
-    return list(entry.model_version_policy.specific.versions)
-
-
-def _follows(entry: wire.ModelConfig) -> bool:
-    """Whether new versions are served without a new models.config."""
-    return bool(entry.model_version_policy.WhichOneof("policy_choice") != "specific")
-
-
-def _said(config: wire.ModelServerConfig) -> str:
-    """What models.config says, in a line."""
-    return "; ".join(
-        " ".join([
-            entry.name,
-            *(f"{label} {version}" for label, version in sorted(entry.version_labels.items())),
-        ])
-        for entry in config.model_config_list.config
-    )  # fmt: skip

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.core.errors import FolderError
+from servable_serving.core.files import atomic_write
 from servable_serving.core.locks import locked
 from servable_serving.core.names import STABLE
-from servable_serving.core.whole_file import write_whole
 from servable_serving.repository.models_config import ModelsConfig
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def write_traffic(
             for label, version in sorted(versions.items()):
                 lines.append(f"{model} {label} {version} {percents[label]:g}\n")
         try:
-            write_whole(models_root / NAME, "".join(lines))
+            atomic_write(models_root / NAME, "".join(lines))
         except OSError as error:
             raise FolderError(f"cannot write {models_root / NAME}: {error.strerror}") from error
 

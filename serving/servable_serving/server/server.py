@@ -24,11 +24,10 @@ from servable_serving.server.config import (
 from servable_serving.server.grpc.server import GrpcServer
 from servable_serving.server.lifecycle.registry import Models
 from servable_serving.server.proto import config_pb2
-from servable_serving.server.request_log import Requests
 from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadOptions
-from servable_serving.server.telemetry import Metrics
+from servable_serving.server.telemetry import Metrics, RequestLog
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -88,7 +87,7 @@ class Server:
             load_retry_seconds=options.load_retry_interval_micros / 1e6,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
-        requests = Requests(self._models, metrics, log_rate=options.log_requests)
+        requests = RequestLog(self._models.knows, metrics, log_rate=options.log_requests)
         self._grpc = GrpcServer(
             self._models,
             requests,

@@ -5,7 +5,11 @@ https://www.tensorflow.org/tfx/serving/serving_config#monitoring_configuration
 
 from __future__ import annotations
 
+import logging
+import random
+import time
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -22,7 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _PREFIX = ":tensorflow:serving:"
 # Microseconds; tensorflow_serving/servables/tensorflow/util.cc.
@@ -103,3 +107,50 @@ class _RequestCount:
         for (model, status), count in counts:
             metric.add_sample(name, {"model_name": model, "status": status}, count)
         yield metric
+
+
+_log = logging.getLogger("servable.requests")
+
+
+@dataclass(kw_only=True)
+class RequestRecord:
+    """A request on its way; whoever learns more of it writes that in."""
+
+    entrypoint: str
+    api: str = ""
+    model: str = ""
+    version: int | None = None
+    code: str = "OK"
+    began: float = field(default_factory=time.perf_counter)
+
+
+class RequestLog:
+    """Keeps the records of requests that have been answered.
+
+    Args:
+        is_known: Whether there is a model of that name; names of others are not kept.
+        metrics: Where they are counted.
+        log_rate: The share of them that gets a line in the log, 0 to 1.
+    """
+
+    def __init__(
+        self, is_known: Callable[[str], bool], metrics: Metrics, *, log_rate: float = 0.0
+    ) -> None:
+        self._is_known, self._metrics, self._log_rate = is_known, metrics, log_rate
+
+    def keep(self, record: RequestRecord) -> None:
+        """Keep what is known of a request that has been answered."""
+        seconds = time.perf_counter() - record.began
+        # Any name may be asked for, and each that is counted stays in memory for good.
+        model = record.model if self._is_known(record.model) else ""
+        if record.api:
+            self._metrics.answered(model, record.api, record.entrypoint, record.code, seconds)
+        if self._log_rate and random.random() < self._log_rate:
+            _log.info(
+                "%s %s %s %s %s %.2f ms",
+                record.entrypoint, record.api or "-", record.model or "-",
+                record.version or "-", record.code, seconds * 1000,
+                extra={"event": "request", "entrypoint": record.entrypoint, "api": record.api,
+                       "model": record.model, "version": record.version, "code": record.code,
+                       "milliseconds": round(seconds * 1000, 3)},
+            )  # fmt: skip

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from servable_serving.core.locks import taken
-from servable_serving.core.processes import check_free, last_line, serve_command
+from servable_serving.core.processes import last_line, serve_command
+from servable_serving.core.sockets import check_free
 from servable_serving.stack.compose import StackError
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from PIL import Image
 
 from servable_client import Client, ServableError
 from servable_client.cli.console import headline, print_table, say
-from servable_serving.core.processes import check_free, end, last_line, serve_command
+from servable_serving.core.processes import end, last_line, serve_command
+from servable_serving.core.sockets import check_free
 from servable_serving.release.deployment import Labels
 from servable_serving.release.fleet import Live
 from servable_serving.release.push import Plan, push
@@ -165,7 +166,8 @@ class Demo:
         return self.directory / f"candidate-{number}"
 
     def _export(self, number: int, dataset: Dataset) -> None:
-        from servable_trainer.evaluation.evaluate import evaluate, export_run
+        from servable_trainer.evaluation.evaluate import evaluate
+        from servable_trainer.training.export_run import export_run
 
         run, candidate = self._run(number), self._candidate(number)
         print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test pictures")

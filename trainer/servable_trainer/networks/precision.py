@@ -41,3 +41,21 @@ def processor_flags() -> set[str]:
         return set()
     flags = next((line for line in lines if line.startswith("flags")), "")
     return set(flags.partition(":")[2].split())
+
+
+def spread() -> int:
+    """Let every batch be divided among all accelerators, and say how many there are.
+
+    Under JAX, by `keras.distribution.DataParallel`; Keras knows no such thing for TensorFlow,
+    which takes one. A distribution that a program has set up itself is left as it is.
+    """
+    if keras.backend.backend() != "jax":
+        return 1
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        devices = keras.distribution.list_devices()
+        if len(devices) < 2:
+            return 1
+        distribution = keras.distribution.DataParallel(devices=devices)
+        keras.distribution.set_distribution(distribution)
+    return int(distribution.device_mesh.devices.size)

@@ -14,8 +14,7 @@ import keras
 import numpy as np
 
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import check_absent
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write, check_absent
 from servable_trainer.training.run import RunError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Checkpoints:
             before = json.loads(path.read_text())
         except FileNotFoundError:
             self._begun_now = True
-            write_whole(path, json.dumps(settings, indent=1))
+            atomic_write(path, json.dumps(settings, indent=1))
             return
         except (OSError, ValueError) as error:
             raise self._refusal(f"its settings cannot be read: {error}") from error
@@ -125,12 +124,12 @@ class Checkpoints:
         buffer = io.BytesIO()
         np.savez(buffer, *[keras.ops.convert_to_numpy(one) for one in _variables(model)])
         weights = self._weights(len(epochs))
-        write_whole(weights, buffer.getvalue())
+        atomic_write(weights, buffer.getvalue())
         if "val_loss" in epochs[-1] and _best_epoch(epochs) == len(epochs):
-            write_whole(self.folder / _BEST, buffer.getvalue())
+            atomic_write(self.folder / _BEST, buffer.getvalue())
         # Last: what it names is there, and an epoch that it does not name is run again.
         state = {"epochs": epochs, "seconds": seconds}
-        write_whole(self.folder / _STATE, json.dumps(state, indent=1))
+        atomic_write(self.folder / _STATE, json.dumps(state, indent=1))
         self.epochs, self.seconds = list(epochs), seconds
         for old in self.folder.glob("epoch-*.npz"):
             if old != weights:

@@ -15,10 +15,9 @@ from servable_serving.core.files import new_folder
 from servable_trainer.data.dataset import VALIDATION_SHARE
 from servable_trainer.networks.batches import Batches, one_hot, whole
 from servable_trainer.networks.classifier import hyperparameters_from, plain
-from servable_trainer.networks.devices import spread
 from servable_trainer.networks.format_version import code_digest
 from servable_trainer.networks.optimizer import training_from
-from servable_trainer.networks.precision import dtype_policy, policy_name
+from servable_trainer.networks.precision import dtype_policy, policy_name, spread
 from servable_trainer.networks.recipes import recipe as recipe_of
 from servable_trainer.training.calibration import cool, find_temperature
 from servable_trainer.training.checkpoint import KeepEpochs, checkpoints

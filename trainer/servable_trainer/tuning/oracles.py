@@ -14,7 +14,7 @@ from keras_tuner.oracles import (
     RandomSearchOracle,
 )
 
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # The Bayesian oracle gives numpy's scalars.
-            write_whole(path, json.dumps(state, default=lambda value: value.item()))
+            atomic_write(path, json.dumps(state, default=lambda value: value.item()))
         except OSError as error:
             self.failure = self.failure or error
 

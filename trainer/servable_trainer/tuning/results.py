@@ -11,8 +11,8 @@ from servable_trainer.tuning.trials import Found, Trial, TuneError, save_trials,
 from servable_trainer.tuning.trials_page import save_plot
 
 if TYPE_CHECKING:
-    from servable_trainer.tuning.loop import Stop
     from servable_trainer.tuning.project import Budget
+    from servable_trainer.tuning.protocol import Stop
     from servable_trainer.tuning.search_folder import SearchFolder
     from servable_trainer.tuning.watch import Watch
 

@@ -6,16 +6,15 @@ import gc
 import math
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import keras
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
 
 from servable_trainer.networks.precision import dtype_policy
-from servable_trainer.tuning.loop import BrokenOff
+from servable_trainer.tuning.protocol import Outcome, TrialCancelled
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -35,26 +34,6 @@ _VALIDATION_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of a trial.
-
-    Attributes:
-        metrics: What its best epoch measured; empty where it failed.
-        step: Which epoch that was.
-        notes: What to keep beside it; `error` among them where it failed.
-    """
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    step: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def status(self) -> str:
-        """The trial's status in KerasTuner's words."""
-        return str(TrialStatus.COMPLETED if self.metrics else TrialStatus.FAILED)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Runner:
     """Trains a trial's network.
 
@@ -66,7 +45,7 @@ class Runner:
         seed: With a trial's number, the seed of all that is drawn in it.
         folder: Where weights are kept that another trial may go on from.
         watch: Who is told.
-        heartbeat: Called at every batch; raises BrokenOff to end the trial.
+        heartbeat: Called at every batch; raises TrialCancelled to end the trial.
     """
 
     classifier: ImageClassifier
@@ -82,7 +61,7 @@ class Runner:
         """Run it.
 
         Raises:
-            BrokenOff: It was not let end.
+            TrialCancelled: It was not let end.
             TuneError: Its weights cannot be written.
         """
         began = time.monotonic()
@@ -99,7 +78,7 @@ class Runner:
             notes["first_epoch"] = first
             history = self._train(trial, model, first)
             notes["epochs"] = _epochs(history)
-        except BrokenOff:
+        except TrialCancelled:
             raise
         except Exception as error:  # noqa: BLE001 whatever a network can fail with
             return Outcome(

@@ -9,7 +9,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class SearchFolder:
     def _write(self) -> None:
         self._written = time.monotonic()
         record = {"format": 1, "search": self.identity, "seconds": round(self.seconds, 1)}
-        write_whole(self.path / _RECORD, json.dumps(record, indent=2) + "\n")
+        atomic_write(self.path / _RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def differences(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_client.cli.console import print_table
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def save_trials(directory: Path, found: Found) -> Path:
     path = directory / "trials.json"
     content = {"format": FORMAT, "objective": "validation_accuracy", **asdict(found)}
     try:
-        write_whole(path, json.dumps(content, indent=2) + "\n")
+        atomic_write(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise TuneError(f"cannot write {path}: {error.strerror}") from error
     return path

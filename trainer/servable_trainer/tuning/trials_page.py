@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servable_serving.core.whole_file import write_whole
+from servable_serving.core.files import atomic_write
 from servable_trainer.tuning.trials import TuneError, trials_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def save_plot(directory: Path, found: Found) -> Path:
     """
     path = directory / "trials.html"
     try:
-        write_whole(path, render(found))
+        atomic_write(path, render(found))
     except OSError as error:
         raise TuneError(f"cannot write {path}: {error.strerror}") from error
     return path

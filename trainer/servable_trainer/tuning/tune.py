@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from servable_trainer.tuning.loop import Stop, signals_stop, work
+from servable_trainer.tuning.loop import signals_stop, work
 from servable_trainer.tuning.project import Budget, Project, Settings
+from servable_trainer.tuning.protocol import Stop
 from servable_trainer.tuning.results import (
     FAILURES,
     SearchFailed,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Dataset
     from servable_trainer.networks.classifier import ImageClassifier
-    from servable_trainer.tuning.runner import Outcome
+    from servable_trainer.tuning.protocol import Outcome
 
 __all__ = ["Trial", "TuneError", "search", "tune"]
 

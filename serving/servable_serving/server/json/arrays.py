@@ -18,8 +18,13 @@ from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError, invalid
-from servable_serving.server.json.objects import decode_base64, is_base64
-from servable_serving.server.json.rapidjson_values import dtype_word, show, type_word
+from servable_serving.server.json.rapidjson_values import (
+    decode_base64,
+    dtype_word,
+    is_base64,
+    show,
+    type_word,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,15 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import input_pb2
 
 from servable_serving.core.errors import ModelError, invalid
-from servable_serving.server.json.objects import decode_base64, is_base64, pairs_of
 from servable_serving.server.json.outputs import dump, short_floats
-from servable_serving.server.json.rapidjson_values import is_double, show, type_word
+from servable_serving.server.json.rapidjson_values import (
+    decode_base64,
+    is_base64,
+    is_double,
+    pairs_of,
+    show,
+    type_word,
+)
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import classification_pb2, regression_pb2

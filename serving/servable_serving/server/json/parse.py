@@ -14,9 +14,8 @@ from typing import Any
 import orjson
 
 from servable_serving.core.errors import invalid
-from servable_serving.server.json.objects import to_object
 from servable_serving.server.json.rapidjson_reader import JSONError, read_json
-from servable_serving.server.json.rapidjson_values import show
+from servable_serving.server.json.rapidjson_values import show, to_object
 
 _DECODER = json.JSONDecoder(object_pairs_hook=to_object)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from servable_serving.server.json.objects import to_object
+from servable_serving.server.json.rapidjson_values import to_object
 
 _EMPTY = "The document is empty."
 _VALUE = "Invalid value."

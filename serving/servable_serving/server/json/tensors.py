@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.server.json.arrays import dense, to_tensor, walk
-from servable_serving.server.json.objects import is_base64, pairs_of
-from servable_serving.server.json.rapidjson_values import show
+from servable_serving.server.json.rapidjson_values import is_base64, pairs_of, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.manager import ModelManager, not_found, unknown
 from servable_serving.server.runtime.loaded_model import LoadedModel, LoadOptions
 
@@ -265,7 +266,7 @@ class Models:
                     _log.exception("%s: looking for versions failed", name)
 
     def _load(self, settings: ModelSettings, version: Version) -> LoadedModel:
-        return LoadedModel(settings.name, version.number, version.folder, self._options)
+        return load_version(settings.name, version.number, version.folder, self._options)
 
     def close(self, grace: float) -> None:
         """Look no more, and unload every version once its last request has ended.

@@ -1,4 +1,4 @@
-"""A version in memory: the graph, its warm-up, and how its requests are put together."""
+"""A version in memory: the graph, and how its requests are batched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError
 from servable_serving.model.saved_model import SavedModel
 from servable_serving.repository.manifest import MANIFEST
-from servable_serving.server.lifecycle.warmup import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,26 +57,24 @@ class LoadedModel:
         options: How to load and run it.
 
     Raises:
-        ModelError: It cannot be loaded, or a warm-up record failed.
+        ModelError: It cannot be loaded.
     """
 
     def __init__(self, name: str, number: int, folder: Path, options: LoadOptions) -> None:
         self.name, self.number = name, number
-        # The warm-up is neither counted nor put together with anything.
-        self._options = replace(options, batcher=None, metrics=None)
+        self.warmup_records = 0
         self._together = options.batch_all or (folder / MANIFEST).is_file()
         self._graph = SavedModel(
             folder,
             intra_op_threads=options.intra_op_threads,
             inter_op_threads=options.inter_op_threads,
         )
-        try:
-            self.warmup_records = warm_up(self, folder) if options.warm_up else 0
-        except BaseException:
-            self._graph.close()
-            raise
+        self.configure(options)
+
+    def configure(self, options: LoadOptions) -> None:
+        """Set how requests are batched and counted; the threads stay as they were loaded."""
         if options.batcher is not None and not options.batch_all:
-            # Nobody asked for batches: the long runs of one model are not to hold up another's.
+            # Batching was not asked for: long runs of one model must not delay another's.
             options = replace(options, batcher=options.batcher.apart())
         self._options = options
 

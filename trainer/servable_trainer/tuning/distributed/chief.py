@@ -20,6 +20,7 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import protos
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
+from servable_trainer.tuning.distributed.protocol import NAME, SERVICE, TOKEN
 from servable_trainer.tuning.results import FAILURES, completed, trial_of
 from servable_trainer.tuning.search_folder import differences
 from servable_trainer.tuning.trials import TuneError
@@ -27,13 +28,11 @@ from servable_trainer.tuning.trials import TuneError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_trainer.tuning.loop import Stop
     from servable_trainer.tuning.project import Budget, Project
+    from servable_trainer.tuning.protocol import Stop
     from servable_trainer.tuning.search_folder import SearchFolder
     from servable_trainer.tuning.watch import Watch
 
-SERVICE = "servable.Tuning"
-NAME, TOKEN = "servable-worker", "servable-token"
 _LOOK_SECONDS = 0.2
 # Workers that would have to be told after the end have asked by then, or are dead.
 _GRACE_SECONDS = 1.0

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from servable_trainer.tuning.distributed.chief import Chief
 from servable_trainer.tuning.distributed.worker import ChiefGone, Link
-from servable_trainer.tuning.loop import Stop, signals_stop, work
+from servable_trainer.tuning.loop import signals_stop, work
 from servable_trainer.tuning.project import Project, Settings
+from servable_trainer.tuning.protocol import Stop
 from servable_trainer.tuning.results import (
     Interrupted,
     SearchFailed,

@@ -13,14 +13,13 @@ import grpc
 from keras_tuner.src import protos
 from keras_tuner.src.distribute.oracle_client import OracleClient
 
-from servable_trainer.tuning.distributed.chief import NAME, SERVICE, TOKEN
+from servable_trainer.tuning.distributed.protocol import NAME, SERVICE, TOKEN
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
     from keras_tuner.engine.trial import Trial
 
-    from servable_trainer.tuning.loop import Stop
-    from servable_trainer.tuning.runner import Outcome
+    from servable_trainer.tuning.protocol import Outcome, Stop
 
 _BEAT_SECONDS = 2.0
 _RETRY_SECONDS = 0.5

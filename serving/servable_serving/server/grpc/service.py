@@ -1,0 +1,174 @@
+"""The gRPC methods, from messages to messages."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    model_management_pb2,
+    regression_pb2,
+)
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.status import STATUS_CODES
+from servable_client._wire.tensors import fill_proto
+from servable_serving.core.errors import invalid
+from servable_serving.core.names import DEFAULT_SIGNATURE
+from servable_serving.server.api.classify_regress import classify, multi_inference, regress
+from servable_serving.server.api.predict import predict
+from servable_serving.server.config import model_settings
+from servable_serving.server.lifecycle.registry import Models, Spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
+
+    from servable_serving.server.telemetry import RequestRecord
+
+_FOREVER_SECONDS = 1e6
+_SIGNATURES = "signature_def"
+_SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+
+
+class GrpcService:
+    """Answers gRPC calls from `models`.
+
+    Each method takes the request, the record to fill in, and the call's context.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        repository_path: Path | None = None,
+    ) -> None:
+        self._models = models
+        self._repository_path = repository_path
+
+    def predict(
+        self, request: wire.PredictRequest, record: RequestRecord, context: grpc.ServicerContext
+    ) -> wire.PredictResponse:
+        """Run a signature."""
+        spec = request.model_spec
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            name, outputs = predict(model, request, deadline=_deadline(context))
+        response = wire.PredictResponse()
+        for key, array in outputs.items():
+            fill_proto(response.outputs[key], array)
+        _fill(response.model_spec, record, name)
+        return response
+
+    def classify(
+        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        """Classify examples."""
+        spec = request.model_spec
+        response = classification_pb2.ClassificationResponse()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            result = classify(
+                model, spec.signature_name, request.input, deadline=_deadline(context)
+            )
+        response.result.CopyFrom(result)
+        _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        return response
+
+    def regress(
+        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        """Regress examples."""
+        spec = request.model_spec
+        response = regression_pb2.RegressionResponse()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            result = regress(model, spec.signature_name, request.input, deadline=_deadline(context))
+        response.result.CopyFrom(result)
+        _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        return response
+
+    def multi_inference(
+        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Several signatures for the same examples."""
+        spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
+        with self._models.find(_spec(spec, record)) as (record.version, model):
+            return multi_inference(model, request.tasks, request.input, deadline=_deadline(context))
+
+    def get_model_metadata(
+        self, request: wire.GetModelMetadataRequest, record: RequestRecord, _: grpc.ServicerContext
+    ) -> wire.GetModelMetadataResponse:
+        """The signatures of a model."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid(
+                "GetModelMetadataRequest must specify at least one metadata_field",
+            )
+        for field in request.metadata_field:
+            if field != _SIGNATURES:
+                raise invalid(f"Metadata field {field} is not supported")
+        with self._models.find(_spec(request.model_spec, record)) as (record.version, model):
+            signatures = wire.SignatureDefMap(signature_def=model.signatures)
+        response = wire.GetModelMetadataResponse()
+        _fill(response.model_spec, record)
+        # Not Pack: it would write our private type's name.
+        response.metadata[_SIGNATURES].type_url = _SIGNATURES_TYPE
+        response.metadata[_SIGNATURES].value = signatures.SerializeToString()
+        return response
+
+    def get_model_status(
+        self, request: wire.GetModelStatusRequest, record: RequestRecord, _: grpc.ServicerContext
+    ) -> wire.GetModelStatusResponse:
+        """The versions of a model."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        response = wire.GetModelStatusResponse()
+        for status in self._models.status(_spec(request.model_spec, record)):
+            response.model_version_status.add(
+                version=status.version,
+                state=wire.ModelVersionStatus.State.Value(status.state),
+                status=wire.StatusProto(
+                    error_code=STATUS_CODES.index(status.error_code),
+                    error_message=status.error_message,
+                ),
+            )
+        return response
+
+    def handle_reload_config_request(
+        self, request: Any, _: RequestRecord, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serve other models; answers when those that are new are available."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported",
+            )
+        with self._models.reloading:
+            new = self._models.configure(
+                model_settings(request.config, repository_path=self._repository_path)
+            )
+        self._models.wait_for(new, alive=context.is_active)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+
+def _deadline(context: grpc.ServicerContext) -> float | None:
+    remaining = context.time_remaining()
+    # Where the caller set no deadline, grpcio says that it has some hundred million years.
+    return time.monotonic() + remaining if remaining < _FOREVER_SECONDS else None
+
+
+def _spec(spec: Any, record: RequestRecord) -> Spec:
+    record.model = spec.name
+    return Spec(
+        name=spec.name,
+        version=spec.version.value if spec.HasField("version") else None,
+        label=spec.version_label if spec.HasField("version_label") else None,
+    )
+
+
+def _fill(spec: Any, record: RequestRecord, signature: str = "") -> None:
+    spec.name, spec.signature_name = record.model, signature
+    spec.version.value = record.version

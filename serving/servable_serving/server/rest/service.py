@@ -1,0 +1,219 @@
+"""The REST API, from paths and bodies to statuses and bodies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from google.protobuf import json_format
+
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import DEFAULT_SIGNATURE
+from servable_serving.repository.layout import version_of
+from servable_serving.server.api.classify_regress import classify, regress
+from servable_serving.server.api.predict import check
+from servable_serving.server.json.examples import (
+    read_examples,
+    write_classifications,
+    write_regressions,
+)
+from servable_serving.server.json.outputs import write_outputs
+from servable_serving.server.json.parse import parse_body, read_signature_name
+from servable_serving.server.json.rapidjson_values import write_error
+from servable_serving.server.json.tensors import read_inputs
+from servable_serving.server.lifecycle.registry import Models, Spec
+from servable_serving.server.telemetry import RequestLog, RequestRecord
+
+if TYPE_CHECKING:
+    from servable_client._wire import wire_pb2 as wire
+
+_log = logging.getLogger("servable.serving")
+# The path is matched without regard to case, the name is not.
+_VERSION = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
+_ASK = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE
+)
+_TELL = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE
+)
+_HTTP_STATUS = {
+    "OK": 200,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}  # anything else: 500
+_MAX_UNZIPPED = 100 << 20
+
+
+class RestService:
+    """Answers HTTP requests from `models`.
+
+    Args:
+        models: The models.
+        requests: Where requests are kept.
+        timeout: Seconds that one may take; any time where it is 0 or less.
+    """
+
+    def __init__(self, models: Models, requests: RequestLog, *, timeout: float) -> None:
+        self._models, self._requests, self._timeout = models, requests, timeout
+
+    def answer(
+        self, method: str, path: str, body: bytes, zipped: bool = False
+    ) -> tuple[int, bytes]:
+        """The status and the body of an answer; whatever went wrong is in it.
+
+        Args:
+            method: GET, POST and so on.
+            path: The path and what comes after it, as it came.
+            body: The body, empty where there is none.
+            zipped: Whether the body is to be unzipped.
+        """
+        record = RequestRecord(entrypoint="REST")
+        try:
+            if zipped:
+                body = _unzipped(body)
+            return 200, self._route(record, method, path, body)
+        except ModelError as error:
+            record.code = error.code or "UNKNOWN"
+            return _HTTP_STATUS.get(record.code, 500), write_error(error.message)
+        except _EmptyError:
+            record.code = "INVALID_ARGUMENT"
+            return 400, b""
+        except Exception:  # noqa: BLE001
+            # Nothing that a request does may end the server or tell a stranger of its insides.
+            _log.exception("a REST request failed")
+            record.code = "INTERNAL"
+            return 500, write_error("the server failed; its log says why")
+        finally:
+            self._requests.keep(record)
+
+    def _route(self, record: RequestRecord, method: str, path: str, body: bytes) -> bytes:
+        if method == "POST" and (found := _ASK.fullmatch(path)):
+            spec = _spec(found, record)
+            record.api = found["method"].lower()
+            deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+            # As TensorFlow Serving, which knows no CLASSIFY where the path says so.
+            if found["method"] == "predict":
+                return self._predict(spec, record, body, deadline)
+            if found["method"] in {"classify", "regress"}:
+                return self._examples(spec, record, body, deadline)
+        elif method == "GET" and (found := _TELL.fullmatch(path)):
+            spec = _spec(found, record)
+            if not spec.name:
+                raise invalid("Missing model name in request.")
+            if found["metadata"] == "metadata":
+                return self._metadata(spec, record)
+            return self._status(spec)
+        raise invalid(f"Malformed request: {method} {path}")
+
+    def _predict(
+        self, spec: Spec, record: RequestRecord, body: bytes, deadline: float | None
+    ) -> bytes:
+        request = parse_body(body)
+        given = read_signature_name(request)
+        with self._models.find(spec) as (record.version, model):
+            name = given or DEFAULT_SIGNATURE
+            if name not in model.signatures:
+                raise invalid(
+                    f'Serving signature name: "{name}" not found in signature def',
+                )
+            definition = model.signatures[name]
+            rows, inputs = read_inputs(request, definition.inputs, given)
+            check(definition, inputs)
+            outputs = model.run(name, inputs, deadline=deadline)
+        return write_outputs(outputs, rows=rows)
+
+    def _examples(
+        self, spec: Spec, record: RequestRecord, body: bytes, deadline: float | None
+    ) -> bytes:
+        request = parse_body(body)
+        name = read_signature_name(request)
+        examples = read_examples(request)
+        with self._models.find(spec) as (record.version, model):
+            if record.api == "classify":
+                return write_classifications(classify(model, name, examples, deadline=deadline))
+            return write_regressions(regress(model, name, examples, deadline=deadline))
+
+    def _status(self, spec: Spec) -> bytes:
+        # 64-bit numbers are strings in protobuf's JSON, and so here.
+        return _dump(
+            {
+                "model_version_status": [
+                    {
+                        "version": str(status.version),
+                        "state": status.state,
+                        "status": {
+                            "error_code": status.error_code,
+                            "error_message": status.error_message,
+                        },
+                    }
+                    for status in self._models.status(spec)
+                ]
+            }
+        )
+
+    def _metadata(self, spec: Spec, record: RequestRecord) -> bytes:
+        with self._models.find(spec) as (version, model):
+            record.version = version
+            signatures = {name: _message(signature) for name, signature in model.signatures.items()}
+        return _dump(
+            {
+                "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},
+                "metadata": {"signature_def": {"signature_def": signatures}},
+            }
+        )
+
+
+class _EmptyError(Exception):
+    """What TensorFlow Serving answers with a status and no word."""
+
+
+def _spec(found: re.Match[str], record: RequestRecord) -> Spec:
+    record.model = _decoded(found["name"] or "")
+    version = found["version"]
+    if version is not None and version_of(version) is None:
+        raise _EmptyError
+    return Spec(
+        name=record.model,
+        version=None if version is None else int(version),
+        label=None if found["label"] is None else _decoded(found["label"]),
+    )
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode(errors="replace")
+
+
+def _message(signature: wire.SignatureDef) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _unzipped(body: bytes) -> bytes:
+    """A zipped body; empty where it is none or too large, as TensorFlow Serving takes it."""
+    unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = unzip.decompress(body, _MAX_UNZIPPED)
+    except zlib.error:
+        return b""
+    return plain if unzip.eof else b""

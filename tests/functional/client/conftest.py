@@ -1,0 +1,209 @@
+"""Every client of the SDK as one fixture, and real servers that refuse and forward."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import trustme
+from PIL import Image
+from tests.conftest import NAME, SHIPPED, serving
+from tests.functional.client.gateways import GrpcGateway, HttpGateway, Refusal
+
+from servable_client import AsyncClient, Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from tests.conftest import RunningServer
+
+    from servable_trainer.data.dataset import Dataset
+
+
+class Blocking:
+    """An AsyncClient in the clothes of a Client, so that one test asks both."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._client = AsyncClient(*args, **kwargs)
+        self._loop = asyncio.new_event_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = found(*args, **kwargs)
+            if hasattr(answer, "__aiter__"):
+                return self._iterate(answer)
+            return self._loop.run_until_complete(answer)
+
+        return call
+
+    def _iterate(self, answers: Any) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    yield self._loop.run_until_complete(anext(answers))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._loop.run_until_complete(answers.aclose())
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run_until_complete(self._client.close())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+KINDS: dict[str, Callable[..., Any]] = {"sync": Client, "async": Blocking}
+# gRPC has two transports under `Client`; what can go wrong is tried with the second one too.
+GRPCIO = "grpcio"
+_TWICE = {"test_errors.py", "test_retry.py", "test_security.py"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would be the same test again."""
+
+    def again(item: pytest.Item) -> bool:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        return params.get("make") == GRPCIO and (
+            item.path.name not in _TWICE
+            or any(params.get(name) in ("http", "https") for name in ("scheme", "secure"))
+        )
+
+    config.hook.pytest_deselected(items=[item for item in items if again(item)])
+    items[:] = [item for item in items if not again(item)]
+
+
+@pytest.fixture(params=[*KINDS, GRPCIO])
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What makes a client: `Client`, `AsyncClient`, and `Client` without libcurl."""
+    if request.param == GRPCIO:
+        monkeypatch.setenv("SERVABLE_GRPC", GRPCIO)
+        return Client
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=["grpc", "http"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Both protocols."""
+    return str(request.param)
+
+
+@pytest.fixture
+def client(make: Callable[..., Any], scheme: str, server: RunningServer) -> Iterator[Any]:
+    """Each kind of client, over each protocol."""
+    with make(server.address(scheme), model=NAME) as client:
+        yield client
+
+
+@pytest.fixture
+def gateway(server: RunningServer) -> Iterator[Callable[..., Any]]:
+    """Starts gateways in front of the server: `gateway(scheme, decide)` gives one.
+
+    `decide(method, headers)` says how a request is refused, None where it is passed on.
+    """
+    running: list[Any] = []
+
+    def start(
+        scheme: str, decide: Callable[[str, dict[str, str]], Refusal | None], **kwargs: Any
+    ) -> Any:
+        kind = GrpcGateway if scheme.startswith("grpc") else HttpGateway
+        upstream = server.port if scheme.startswith("grpc") else server.rest_port
+        running.append(kind(decide, upstream, **kwargs))
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        gateway.close()
+
+
+@contextmanager
+def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
+    """A server of two versions with labels, and what writes its configuration."""
+    for version in ("1", "2"):
+        shutil.copytree(SHIPPED, folder / NAME / version)
+
+    def config(**labels: int) -> str:
+        listed = "".join(
+            f'version_labels {{ key: "{key}" value: {value} }} ' for key, value in labels.items()
+        )
+        return (
+            f'model_config_list {{ config {{ name: "{NAME}" base_path: "{folder / NAME}" '
+            f'model_platform: "tensorflow" model_version_policy {{ specific {{ versions: 1 '
+            f"versions: 2 }} }} {listed} }} }}"
+        )
+
+    with serving(folder / NAME, folder / "log") as server:
+        with Client(server.grpc, model=NAME) as client:
+            client.reload_config(config())
+            client.wait_until_available(1)
+            client.wait_until_available(2)
+        yield server, config
+
+
+@pytest.fixture(scope="session")
+def two_versions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
+    """Such a server for all tests; they leave it with stable at 1 and canary at 2."""
+    with labelled(tmp_path_factory.mktemp("labelled")) as (server, config):
+        with Client(server.grpc, model=NAME) as client:
+            client.reload_config(config(stable=1, canary=2))
+        yield server, config
+
+
+class Certificates:
+    """An authority, and what it signed, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = trustme.CA()
+        self.server = self.authority.issue_cert("127.0.0.1", "localhost", "models.example")
+        mine = self.authority.issue_cert("client@example.org")
+        self.ca = folder / "ca.pem"
+        self.certificate = folder / "client.pem"
+        self.key = folder / "client.key"
+        self.authority.cert_pem.write_to_path(self.ca)
+        self.certificate.write_bytes(b"".join(c.bytes() for c in mine.cert_chain_pems))
+        mine.private_key_pem.write_to_path(self.key)
+
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.server.configure_cert(context)
+        if mutual:
+            self.authority.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority of the tests' own."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    """The bytes of a picture's file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def boot(dataset: Dataset) -> np.ndarray:
+    """The first test picture, an ankle boot."""
+    return dataset.test.images[0]

@@ -1,0 +1,251 @@
+"""Each leaf of the error tree, from a real server, over each protocol, from each client."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.conftest import NAME, SHIPPED, free_port, serving
+from tests.functional.client.conftest import KINDS
+from tests.functional.client.gateways import Refusal
+
+import servable_client as sdk
+from servable_client import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import RunningServer
+
+ONCE = Retry(attempts=1)
+LEAVES = [
+    ("INVALID_ARGUMENT", sdk.InvalidInput, ValueError),
+    ("NOT_FOUND", sdk.ModelNotFound, LookupError),
+    ("RESOURCE_EXHAUSTED", sdk.ServerBusy, sdk.ServableError),
+    ("DEADLINE_EXCEEDED", sdk.DeadlineExceeded, TimeoutError),
+    ("UNAVAILABLE", sdk.ConnectionFailed, ConnectionError),
+    ("UNAUTHENTICATED", sdk.AccessDenied, PermissionError),
+    ("PERMISSION_DENIED", sdk.AccessDenied, PermissionError),
+    ("INTERNAL", sdk.ServerFailed, sdk.ServableError),
+]
+
+
+@pytest.mark.parametrize(("code", "leaf", "python"), LEAVES)
+def test_each_status_is_its_leaf(
+    make: Callable[..., Any],
+    scheme: str,
+    gateway: Callable[..., Any],
+    boot: np.ndarray,
+    code: str,
+    leaf: type[sdk.ServableError],
+    python: type[Exception],
+) -> None:
+    at = gateway(scheme, lambda *_: Refusal(code)).address
+    with make(at, model=NAME, retry=ONCE) as client, pytest.raises(python) as caught:
+        client.classify(boot)
+    error = caught.value
+    assert type(error) is leaf
+    assert isinstance(error, sdk.ServableError)
+    assert (error.code, error.endpoint, error.model) == (code, at, NAME)
+    assert "refused by the gateway" in error.message or leaf is sdk.DeadlineExceeded
+    assert error.hint or leaf in (sdk.InvalidInput, sdk.ServerFailed)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is leaf
+    assert vars(again) == vars(error)
+
+
+def test_invalid_input_of_the_servers(client: Any) -> None:
+    with pytest.raises(sdk.InvalidInput, match="image") as caught:
+        client.predict({"img": np.zeros([1, 28, 28], np.uint8)})
+    assert (caught.value.code, caught.value.model) == ("INVALID_ARGUMENT", NAME)
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": "nosuch"}, {"version": 9}, {"label": "nosuch"}], ids=str
+)
+def test_model_not_found(
+    make: Callable[..., Any],
+    scheme: str,
+    server: RunningServer,
+    boot: np.ndarray,
+    options: dict[str, Any],
+) -> None:
+    at = server.address(scheme)
+    with make(at, **{"model": NAME, **options}) as client:
+        for ask in (
+            lambda: client.classify(boot),
+            lambda: client.predict({"image": boot[np.newaxis]}),
+            client.metadata,
+        ):
+            with pytest.raises(sdk.ModelNotFound) as caught:
+                ask()
+            assert caught.value.hint
+            assert caught.value.endpoint == at
+        assert not client.ready()
+
+
+def test_signature_not_found(client: Any, boot: np.ndarray) -> None:
+    with pytest.raises(sdk.ModelNotFound, match="nosuch") as caught:
+        client.predict({"image": boot[np.newaxis]}, signature="nosuch")
+    assert "metadata()" in (caught.value.hint or "")
+
+
+def test_not_ready(tmp_path: Path, boot: np.ndarray) -> None:
+    # A version whose warm-up takes a while is LOADING for as long.
+    from servable_client._wire import wire_pb2 as wire
+    from servable_client._wire.tensors import fill_proto
+
+    shutil.copytree(SHIPPED, tmp_path / NAME / "1")
+    slow = tmp_path / "incoming"
+    shutil.copytree(SHIPPED, slow)
+    log = wire.PredictionLog()
+    log.predict_log.request.model_spec.name = NAME
+    fill_proto(log.predict_log.request.inputs["image"], np.zeros([200, 28, 28], np.uint8))
+    write_records(slow / "assets.extra" / "tf_serving_warmup_requests", log, 15)
+    with serving(tmp_path / NAME, tmp_path / "log") as server:
+        slow.rename(tmp_path / NAME / "2")
+        for kind in KINDS.values():
+            for address in (server.grpc, server.http):
+                with kind(address, model=NAME, version=2, timeout=20) as client:
+                    error = until_loading(client, boot)
+                    assert isinstance(error, sdk.NotReady)
+                    assert error.hint
+                    assert error.model == NAME
+                    assert "version 2" in error.message
+                    assert not client.ready()
+        with sdk.Client(server.grpc, model=NAME) as client:
+            assert client.wait_until_available(2) == 2
+            assert client.classify(boot, version=2).version == 2
+
+
+def until_loading(client: Any, boot: np.ndarray) -> sdk.ServableError | None:
+    """What the client says of a version once the server has begun to load it."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            client.predict({"image": boot[np.newaxis]})
+        except sdk.ModelNotFound:
+            time.sleep(0.02)
+        except sdk.NotReady as error:
+            return error
+        else:
+            break
+    return None
+
+
+def write_records(path: Path, log: Any, count: int) -> None:
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for _ in range(count):
+            writer.write(log.SerializeToString())
+
+
+def test_connection_failed(make: Callable[..., Any], scheme: str, boot: np.ndarray) -> None:
+    at = f"{scheme}://127.0.0.1:{free_port()}"
+    with make(at, model=NAME, timeout=2) as client:
+        began = time.monotonic()
+        with pytest.raises(sdk.ConnectionFailed) as caught:
+            client.classify(boot)
+        assert time.monotonic() - began < 5
+        assert at in str(caught.value)
+        assert "servable serve" in (caught.value.hint or "")
+        assert not client.ready(timeout=0.5)
+
+
+def test_deadline_exceeded(make: Callable[..., Any], scheme: str, boot: np.ndarray) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        at = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        with make(at, model=NAME, timeout=0.4) as client:
+            began = time.monotonic()
+            with pytest.raises(sdk.DeadlineExceeded):
+                client.classify(boot)
+            assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("place", ["head", "body"])
+def test_the_deadline_holds_for_the_whole_of_an_answer(
+    make: Callable[..., Any], place: str
+) -> None:
+    # A byte now and then keeps every single wait short, and must not keep the call alive.
+    class Trickle(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                if place == "body":
+                    self.wfile.write(b"Content-Length: 1000\r\n\r\n")
+                for _ in range(100):
+                    self.wfile.write(b"x" if place == "body" else b"X-A: b\r\n")
+                    time.sleep(0.05)
+            except OSError:
+                pass  # it hung up, as it should
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Trickle) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with make(f"http://127.0.0.1:{server.server_port}", model=NAME) as client:
+            began = time.monotonic()
+            with pytest.raises(sdk.DeadlineExceeded):
+                client.status(timeout=0.5)
+            assert time.monotonic() - began < 4  # the whole of it takes five
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b'{"outputs": 3}', b'{"error": {"code": 3}}', b"[]", b"<html>", b'{"metadata": 1}'],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_server_that_is_another_programs(
+    make: Callable[..., Any], body: bytes, status: int
+) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        with make(f"http://127.0.0.1:{server.server_port}", model=NAME) as client:
+            for ask in (client.status, client.metadata, lambda: client.predict({"image": [1]})):
+                with pytest.raises(sdk.ServableError) as caught:
+                    ask()
+                assert isinstance(caught.value, sdk.ServerFailed) == (status == 200)
+                assert str(caught.value)
+        server.shutdown()
+
+
+def test_the_wrong_ports(make: Callable[..., Any], server: RunningServer) -> None:
+    for at in (f"http://127.0.0.1:{server.port}", f"grpc://127.0.0.1:{server.rest_port}"):
+        with make(at, model=NAME, timeout=2, retry=ONCE) as client:
+            with pytest.raises(sdk.ServableError) as caught:
+                client.status()
+            assert isinstance(caught.value, sdk.ServerFailed | sdk.ConnectionFailed)
+
+
+def test_a_closed_client_says_so(make: Callable[..., Any], server: RunningServer) -> None:
+    for scheme in ("grpc", "http"):
+        with make(server.address(scheme), model=NAME) as client:
+            client.status()
+            client.close()
+            with pytest.raises(sdk.InvalidInput, match="closed"):
+                client.status()

@@ -1,0 +1,229 @@
+"""A share of the calls goes to another label, and nobody feels it when that label is gone."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.conftest import NAME
+from tests.functional.client.conftest import as_file
+
+import servable_client as sdk
+from servable_client import Client, InvalidInput, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from tests.conftest import RunningServer
+
+    from servable_trainer.data.dataset import Dataset
+
+
+@pytest.fixture
+def server(two_versions: tuple[RunningServer, Callable[..., str]]) -> RunningServer:
+    return two_versions[0]
+
+
+@pytest.fixture
+def relabel(
+    two_versions: tuple[RunningServer, Callable[..., str]],
+) -> Iterator[Callable[..., None]]:
+    """Moves the labels; they are put back."""
+    server, config = two_versions
+    with Client(server.grpc, model=NAME) as admin:
+        yield lambda **labels: admin.reload_config(config(**labels))
+        admin.reload_config(config(stable=1, canary=2))
+
+
+def within(count: int, calls: int, share: float) -> bool:
+    """Whether a count is what a share gives; wrong once in two million times."""
+    return abs(count - calls * share) <= 5 * math.sqrt(calls * share * (1 - share))
+
+
+def test_the_shares_are_kept(
+    make: Callable[..., Any], scheme: str, server: RunningServer, boot: np.ndarray
+) -> None:
+    with make(server.address(scheme), model=NAME, split={"canary": 0.3}) as client:
+        seen = Counter(client.predict({"image": boot[None]}).version for _ in range(200))
+        assert set(seen) == {1, 2}
+        assert within(seen[2], 200, 0.3), seen
+        seen = Counter(client.classify(boot).version for _ in range(60))
+        assert within(seen[2], 60, 0.3), seen
+        assert {client.classify(boot, label="stable").version for _ in range(20)} == {1}
+        assert {client.classify(boot, version=1).version for _ in range(20)} == {1}
+        assert client.classify(boot, label="canary").version == 2
+        assert client.resolve() == 1
+
+
+def test_classify_examples_is_split_too(server: RunningServer, boot: np.ndarray) -> None:
+    example = {"image/encoded": as_file(boot)}
+    with Client(server.grpc, model=NAME, split={"canary": 0.5}) as client:
+        seen = Counter(client.classify_examples([example]).version for _ in range(60))
+    assert within(seen[2], 60, 0.5), seen
+
+
+def test_a_chunk_goes_to_one_version(
+    make: Callable[..., Any], scheme: str, server: RunningServer, dataset: Dataset
+) -> None:
+    images = dataset.test.images[:320]
+    with make(server.address(scheme), model=NAME, split={"canary": 0.4}) as client:
+        versions = [answer.version for answer in client.classify_many(images, batch_size=4)]
+    chunks = [set(versions[i : i + 4]) for i in range(0, 320, 4)]
+    assert all(len(chunk) == 1 for chunk in chunks)
+    assert within(chunks.count({2}), 80, 0.4), chunks
+
+
+def test_the_clients_own_label_gets_the_rest(server: RunningServer, boot: np.ndarray) -> None:
+    with Client(server.grpc, model=NAME, label="canary", split={"stable": 0.25}) as client:
+        seen = Counter(client.predict({"image": boot[None]}).version for _ in range(150))
+    assert within(seen[1], 150, 0.25), seen
+
+
+def test_a_seed_gives_the_same_calls(server: RunningServer, boot: np.ndarray) -> None:
+    def versions(seed: int) -> list[int | None]:
+        split = Split({"canary": 0.5}, seed=seed)
+        with Client(server.grpc, model=NAME, split=split) as client:
+            return [client.predict({"image": boot[None]}).version for _ in range(30)]
+
+    first = versions(7)
+    assert set(first) == {1, 2}
+    assert versions(7) == first
+    assert versions(8) != first
+
+
+def test_a_key_keeps_a_user_where_they_are(server: RunningServer, boot: np.ndarray) -> None:
+    user = "nobody"
+    split = Split({"canary": 0.2}, key=lambda: user)
+    with Client(server.grpc, model=NAME, split=split) as client:
+        homes = {}
+        for user in map(str, range(20)):
+            (homes[user],) = {client.predict({"image": boot[None]}).version for _ in range(3)}
+    assert set(homes.values()) == {1, 2}
+    # Without a server, since it takes many: the share holds, and one that grows keeps its users.
+    small, large = (Split({"canary": share}, key=lambda: user) for share in (0.2, 0.5))
+    picked = []
+    for number in range(2000):
+        user = f"user {number}"
+        picked.append((small.pick(), large.pick()))
+    assert within(sum(before == "canary" for before, _ in picked), 2000, 0.2)
+    assert within(sum(after == "canary" for _, after in picked), 2000, 0.5)
+    assert all(after == "canary" for before, after in picked if before == "canary")
+
+
+def test_nobody_feels_that_the_canary_is_taken_away(
+    server: RunningServer, relabel: Callable[..., None], dataset: Dataset
+) -> None:
+    failed: list[Exception] = []
+    seen: Counter[int | None] = Counter()
+    stop = threading.Event()
+    images = dataset.test.images[:16]
+
+    def ask(scheme: str) -> None:
+        try:
+            with Client(
+                server.address(scheme), model=NAME, split={"canary": 0.5}, timeout=60
+            ) as client:
+                while not stop.is_set():
+                    seen[client.classify(images[0]).version] += 1
+                    seen[client.predict({"image": images}).version] += 1
+                    for answer in client.classify_many(images, batch_size=4):
+                        seen[answer.version] += 1
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    callers = [threading.Thread(target=ask, args=[scheme]) for scheme in ("grpc", "http")]
+    for caller in callers:
+        caller.start()
+    try:
+        for _ in range(4):
+            relabel(stable=1, canary=2)
+            until(lambda start=seen[2]: failed or seen[2] > start + 20)
+            relabel(stable=1)
+            until(lambda start=seen[1]: failed or seen[1] > start + 20)
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+    assert failed == []
+
+
+def until(condition: Callable[[], object]) -> None:
+    waiting = threading.Event()
+    while not condition():
+        waiting.wait(0.01)
+
+
+def test_a_label_that_is_away(
+    make: Callable[..., Any],
+    scheme: str,
+    server: RunningServer,
+    relabel: Callable[..., None],
+    dataset: Dataset,
+) -> None:
+    relabel(stable=1)
+    images = dataset.test.images[:8]
+    with make(server.address(scheme), model=NAME, split={"canary": 1.0}) as client:
+        assert client.classify(images[0]).version == 1
+        assert client.predict({"image": images}).version == 1
+        assert [a.version for a in client.classify_many(images, batch_size=4)] == [1] * 8
+        # Only the split falls back: who asks for a label is told that it is not there.
+        with pytest.raises(sdk.ModelNotFound, match="label"):
+            client.classify(images[0], label="canary")
+    with (
+        make(server.address(scheme), model=NAME, label="nightly", split={"canary": 1.0}) as client,
+        pytest.raises(sdk.ModelNotFound, match="nightly"),
+    ):
+        client.classify(images[0])
+
+
+def test_what_else_the_canary_lacks_is_the_callers_to_know(
+    server: RunningServer, scheme: str, boot: np.ndarray
+) -> None:
+    asked: list[str] = []
+    with (
+        Client(
+            server.address(scheme),
+            model=NAME,
+            split={"canary": 1.0},
+            on_request=lambda event: asked.append(event.method),
+        ) as client,
+        pytest.raises(sdk.ModelNotFound, match="nosuch"),
+    ):
+        client.predict({"image": boot[None]}, signature="nosuch")
+    assert asked.count("Predict") == 1
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [
+        ({"canary": 1.5}, "no share"),
+        ({"canary": -0.1}, "no share"),
+        ({"canary": float("nan")}, "no share"),
+        ({"canary": "10%"}, "no share"),
+        ({"canary": True}, "no share"),
+        ({"canary": 0.6, "beta": 0.6}, "add up to 1.2"),
+        ({"": 0.1}, "no label's name"),
+        ({3: 0.1}, "no label's name"),
+        ({}, "no split"),
+        ([("canary", 0.1)], "no split"),
+        ({"stable": 0.1}, "gets the rest"),
+    ],
+)
+def test_a_split_that_makes_no_sense(make: Callable[..., Any], split: Any, reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        make("grpc://localhost:1", model=NAME, split=split)
+
+
+def test_what_does_not_go_together() -> None:
+    with pytest.raises(InvalidInput, match="a version or a split"):
+        Client(model=NAME, version=1, split={"canary": 0.1})
+    with pytest.raises(InvalidInput, match="a seed or a key"):
+        Split({"canary": 0.1}, seed=1, key=lambda: "user")
+    with pytest.raises(InvalidInput, match="key is a float"):
+        Split({"canary": 0.1}, key=lambda: 0.5).pick()  # type: ignore[arg-type, return-value]
+    Client(model=NAME, split={str(i): 0.1 for i in range(10)})
+    assert "split={'canary': 0.1}" in repr(Client(model=NAME, split={"canary": 0.1}))

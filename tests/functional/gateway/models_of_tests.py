@@ -1,0 +1,78 @@
+"""Models whose version can be told by their answer: y = (version + 1) x + 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from tests.functional.serving.fixture_models import Linear, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ROWS = tf.TensorSpec([None, 3], tf.float32, name="x")
+
+
+def _pause(seconds: Any) -> Any:
+    """Zero, after a time."""
+    end = tf.timestamp() + tf.cast(seconds, tf.float64)
+    _, zero = tf.while_loop(
+        lambda now, _: now < end,
+        lambda _, zero: (tf.timestamp(), zero),
+        (tf.timestamp(), tf.constant(0.0)),
+    )
+    return zero
+
+
+class Failing(Linear):
+    """Right in its shape and wrong in all its answers: none comes."""
+
+    @tf.function(input_signature=[_ROWS])
+    def serve(self, x: Any) -> dict[str, Any]:
+        with tf.control_dependencies([tf.debugging.assert_less(x, -1e30)]):
+            return {"y": self.slope * x + 1.0}
+
+
+class Slow(Linear):
+    """Right, and late."""
+
+    @tf.function(input_signature=[_ROWS])
+    def serve(self, x: Any) -> dict[str, Any]:
+        return {"y": self.slope * x + 1.0 + _pause(0.06)}
+
+
+class Nap(Linear):
+    """Takes as many seconds as the first number says."""
+
+    @tf.function(input_signature=[_ROWS])
+    def serve(self, x: Any) -> dict[str, Any]:
+        return {"y": x + _pause(x[0, 0])}
+
+
+_PICTURES = tf.TensorSpec([None, 28, 28], tf.uint8, name="image")
+
+
+class BadPictures(tf.Module):  # type: ignore[misc]
+    """In the place of a classifier: fails, or is late."""
+
+    def __init__(self, *, late: float) -> None:
+        super().__init__()
+        self.late = late
+
+    @tf.function(input_signature=[_PICTURES])
+    def serve(self, image: Any) -> dict[str, Any]:
+        checks = [] if self.late else [tf.debugging.assert_greater(tf.shape(image)[0], 10**6)]
+        with tf.control_dependencies(checks):
+            return {"probabilities": tf.zeros([tf.shape(image)[0], 10]) + _pause(self.late)}
+
+    def signatures(self) -> dict[str, Any]:
+        return {"serving_default": self.serve}
+
+
+def save_all(root: Path) -> None:
+    """Write them below `root`: good versions 1 and 2 of linear, 3 that fails, 4 that is slow."""
+    for version, kind in enumerate((Linear, Linear, Failing, Slow), start=1):
+        save(kind(version + 1), root / "linear" / str(version))
+    save(Nap(1), root / "nap" / "1")
+    save(BadPictures(late=0.0), root / "failing")
+    save(BadPictures(late=1.0), root / "late")

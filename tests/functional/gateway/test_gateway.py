@@ -1,0 +1,229 @@
+"""What comes in, and what does not: the shipped gateway before a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from google.protobuf import text_format
+from tests.functional.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, ROWS, Gateway, slope_of
+from tests.functional.serving.calls import METHODS, MODEL, PREDICTION, eventually
+
+if TYPE_CHECKING:
+    from tests.conftest import RunningServer
+
+from servable_client import AccessDenied, InvalidInput, Retry, ServableError, ServerBusy
+
+SCHEMES = ("grpcs", "https", "grpc", "http")
+ONCE = Retry(attempts=1)
+HEADERS = {"x-api-key": KEY}
+
+
+def secure_channel(gateway: Gateway) -> grpc.Channel:
+    root = (gateway.folder / "certs" / "tls.crt").read_bytes()
+    port = gateway.ports["tls"]
+    return grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(root))
+
+
+def refusal(gateway: Gateway, path: str, *, key: str = KEY, body: bytes = b"") -> grpc.RpcError:
+    with secure_channel(gateway) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path)(body, metadata=[("x-api-key", key)], timeout=60)
+    return caught.value
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_way_in(guarded: Gateway, scheme: str) -> None:
+    with guarded.client(scheme, api_key=KEY, retry=ONCE) as client:
+        answer = client.predict({"x": np.array(ROWS, np.float32)}, version=2)
+        assert answer["y"].tolist() == [[4.0, 7.0, 16.0]]
+        assert {v.version for v in client.status()} == {1, 2, 3, 4}
+        assert client.ready()
+        assert "serving_default" in client.metadata()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("key", [None, "no-key-of-anybodys-at-all", KEY.upper(), KEY + "x"])
+def test_who_has_no_key_is_told_so(guarded: Gateway, scheme: str, key: str | None) -> None:
+    with (
+        guarded.client(scheme, api_key=key, retry=ONCE) as client,
+        pytest.raises(AccessDenied, match="API key") as caught,
+    ):
+        client.status()
+    assert caught.value.code == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_key_may_come_as_a_bearer_token(guarded: Gateway, scheme: str) -> None:
+    with guarded.client(scheme, token=OTHER_KEY, retry=ONCE) as client:
+        assert client.ready()
+
+
+def test_refusals_over_rest_have_tensorflow_servings_shape(guarded: Gateway) -> None:
+    for answer, status in (
+        (guarded.ask(), 401),
+        (guarded.ask("linear:regress", headers=HEADERS), 403),
+        (guarded.ask("linear:multiInference", headers=HEADERS), 403),
+        (guarded.get("/v1/models/linear:predict", headers=HEADERS), 405),
+        (guarded.get("/v1/models", headers=HEADERS), 404),
+        (guarded.get("/monitoring/prometheus/metrics", headers=HEADERS), 404),
+        (requests.put(f"{guarded.rest}/v1/models/linear", headers=HEADERS, timeout=60), 405),
+        (guarded.ask(data=b"x" * (5 << 20), json=None, headers=HEADERS), 413),
+        # The server's own words go through.
+        (guarded.ask("linear:predict", json={"instances": "?"}, headers=HEADERS), 400),
+        (guarded.ask("shoes:predict", headers=HEADERS), 404),
+    ):
+        assert answer.status_code == status, (answer.status_code, answer.text)
+        assert answer.headers["content-type"].startswith("application/json")
+        assert list(answer.json()) == ["error"]
+        assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [f"{PREDICTION}Regress", f"{PREDICTION}MultiInference", f"{MODEL}HandleReloadConfigRequest"],
+)
+def test_other_methods_do_not_pass(guarded: Gateway, method: str) -> None:
+    error = refusal(guarded, method)
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "predict, classify, status and metadata" in error.details()
+    assert refusal(guarded, method, key="nobodys").code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_services_that_are_not_there(guarded: Gateway) -> None:
+    for path in ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/Nothing"):
+        assert refusal(guarded, path).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_reload_takes_an_admin_key(guarded: Gateway, backend: RunningServer) -> None:
+    method = f"{MODEL}HandleReloadConfigRequest"
+    request_type, response_type = METHODS[method]
+    request = request_type()
+    text_format.Parse((backend.log.parent / "models.config").read_text(), request.config)
+    with secure_channel(guarded) as channel:
+        answer = channel.unary_unary(method)(
+            request.SerializeToString(), metadata=[("x-api-key", ADMIN_KEY)], timeout=60
+        )
+    response_type.FromString(answer)
+    with guarded.client("grpcs", api_key=ADMIN_KEY) as client:
+        assert client.ready()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_large_bodies(guarded: Gateway, scheme: str) -> None:
+    """4 MiB may pass, in gRPC's messages as in JSON."""
+    rows = 250_000
+    with guarded.client(scheme, api_key=KEY, retry=ONCE, timeout=120) as client:
+        # 3 MB over gRPC, 3.5 as JSON.
+        answer = client.predict({"x": np.ones([rows, 3], np.float32)}, version=1)
+        assert answer["y"].shape == (rows, 3)
+        with pytest.raises((ServerBusy, InvalidInput), match="larger than the gateway takes"):
+            client.predict({"x": np.ones([3 * rows, 3], np.float32)}, version=1)
+
+
+def test_the_answer_says_which_version_it_is_from(guarded: Gateway) -> None:
+    for path, label, version in (
+        ("linear:predict", "stable", "1"),
+        ("linear/labels/canary:predict", "canary", "2"),
+        ("linear/versions/2:predict", None, "2"),
+    ):
+        answer = guarded.ask(path, headers=HEADERS)
+        assert slope_of(answer.json()["predictions"]) == int(version) + 1
+        assert answer.headers.get("x-servable-label") == label
+        assert answer.headers["x-servable-version"] == version
+
+
+def test_the_log_names_the_key_the_model_and_the_version(guarded: Gateway) -> None:
+    mine = "a-request-of-this-test"
+
+    def told() -> list[dict[str, str]]:
+        return [line for line in guarded.lines() if line["request_id"] == mine]
+
+    body = json.dumps({"instances": ROWS}).encode()
+    with closing(HTTPConnection("127.0.0.1", guarded.ports["rest"], timeout=60)) as connection:
+        connection.putrequest("POST", "/v1/models/linear/labels/canary:predict")
+        for name, value in {**HEADERS, "x-request-id": mine, "content-length": len(body)}.items():
+            connection.putheader(name, str(value))
+        connection.endheaders()
+        # The server is asked once all is there. So the whole takes longer than the server by far
+        # more than nginx' two clocks are apart, of milliseconds each.
+        time.sleep(0.05)
+        connection.send(body)
+        assert connection.getresponse().status == 200
+    # A line is written when the answer has been sent, each by the worker that sent it.
+    eventually(lambda: len(told()) == 1)
+    guarded.ask(headers={"x-api-key": "wrong-key-that-must-stay-out", "x-request-id": mine})
+    eventually(lambda: len(told()) == 2)
+    with secure_channel(guarded) as channel:
+        method = f"{MODEL}GetModelStatus"
+        request = METHODS[method][0](model_spec={"name": "linear"}).SerializeToString()
+        channel.unary_unary(method)(
+            request, metadata=[("x-api-key", KEY), ("x-request-id", mine)], timeout=60
+        )
+    eventually(lambda: len(told()) == 3)
+    first, second, third = told()
+    assert first["key"] == "alice"
+    assert (first["model"], first["label"], first["version"]) == ("linear", "canary", "2")
+    assert (first["method"], first["status"], first["transport"]) == ("predict", "200", "rest")
+    assert float(first["upstream_seconds"]) <= float(first["seconds"])
+    assert (second["key"], second["status"], second["upstream"]) == ("", "401", "")
+    assert (third["method"], third["transport"]) == ("GetModelStatus", "grpc")
+    assert (third["status"], third["grpc_status"], third["tls"]) == ("200", "0", "TLSv1.3")
+    assert "wrong-key" not in (guarded.folder / "access.log").read_text() + guarded.said
+
+
+def test_a_key_in_an_address_is_none_and_is_not_logged(guarded: Gateway) -> None:
+    answer = guarded.ask(f"linear:predict?key={KEY}")
+    assert answer.status_code == 401
+
+
+def test_other_origins(guarded: Gateway) -> None:
+    address = f"{guarded.rest}/v1/models/linear:predict"
+    asked = {"access-control-request-method": "POST", "origin": "https://app.example"}
+    answer = requests.options(address, headers=asked, timeout=60)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    assert "x-api-key" in answer.headers["access-control-allow-headers"]
+    for headers in (HEADERS, {}):  # its page can read the refusal too
+        answer = guarded.ask(headers={**headers, "origin": "https://app.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert answer.headers["vary"] == "Origin"
+        answer = guarded.ask(headers={**headers, "origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in answer.headers
+    asked["origin"] = "https://evil.example"
+    answer = requests.options(address, headers=asked, timeout=60)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_needs_no_key_and_may_load_nothing_from_elsewhere(guarded: Gateway) -> None:
+    page = guarded.get("/")
+    assert page.ok
+    assert "<title>Servable</title>" in page.text
+    assert page.headers["content-type"] == "text/html"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "trusted-types 'none'" in policy
+    (guarded.folder / "web" / "README.md").write_text("for people")
+    assert guarded.get("/README.md").status_code == 404
+    assert guarded.get("/../log").status_code == 404
+    assert guarded.get("/nothing").json() == {
+        "error": "No such path; models are at /v1/models/NAME"
+    }
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_wrong_input_is_the_servers_to_refuse(guarded: Gateway, scheme: str) -> None:
+    with (
+        guarded.client(scheme, api_key=KEY, retry=ONCE) as client,
+        pytest.raises(ServableError, match="input") as caught,
+    ):
+        client.predict({"nonsense": np.ones([1, 3], np.float32)}, version=1)
+    assert caught.value.code in {"INVALID_ARGUMENT", "FAILED_PRECONDITION"}

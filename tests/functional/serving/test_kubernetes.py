@@ -1,0 +1,358 @@
+"""The manifests: kubectl builds them, the schemas take them, and they say what compose says."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections import defaultdict
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from google.protobuf import text_format
+from tests.conftest import NAME, ROOT, SHIPPED, RunningServer, free_port, servable, serving
+from tests.functional.serving.calls import eventually
+from tests.functional.serving.kubernetes_schemas import SCHEMAS
+from tests.functional.serving.test_sync import companion, stop, until
+
+from servable_client import Client
+from servable_client._wire.model_config import config_of
+from servable_serving.repository.remote import Remote
+from servable_serving.server.proto import config_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOLDER = ROOT / "serving" / "kubernetes"
+BUILDS = ["overlays/dev", "overlays/production", "overlays/gpu", "overlays/kserve", "tuning"]
+SERVING = BUILDS[:3]
+# The oldest that has what they use (a container's own CPU in an autoscaler), and the newest known.
+VERSIONS = ["1.30", kubernetes_validate.latest_version()]
+
+
+def why_not() -> str:
+    """Why nothing can be built here; nothing where it can."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        return "there is no kubectl here, whose kustomize builds the manifests"
+    said = subprocess.run(
+        [kubectl, "version", "--client"], capture_output=True, text=True, check=False
+    ).stdout
+    found = re.search(r"Kustomize Version: v(\d+)", said)
+    return "" if found and int(found[1]) >= 5 else "this kubectl's kustomize is older than 5"
+
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+@cache
+def built(build: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        ["kubectl", "kustomize", FOLDER / build], capture_output=True, text=True, check=False
+    )
+    # What kustomize finds old-fashioned is a warning on standard error.
+    assert (done.returncode, done.stderr) == (0, "")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def one(build: str, kind: str, name: str = "servable") -> dict[str, Any]:
+    (found,) = (d for d in built(build) if (d["kind"], d["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def pods(build: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod's description, with whose it is."""
+    for document in built(build):
+        template = document.get("spec", {}).get("template")
+        if template is not None:
+            yield document["metadata"]["name"], template["spec"]
+
+
+def container(build: str, name: str = "serving") -> dict[str, Any]:
+    pod = one(build, "Deployment")["spec"]["template"]["spec"]
+    (found,) = (c for c in pod["initContainers"] + pod["containers"] if c["name"] == name)
+    return dict(found)
+
+
+@cache
+def compose() -> dict[str, Any]:
+    """docker-compose.yml's server, with the defaults of its settings."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "docker-compose.yml").read_text())
+    service = yaml.safe_load(text)["services"]["serving"]
+    extended = service.pop("extends", None)
+    if extended is not None:
+        servers = yaml.safe_load((ROOT / extended["file"]).read_text())["services"]
+        service = {**servers[extended["service"]], **service}
+        service["gpu"] = servers["gpu"]["image"]
+    return dict(service)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_build_passes_strict_validation(build: str, version: str) -> None:
+    documents = built(build)
+    assert documents
+    for document in documents:
+        schema = SCHEMAS.get(document["kind"])
+        if schema is not None:
+            jsonschema.Draft202012Validator(schema).validate(document)
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_validation_finds_what_is_misspelt() -> None:
+    deployment = {**one("overlays/dev", "Deployment"), "spek": {}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="spek"):
+        kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
+    service = one("overlays/kserve", "InferenceService", "fashion-mnist")
+    wrong = {**service, "spec": {"predictor": {**service["spec"]["predictor"], "canary": 10}}}
+    with pytest.raises(jsonschema.ValidationError, match="canary"):
+        jsonschema.validate(wrong, SCHEMAS["InferenceService"])
+
+
+def test_kserves_container_is_one() -> None:
+    """What InferenceService takes over from pods is held against the pods' schema."""
+    predictor = one("overlays/kserve", "InferenceService", "fashion-mnist")["spec"]["predictor"]
+    own = {"modelFormat", "protocolVersion", "runtimeVersion", "storageUri"}
+    model = {k: v for k, v in predictor["model"].items() if k not in own}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "kserve"},
+        "spec": {
+            "containers": [{"name": "kserve-container", "image": "any", **model}],
+            "volumes": predictor["volumes"],
+        },
+    }
+    kubernetes_validate.validate(pod, VERSIONS[-1], strict=True)
+    assert 0 < predictor["canaryTrafficPercent"] < 100
+    assert predictor["model"]["runtimeVersion"] == compose()["image"].partition(":")[2]
+    # The ConfigMap whose name has its content's hash: a new version is a new revision.
+    (config,) = (d for d in built("overlays/kserve") if d["kind"] == "ConfigMap")
+    assert predictor["volumes"][0]["configMap"]["name"] == config["metadata"]["name"]
+    (listed,) = config_of(config["data"]["models.config"]).model_config_list.config
+    assert (listed.name, listed.base_path) == (NAME, "/mnt/models")
+
+
+@pytest.mark.parametrize("build", SERVING)
+def test_the_server_is_that_of_compose(build: str) -> None:
+    serving, other = container(build), compose()
+    image = other.get("gpu") if build.endswith("gpu") else other["image"]
+    assert serving["image"] == image
+    assert serving["command"] == other["entrypoint"]
+    flags = other["command"]
+    expected = shlex.split(flags) if isinstance(flags, str) else flags
+    batching = [flag for flag in serving["args"] if "batching" in flag]
+    assert [flag for flag in serving["args"] if flag not in batching] == expected
+    assert bool(batching) == build.endswith("gpu")
+    ports = {port["name"]: port["containerPort"] for port in serving["ports"]}
+    assert f"--port={ports['grpc']}" in expected
+    assert f"--rest_api_port={ports['rest']}" in expected
+    user = one(build, "Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
+    assert str(user) == str(other["user"]).partition(":")[0]
+
+
+@pytest.mark.parametrize("build", SERVING)
+def test_the_files_that_flags_name_are_there(build: str) -> None:
+    serving, pod = container(build), one(build, "Deployment")["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in serving["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    maps = {d["metadata"]["name"]: d["data"] for d in built(build) if d["kind"] == "ConfigMap"}
+    named = [flag.partition("=")[2] for flag in serving["args"] if "_file=/" in flag]
+    assert len(named) >= 2
+    for path in named:
+        folder, _, name = path.rpartition("/")
+        volume = volumes[mounts[folder]]
+        if name != "models.config":
+            assert name in maps[volume["configMap"]["name"]], path
+    config = maps[volumes["serving"]["configMap"]["name"]]
+    monitoring = text_format.Parse(config["monitoring.config"], config_pb2.MonitoringConfig())
+    assert monitoring.prometheus_config.enable
+    same = (ROOT / "serving" / "config" / "monitoring.config").read_text()
+    assert monitoring == text_format.Parse(same, config_pb2.MonitoringConfig())
+
+
+def test_the_monitor_asks_where_the_metrics_are() -> None:
+    build = "overlays/production"
+    monitor, service = one(build, "ServiceMonitor")["spec"], one(build, "Service")
+    wanted = monitor["selector"]["matchLabels"].items()
+    services = [d for d in built(build) if d["kind"] == "Service"]
+    # One service alone, or each pod would be asked twice.
+    assert [s for s in services if wanted <= s["metadata"]["labels"].items()] == [service]
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    paths = {endpoint["port"]: endpoint["path"] for endpoint in monitor["endpoints"]}
+    assert set(paths) <= ports
+    (config,) = (d["data"] for d in built(build) if "monitoring.config" in d.get("data", {}))
+    parsed = text_format.Parse(config["monitoring.config"], config_pb2.MonitoringConfig())
+    assert paths["rest"] == parsed.prometheus_config.path
+
+
+@pytest.mark.parametrize("build", [build for build in BUILDS if "kserve" not in build])
+def test_every_container_is_contained(build: str) -> None:
+    found = list(pods(build))
+    assert found
+    for name, pod in found:
+        shared = pod["securityContext"]
+        assert shared["runAsNonRoot"] is True, name
+        assert shared["runAsUser"] > 0
+        assert shared["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for one_of in pod.get("initContainers", []) + pod["containers"]:
+            own = one_of["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["readOnlyRootFilesystem"] is True
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert one_of["resources"]["limits"]["memory"]
+            assert one_of["resources"]["requests"]["cpu"]
+            assert ":" in one_of["image"]
+            assert not one_of["image"].endswith(":latest")
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_selectors_select(build: str) -> None:
+    """What policies, services, budgets and autoscalers mean is there; nothing else is meant."""
+    templates = [
+        d["spec"]["template"]["metadata"]["labels"]
+        for d in built(build)
+        if "template" in d.get("spec", {})
+    ]
+    for document in built(build):
+        spec = document.get("spec", {})
+        selector = {
+            "Service": lambda s: s["selector"],
+            "NetworkPolicy": lambda s: s["podSelector"].get("matchLabels", {}),
+            "PodDisruptionBudget": lambda s: s["selector"]["matchLabels"],
+            "Deployment": lambda s: s["selector"]["matchLabels"],
+        }.get(document["kind"])
+        if selector is not None:
+            wanted = selector(spec).items()
+            assert any(wanted <= labels.items() for labels in templates), document["kind"]
+        if document["kind"] == "HorizontalPodAutoscaler":
+            target = one(build, spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"])
+            names = {c["name"] for c in target["spec"]["template"]["spec"]["containers"]}
+            assert spec["metrics"][0]["containerResource"]["container"] in names
+            # Else each `apply` would put the number back.
+            assert "replicas" not in target["spec"]
+
+
+def test_a_client_of_any_kind_may_be_named_one() -> None:
+    (rule,) = one("overlays/production", "NetworkPolicy")["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"servable/client": "true"}}}]
+    ports = {port["port"] for port in rule["ports"]}
+    assert ports == {port["containerPort"] for port in container("overlays/production")["ports"]}
+
+
+def test_the_ingress_lets_no_administration_pass() -> None:
+    paths = defaultdict(list)
+    for document in built("overlays/production"):
+        if document["kind"] == "Ingress":
+            notes = document["metadata"]["annotations"]
+            assert notes["nginx.ingress.kubernetes.io/auth-tls-verify-client"] == "on"
+            for rule in document["spec"]["rules"]:
+                for path in rule["http"]["paths"]:
+                    port = path["backend"]["service"]["port"]["name"]
+                    paths[port].append((path["pathType"], path["path"]))
+    assert paths == {
+        "grpc": [
+            ("Prefix", "/tensorflow.serving.PredictionService/"),
+            ("Exact", "/tensorflow.serving.ModelService/GetModelStatus"),
+        ],
+        "rest": [("Prefix", "/v1/models/")],
+    }
+
+
+@pytest.mark.parametrize("name", ["pull", "sync"])
+def test_the_companions_command_is_one(name: str, tmp_path: Path) -> None:
+    """The arguments as they stand, with a folder for the bucket and for /models."""
+    url, models = f"file://{tmp_path}/remote", tmp_path / "models"
+    remote = Remote(url)
+    remote.label(NAME, remote.push(SHIPPED), "stable")
+    replaced = {
+        "$(SERVABLE_REPOSITORY)": url,
+        "/models": str(models),
+        "--metrics-port=9146": f"--metrics-port={free_port()}",
+        "--metrics-host=0.0.0.0": "--metrics-host=127.0.0.1",
+    }
+    found = container("overlays/production", name)["args"]
+    assert set(replaced) & set(found) == set(list(replaced)[: 2 if name == "pull" else 4])
+    arguments = [replaced.get(argument, argument) for argument in found]
+    if name == "pull":
+        assert servable(*arguments).returncode == 0
+    else:
+        log = tmp_path / "log"
+        with companion(arguments, log) as process:
+            until((models / "models.config").exists, process, log)
+            assert stop(process) == 0
+        assert '"event": "pulled"' in log.read_text()
+    assert (models / NAME / "1").is_dir()
+
+
+def test_the_pages_numbers_of_pods_follow_from_what_was_measured() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (aim,) = one("overlays/production", "HorizontalPodAutoscaler")["spec"]["metrics"]
+    busy = aim["containerResource"]["target"]["averageUtilization"] / 100
+    cores = int(container("overlays/production")["resources"]["requests"]["cpu"])
+    rows = re.findall(
+        r"^\| [^|]+\| [\d,]+/s \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE
+    )
+    assert len(rows) == 4
+    for cpu, at_once, pods_of_ten_thousand, pods_of_a_million in rows:
+        assert float(at_once) == pytest.approx(float(cpu) * 10, abs=0.05)
+        for rate, pods in ((1e4, pods_of_ten_thousand), (1e6, pods_of_a_million)):
+            # The page computes with more digits than it shows.
+            low, high = ((float(cpu) + d) * rate / 1000 / cores / busy for d in (-0.005, 0.005))
+            assert math.ceil(low) <= int(pods) <= math.ceil(high)
+
+
+def probe(name: str, rest_port: int, model: str) -> int:
+    """The exit status of a probe's command, asked of another port."""
+    probe = container("overlays/production")[name]
+    command = [part.replace("127.0.0.1/8501", f"127.0.0.1/{rest_port}")
+               for part in probe["exec"]["command"]]  # fmt: skip
+    return subprocess.run(
+        command,
+        env={**os.environ, "SERVABLE_MODEL": model},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    ).returncode
+
+
+def test_the_probes_answer_as_they_should(server: RunningServer) -> None:
+    for name in ("startupProbe", "readinessProbe"):
+        assert probe(name, server.rest_port, NAME) == 0
+        assert probe(name, server.rest_port, "nosuch") != 0
+        assert probe(name, free_port(), NAME) != 0
+    # Alive is who answers, whatever: a model that is away is no reason to end the server.
+    assert probe("livenessProbe", server.rest_port, NAME) == 0
+    assert probe("livenessProbe", server.rest_port, "nosuch") == 0
+    assert probe("livenessProbe", free_port(), NAME) != 0
+
+
+def test_a_model_that_failed_is_not_ready(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / NAME
+    shutil.copytree(SHIPPED, folder / "1")
+    flags = ("--max_num_load_retries=0",)
+    with (
+        serving(folder, tmp_path / "log", *flags) as server,
+        Client(server.http, model=NAME) as client,
+    ):
+        assert probe("readinessProbe", server.rest_port, NAME) == 0
+        # Beside one that is AVAILABLE a broken one does no harm.
+        (folder / "2").mkdir()
+        (folder / "2" / "saved_model.pb").write_text("broken")
+        eventually(lambda: any(version.state == "END" for version in client.status()))
+        assert probe("readinessProbe", server.rest_port, NAME) == 0
+        shutil.rmtree(folder / "2")
+        shutil.rmtree(folder / "1")
+        eventually(lambda: all(version.state != "AVAILABLE" for version in client.status()))
+        assert probe("readinessProbe", server.rest_port, NAME) != 0
+        assert probe("livenessProbe", server.rest_port, NAME) == 0

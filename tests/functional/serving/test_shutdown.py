@@ -1,0 +1,114 @@
+"""The end: readiness off, what is in flight finished, exit status 0."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import requests
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.conftest import serving
+from tests.functional.serving.calls import MODEL, PREDICTION, call, post, slow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_requests_in_flight_are_finished(slow_model: Path, tmp_path: Path) -> None:
+    steps = [2000] + [0] * 99
+    with (
+        serving(
+            slow_model, tmp_path / "log", "--enable_grpc_healthcheck_service",
+            "--shutdown_grace_seconds=60", model="slow",
+        ) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ThreadPoolExecutor(2) as executor,
+    ):  # fmt: skip
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
+        by_grpc = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
+        by_rest = executor.submit(post, server, {"inputs": steps}, "slow:predict")
+        # Both have come in once others that came later are answered.
+        for _ in range(20):
+            call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
+            requests.get(f"{server.http}/v1/models/slow", timeout=20)
+        assert not by_grpc.done()
+        assert not by_rest.done()
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == NOT_SERVING
+        watch.cancel()
+        # Nothing new is taken from a moment later on; gRPC cancels what comes in just while it
+        # closes.
+        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012
+            while time.monotonic() - began < 20:
+                call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
+        assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        assert tf.make_ndarray(by_grpc.result(60).outputs["steps"]).tolist() == steps
+        assert by_rest.result(60).json()["outputs"]["steps"] == steps
+        assert server.process.wait(60) == 0
+        # It ended when they had, and did not sit out its time.
+        assert time.monotonic() - began < 50
+        with pytest.raises(requests.ConnectionError):
+            requests.get(server.http, timeout=5)
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_requests_in_flight_do_not_hold_it_for_ever(slow_model: Path, tmp_path: Path) -> None:
+    with (
+        serving(slow_model, tmp_path / "log", "--shutdown_grace_seconds=1", model="slow") as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ThreadPoolExecutor(2) as executor,
+    ):
+        steps = [60_000] * 10
+        by_grpc = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
+        by_rest = executor.submit(post, server, {"inputs": steps}, "slow:predict")
+        for _ in range(20):
+            call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
+            requests.get(f"{server.http}/v1/models/slow", timeout=20)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            by_grpc.result(20)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert by_rest.result(20).status_code == 503
+        assert by_rest.result(20).json() == {"error": "The server is stopping"}
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_request_that_does_not_come_does_not_hold_it(slow_model: Path, tmp_path: Path) -> None:
+    with (
+        serving(
+            slow_model, tmp_path / "log", "--shutdown_grace_seconds=300", model="slow"
+        ) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ThreadPoolExecutor(1) as executor,
+    ):  # fmt: skip
+        never = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            never.wait(120)
+            yield from ()
+
+        ask = channel.stream_unary(f"{PREDICTION}Predict")
+        half = ask.future(nothing(), timeout=120)
+        steps = [2000] + [0] * 99
+        whole = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
+        for _ in range(20):
+            call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
+        assert not whole.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert tf.make_ndarray(whole.result(60).outputs["steps"]).tolist() == steps
+        assert server.process.wait(60) == 0
+        assert half.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        never.set()

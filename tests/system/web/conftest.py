@@ -1,0 +1,221 @@
+"""One browser, and real servers that serve the page; the page of a test must not have failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.conftest import NAME, SHIPPED, serving
+from tests.functional.serving.calls import config_of
+from tests.system.web.photos import as_png
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from playwright.sync_api import Browser, BrowserContext, Page
+    from tests.conftest import RunningServer
+
+    from servable_trainer.data.dataset import Dataset
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+# For a machine that is busy: what takes this long hangs.
+HANG = 120_000
+DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 640}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="there is no chromium on this machine"))
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A picture of the test set."""
+
+    pixels: NDArray[np.uint8]
+    label: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"picture-{self.index}.png"
+
+    @property
+    def png(self) -> bytes:
+        return as_png(self.pixels)
+
+
+@pytest.fixture(scope="session")
+def garments(dataset: Dataset) -> list[Garment]:
+    """Ten pictures of the test set, one of each class.
+
+    None of the page's own, and each one that people tell at a glance, since the tests are of the
+    page and not of the model.
+    """
+    numbers = (85, 64, 77, 100, 130, 37, 101, 61, 58, 178)
+    found = [
+        Garment(dataset.test.images[i], dataset.labels[dataset.test.targets[i]], i) for i in numbers
+    ]
+    assert {garment.label for garment in found} == set(dataset.labels)
+    return found
+
+
+@pytest.fixture(scope="session")
+def two_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository of the shipped model and of one that only knows each class' mean."""
+    root = tmp_path_factory.mktemp("repository")
+    shutil.copytree(SHIPPED, root / NAME / "1")
+    save_means(dataset, root / NAME / "2")
+    return root
+
+
+def save_means(dataset: Dataset, target: Path) -> None:
+    """A classifier of the model contract that is small, and wrong one time in three."""
+    import tensorflow as tf
+
+    from servable_serving.export.classifier import Classifier
+    from servable_serving.export.export import mark_classify
+
+    images, targets = dataset.train.images, dataset.train.targets
+    means = np.stack([images[targets == i].mean(axis=0) for i in range(len(dataset.labels))])
+    means = tf.constant(means.reshape(len(means), -1) / 255, tf.float32)
+
+    def probabilities(image: tf.Tensor) -> tf.Tensor:
+        flat = tf.reshape(tf.cast(image, tf.float32) / 255, [-1, means.shape[1]])
+        apart = tf.reduce_sum((flat[:, None] - means[None]) ** 2, axis=2)
+        return tf.nn.softmax(-apart / 10)
+
+    model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28))
+    tf.saved_model.save(tf.Module(), str(target), signatures=model.signatures())
+    mark_classify(target)
+
+
+@pytest.fixture(scope="session")
+def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of both versions, stable and canary, with the page."""
+    folder = tmp_path_factory.mktemp("stand")
+    config = folder / "models.config"
+    config.write_text(config_of({NAME: two_versions / NAME}, labels={"stable": 1, "canary": 2}))
+    with serving(
+        None,
+        folder / "log",
+        "--web",
+        f"--model_config_file={config}",
+        "--allow_version_labels_for_unavailable_models",
+        "--enable_model_warmup=false",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(garments: list[Garment], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium, whose camera shows the ten garments one after the other.
+
+    No longer than a file's tests: Playwright's event loop counts as running all the while, and
+    asyncio lets no other one run beside it in the thread.
+    """
+    from playwright.sync_api import sync_playwright
+
+    film = tmp_path_factory.mktemp("film") / "garments.y4m"
+    film.write_bytes(filmed(garments))
+    camera = [
+        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]  # fmt: skip
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *camera])
+        yield browser
+        browser.close()
+
+
+def filmed(garments: list[Garment]) -> bytes:
+    """A film of 4 pictures a second, 640 x 480 in YUV4MPEG2.
+
+    The last stands twice: in a round of eleven, whoever looks at regular times sees all of them.
+    """
+    frames = [b"YUV4MPEG2 W640 H480 F4:1 Ip A1:1 C420jpeg\n"]
+    for garment in [*garments, garments[-1]]:
+        luma = np.full((480, 640), 16, np.uint8)  # black; 235 is white
+        grown = np.kron(garment.pixels, np.ones((16, 16), np.uint8))
+        luma[16:464, 96:544] = np.round(16 + grown / 255 * 219)
+        grey = np.full(2 * 240 * 320, 128, np.uint8)
+        frames.append(b"FRAME\n" + luma.tobytes() + grey.tobytes())
+    return b"".join(frames)
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that knows nothing of other tests."""
+    context = browser.new_context(viewport=DESK, reduced_motion="reduce")
+    context.set_default_timeout(HANG)
+    context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """An empty page; whatever fails in it, or is against its policy, fails the test."""
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "console",
+        lambda said: troubles.append(said.text) if "Security Policy" in said.text else None,
+    )
+    yield page
+    assert not troubles
+
+
+@pytest.fixture
+def open_page(page: Page, stand: RunningServer) -> Page:
+    """The page of that server, which has answered for its first picture."""
+    page.goto(stand.http)
+    answered(page, "ankle-boot-0.png")
+    return page
+
+
+def answered(page: Page, picture: str) -> str:
+    """The label that the page shows for a picture, once it does."""
+    page.locator(f"#answers[data-picture={json.dumps(picture)}]").wait_for()
+    return label(page)
+
+
+def label(page: Page) -> str:
+    return page.locator("#answer .verdict strong").inner_text()
+
+
+@contextmanager
+def next_answer(page: Page) -> Iterator[None]:
+    """Waits at its end for an answer to what was done inside."""
+    answers = page.locator("#answers")
+    before = answers.get_attribute("data-count")
+    yield
+    page.locator(f"#answers:not([data-count={json.dumps(before)}])").wait_for()
+
+
+def trouble(page: Page, kind: str) -> str:
+    """What the page says is wrong, once it does."""
+    box = page.locator(f"#trouble[data-kind={kind}]")
+    box.wait_for()
+    return box.inner_text()
+
+
+def payload(name: str, content: bytes, kind: str = "image/png") -> Any:
+    """A file as Playwright gives it to an input."""
+    return {"name": name, "mimeType": kind, "buffer": content}

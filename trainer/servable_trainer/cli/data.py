@@ -1,0 +1,28 @@
+"""`servable data fetch`."""
+
+from __future__ import annotations
+
+from servable_client.cli.options import Json
+from servable_trainer.cli.options import Data
+
+
+def fetch(data: Data = None, json: Json = False) -> None:
+    """Find the dataset or get it, and check every file."""
+    from servable_client.cli.console import print_json, say
+    from servable_trainer.data.fashion_mnist import find
+
+    folder, dataset = find(data)
+    if json:
+        print_json(
+            {
+                "folder": str(folder),
+                "train": len(dataset.train),
+                "test": len(dataset.test),
+                "sha256": dataset.checksums,
+            }
+        )
+    else:
+        say(
+            f"{dataset.name} is in {folder}: {len(dataset.train)} pictures to train with, "
+            f"{len(dataset.test)} to test with, all four files checked"
+        )

@@ -1,0 +1,85 @@
+"""`servable evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servable_client.cli.options import CaBundle, Json, Key, Label, Timeout, Version
+from servable_serving.core.lazy_tensorflow import quiet_tensorflow
+from servable_trainer.cli.options import Data, Folder, SkipCorrupt, find_dataset
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CANDIDATE|ENDPOINT",
+            help="A run's folder, a SavedModel's (a version's too), or grpc://..., http://...",
+        ),
+    ],
+    report: Annotated[
+        Path | None, typer.Option(help="An HTML file to write, with the same as .json beside it.")
+    ] = None,
+    thorough: Annotated[
+        bool | None,
+        typer.Option(
+            "--thorough/--quick",
+            help="Measure robustness and latency too; with a report unless --quick is given.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            envvar="SERVABLE_MODEL", help="An endpoint's model; the dataset's name unless given."
+        ),
+    ] = "",
+    version: Version = None,
+    label: Label = None,
+    api_key: Key = None,
+    ca: CaBundle = None,
+    timeout: Timeout = 30.0,
+    data: Data = None,
+    folder: Folder = None,
+    skip_corrupt: SkipCorrupt = False,
+    json: Json = False,
+) -> None:
+    """Show how good a run, an exported model or a live endpoint is on the test pictures."""
+    from contextlib import nullcontext
+
+    from servable_client.cli.console import print_json, print_table, say
+    from servable_client.cli.options import make_client
+
+    quiet_tensorflow()
+    from servable_trainer.evaluation.evaluate import examine
+    from servable_trainer.evaluation.report import check_report, write_report
+    from servable_trainer.scoring.scores import print_evaluation
+
+    live = "://" in what
+    if not live and (version is not None or label is not None):
+        raise typer.BadParameter(f"{what} is no endpoint; --version and --label are for one")
+    if report:
+        check_report(report)
+    dataset = find_dataset(
+        data, folder, skip_corrupt=skip_corrupt, like=None if live else Path(what)
+    )
+    options = {"version": version, "label": label, "timeout": timeout}
+    with (
+        make_client(what, model=model or dataset.name, api_key=api_key, ca=ca, **options)
+        if live
+        else nullcontext(Path(what))
+    ) as subject:
+        found = examine(
+            subject, dataset, thorough=report is not None if thorough is None else thorough
+        )
+    beside = write_report(report, found, dataset) if report else None
+    if json:
+        print_json(found.as_dict())
+        return
+    print_evaluation(found.evaluation, title=what)
+    print_table(("beside it", "measured"), found.rows())
+    if report:
+        say(f"the report is in {report}, the same as JSON in {beside}")
