@@ -1,19 +1,25 @@
-# make demo    the whole story on this machine: data, tune, train, export, serve, a new version
-# make test    style, types and tests, on real data and real servers
-# make test-docker    the tests of docker-compose.yml alone, with an engine started where none runs
+# make demo         the whole story on this machine: data, tune, train, export, serve, a new version
+# make test         style, types and tests, on real data and real servers
+# make unit         the unit tests alone: no process, no server; well under a minute
+# make lint         style, types and the layers of imports
+# make coverage     statement coverage by sub-package, from the unit and functional tests
+# make test-docker  the tests of docker-compose.yml alone; starts an engine where none runs
 #
-# Each makes .venv and installs what is missing; a second run installs nothing.
+# Each makes .venv and installs what is missing; a second run installs nothing. ARGS=... is passed
+# on: make test ARGS="-k gates".
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-docker lint proto constraints clean
+.PHONY: help demo test unit coverage test-docker lint proto constraints clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# One more than there are cores: tests also wait, for containers and polls.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4) + 1}')
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -22,7 +28,21 @@ demo: $(INSTALLED)
 	$(BIN)/servable demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 tests/unit $(ARGS)
+
+# A floor for what most other code stands on.
+COVERED := serving/servable_serving/{core,repository,release,server/json,server/lifecycle} \
+	client/servable_client/{engine,codec}
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report= tests/unit tests/functional $(ARGS)
+	@for part in $(COVERED); do \
+		printf '%-50s %s %%\n' "$$part" "$$($(BIN)/coverage report --include="$$part/*" --format=total)"; done
+	@for part in $(COVERED); do \
+		$(BIN)/coverage report --include="$$part/*" --fail-under=90 >/dev/null || { \
+		echo "$$part is covered by less than 90 %"; exit 1; }; done
 
 test-docker: $(INSTALLED)
 	-tests/system/stack/engine

@@ -33,27 +33,15 @@ SHIPPED = ROOT / "models" / "fashion_mnist" / "1"
 NAME = "fashion_mnist"
 
 
-# What shares one thing on this machine: the stack's images and networks.
+# Tests that share one thing of this machine: the stack's images and networks.
 _TOGETHER = ("tests/system/stack/",)
 
-# What takes longest begins first, so that nobody waits for it at the end.
-_FIRST = (
-    "tests/system/stack/",
-    "tests/functional/serving/test_releases.py",
-    "tests/functional/serving/test_releasing_page.py",
-    "tests/functional/trainer/",
-    "tests/system/demo/test_demo.py",
-    "tests/functional/serving/conformance/",
-    "tests/functional/serving/test_start.py",
-    "tests/functional/serving/test_versions.py",
-    "tests/functional/serving/test_release_kills.py",
-    "tests/functional/gateway/test_canary.py",
-    "tests/system/web/",
-)
+# The layers, slowest first, so that no long test begins when the others have ended.
+_LAYERS = ("system", "functional", "unit")
 
 
 class _Files(LoadScopeScheduling):
-    """A file's tests run in one process, where there are several: they share what they start."""
+    """Runs the tests of a file in one worker, since they share what they start."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -62,7 +50,7 @@ class _Files(LoadScopeScheduling):
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what runs, where other processes run it."""
+    """Report what runs, where the tests run in workers."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and config.getoption("numprocesses", None):
         config.pluginmanager.register(StillRunning(reporter))
@@ -70,20 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Files:
-    """What deals the tests out to the processes."""
-    config.option.loadscopereorder = False  # by _FIRST, and not by how many tests there are
+    """Distribute the tests to the workers, in the order of collection."""
+    config.option.loadscopereorder = False
     return _Files(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest."""
-    places = {
-        item: next(
-            (i for i, begin in enumerate(_FIRST) if item.nodeid.startswith(begin)), len(_FIRST)
-        )
-        for item in items
-    }
-    items.sort(key=places.__getitem__)
+    """Order the tests by layer, and check that each is in one."""
+    layer = {item: item.nodeid.split("/")[1] for item in items}
+    items.sort(key=lambda item: _LAYERS.index(layer[item]))
 
 
 def free_port() -> int:
