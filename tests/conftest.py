@@ -1,4 +1,4 @@
-"""What the tests share: the real data, the shipped model, servers in processes of their own."""
+"""Fixtures of all layers: the real data, the shipped model, servers in their own processes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def free_port() -> int:
 def servable(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "servable_client", *map(str, arguments)],
+        [sys.executable, "-m", "servable", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -89,8 +89,8 @@ def servable(*arguments: object, **kwargs: object) -> subprocess.CompletedProces
 def save_models(module: str, root: Path) -> None:
     """Run a module's `save_all(root)` in a process of its own.
 
-    TensorFlow numbers the functions of a process in one row, and the numbers stand in the graph
-    and in the words of its errors.
+    TensorFlow numbers the functions of a process consecutively, and the numbers appear in the graph
+    and in its error messages.
     """
     code = (
         f"import pathlib, sys; from {module} import save_all; save_all(pathlib.Path(sys.argv[1]))"
@@ -99,7 +99,7 @@ def save_models(module: str, root: Path) -> None:
 
 
 def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """What a command that failed said: no stack trace, one sentence, perhaps a hint."""
+    """The error message of a command that failed: one sentence, perhaps a hint, no stack trace."""
     assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("servable: ")]
@@ -133,20 +133,20 @@ class RunningServer:
 def serving(
     base_path: Path | None, log: Path, *flags: str, model: str = NAME, wait: bool = True
 ) -> Iterator[RunningServer]:
-    """A server in a process of its own, ended with the block.
+    """Run `servable serve` for the length of the block.
 
     Args:
         base_path: The folder with the version folders; None where a flag names a config file.
-        log: Where its output goes.
-        flags: More flags; they win over those given here.
-        model: The model's name.
-        wait: Whether to wait until that is available.
+        log: File that its output is written to.
+        flags: Further flags; they override those given here.
+        model: Name of the model.
+        wait: Whether to wait until the model is available.
     """
     port, rest_port = free_port(), free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "servable_client", "serve", f"--model_name={model}",
+                sys.executable, "-m", "servable", "serve", f"--model_name={model}",
                 *([f"--model_base_path={base_path}"] if base_path else []),
                 f"--port={port}", f"--rest_api_port={rest_port}",
                 "--file_system_poll_wait_seconds=1", *flags,
@@ -157,7 +157,7 @@ def serving(
     try:
         if wait:
             with Client(f"http://127.0.0.1:{rest_port}", model=model) as client:
-                client.wait_until_available(timeout=300)  # a guard alone
+                client.wait_until_available(timeout=300)  # only against a hang
         yield RunningServer(process, port, rest_port, base_path or Path(), log)
     finally:
         process.terminate()
@@ -166,19 +166,19 @@ def serving(
 
 @pytest.fixture(scope="session")
 def dataset() -> Dataset:
-    """Fashion-MNIST itself, from wherever it is found on this machine."""
+    """Fashion-MNIST, from wherever it is found on this machine."""
     return fashion_mnist.find()[1]
 
 
 @pytest.fixture(scope="session")
 def small_dataset(dataset: Dataset) -> Dataset:
-    """Its first 3,000 pictures to train with and 1,000 to test with."""
+    """The first 3,000 images to train with and 1,000 to test with."""
     return replace(dataset, train=dataset.train.first(3000), test=dataset.test.first(1000))
 
 
 @pytest.fixture(scope="session")
 def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training run, of a network that has seen little."""
+    """A short training run of a small network."""
     from servable_trainer.training.train import train
 
     directory = tmp_path_factory.mktemp("trained") / "run"
@@ -188,7 +188,7 @@ def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That run, evaluated and exported."""
+    """The short training run, evaluated and exported."""
     from servable_trainer.evaluation.evaluate import evaluate
     from servable_trainer.training.export_run import export_run
 
@@ -200,7 +200,7 @@ def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server of the shipped model, as its only version 1."""
+    """A server of the shipped model, version 1."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(SHIPPED, folder / NAME / "1")
     with serving(folder / NAME, folder / "log") as running:
@@ -209,6 +209,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(params=["grpc", "http"])
 def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Client]:
-    """A client of that server, over each transport."""
+    """A client of the shared server, over gRPC and REST."""
     with Client(server.address(request.param), model=NAME) as client:
         yield client
