@@ -1,0 +1,99 @@
+"""What the pages refer to exists: files, headings, commands and their options."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from servable_client.cli.app import build
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted(
+    page.relative_to(ROOT)
+    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "contributing", ROOT / "models")
+    for page in folder.glob("*.md")
+)
+_CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _links() -> list[tuple[Path, str]]:
+    return [
+        (page, link)
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", _CODE.sub("", (ROOT / page).read_text()))
+        if not re.match(r"https?:|mailto:", link)
+    ]
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """The words of each `servable ...` that a page prints, continued lines included."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    return [line.split() for line in re.findall(r"(?:^|[`\s/])servable ([a-z][^`\n|;#)]*)", text)]
+
+
+def _slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+@cache
+def _command_line() -> TyperGroup:
+    root = typer.main.get_command(build())
+    assert isinstance(root, TyperGroup)
+    return root
+
+
+@pytest.mark.parametrize(("page", "link"), _links(), ids=str)
+def test_a_link_leads_somewhere(page: Path, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = (ROOT / page.parent / file) if file else ROOT / page
+    assert target.exists(), f"{page} links to {link}"
+    if anchor and target.suffix == ".md":
+        headings = re.findall(r"^#+ (.+)$", _CODE.sub("", target.read_text()), re.MULTILINE)
+        assert anchor in map(_slug, headings), f"{page} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_options_that_a_page_names_exist(page: Path) -> None:
+    root = _command_line()
+    unknown = []
+    for words in _commands(page):
+        if words[0] not in root.commands:
+            continue  # a sentence that begins with the name
+        command = root.commands[words[0]]
+        if isinstance(command, TyperGroup) and len(words) > 1:
+            command = command.commands.get(words[1], command)
+        known = {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        used = {word.partition("=")[0].rstrip(".,:") for word in words if word.startswith("--")}
+        unknown += [(words[0], option) for option in sorted(used - known - {"--help", "--"})]
+    assert unknown == []
+
+
+def test_there_are_commands_to_check() -> None:
+    commands = _commands(Path("README.md"))
+    assert ["tune", "--minutes", "30"] in [words[:3] for words in commands]
+
+
+def test_pages_are_reachable_from_the_readme() -> None:
+    reached, todo = {Path("README.md")}, [Path("README.md")]
+    while todo:
+        page = todo.pop()
+        for where, link in _links():
+            if where == page:
+                target = (ROOT / page.parent / link.partition("#")[0]).resolve()
+                if target.suffix == ".md" and target.is_relative_to(ROOT):
+                    new = target.relative_to(ROOT)
+                    if new not in reached:
+                        reached.add(new)
+                        todo.append(new)
+    assert set(PAGES) - reached == set()
