@@ -18,6 +18,11 @@ PAGES = sorted(
     for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "contributing", ROOT / "models")
     for page in folder.glob("*.md")
 )
+# Where a page says that the reader is to put their own file.
+_SECRETS = "serving/gateway/keys/"
+_PATH = re.compile(
+    r"(?<![\w./$-])((?:client|serving|trainer|tests|docs|benchmarks|\.ci)/[\w./-]*[\w/])"
+)
 _CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -82,6 +87,13 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
 def test_there_are_commands_to_check() -> None:
     commands = _commands(Path("README.md"))
     assert ["tune", "--minutes", "30"] in [words[:3] for words in commands]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = {path for path in _PATH.findall((ROOT / page).read_text()) if "NAME" not in path}
+    missing = {path for path in named if not (ROOT / path).exists()}
+    assert {path for path in missing if not path.startswith(_SECRETS)} == set()
 
 
 def test_pages_are_reachable_from_the_readme() -> None:
