@@ -96,6 +96,12 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     assert {path for path in missing if not path.startswith(_SECRETS)} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    for file, test in re.findall(r"(tests/[\w/]+\.py)::(\w+)", (ROOT / page).read_text()):
+        assert f"def {test}(" in (ROOT / file).read_text()
+
+
 def test_pages_are_reachable_from_the_readme() -> None:
     reached, todo = {Path("README.md")}, [Path("README.md")]
     while todo:
