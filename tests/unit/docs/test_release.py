@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[3]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FILES = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.yml", "serving/**/*.y*ml", "*/Dockerfile", "docs/*.md")
+    for pattern in (
+        "*.yml",
+        "serving/**/*.y*ml",
+        "serving/**/Dockerfile",
+        "trainer/Dockerfile",
+        "docs/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 _REPEATED = re.compile(
