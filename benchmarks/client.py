@@ -1,13 +1,12 @@
-"""What a call costs the client: Servable's against raw bytes and against other clients.
+"""Client cost per call: Servable against raw bytes and against other clients.
 
     python benchmarks/client.py [--rounds 5] [--processes 4] [--calls 150] [--pictures 10000]
 
-One embedded server of the shipped model; each client in processes of its own, and all take
-turns in each round, so that what else the machine does meets them alike. One process of a client
-differs from the next by some percent for as long as it lives, by how its memory lies: so there are
-several of each. CPU-time is the client process's own, of all its threads. The other clients are
-installed by pip into throwaway environments; what kept one of them from running is said in the
-table. Writes benchmarks/results/client.md.
+One embedded server of the shipped model; each client in its own processes. The clients alternate
+within a round, so that other load affects them equally. Processes of one client differ by some
+percent for their whole life, because of memory layout, so there are several of each. CPU time is
+that of the client process, all threads included. The other clients are installed by pip into
+temporary environments; the table says why one did not run. Writes benchmarks/results/client.md.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 
 
 def pictures(count: int) -> Any:
-    """Pictures of no meaning: what a call costs does not depend on what they show."""
+    """Random images: the cost of a call does not depend on their content."""
     import numpy as np
 
     return np.random.default_rng(0).integers(0, 256, [count, 28, 28]).astype(np.uint8)
 
 
 def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[], object]]:
-    """What a contender does for one picture, and for a batch; it reads the probabilities."""
+    """A contender's call for one image, and for a batch; each reads the probabilities."""
     one, batch = pictures(1)[0], pictures(BATCH)
     if contender in (SERVABLE, REST):
         from servable_client import Client
@@ -142,7 +141,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
 
 
 def worker(contender: str, port: int, rest_port: int) -> None:
-    """Take orders on standard input: `one 200` is 200 calls with one picture."""
+    """Read commands from standard input: `one 200` makes 200 calls with one image."""
     calls = calls_of(contender, port, rest_port)
     for call in calls.values():
         for _ in range(20):
@@ -193,14 +192,14 @@ def importing(code: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A port that is not in use."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def environment(folder: Path, package: str) -> tuple[Path | None, str]:
-    """An interpreter with `package`, or what pip said."""
+    """An interpreter with `package`, or the error of pip."""
     python = folder / package / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder / package], check=True)
     done = subprocess.run(
@@ -211,12 +210,12 @@ def environment(folder: Path, package: str) -> tuple[Path | None, str]:
     )
     if done.returncode == 0:
         return python, ""
-    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    return None, said[-1] if said else "pip failed"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return None, errors[-1] if errors else "pip failed"
 
 
 def run(arguments: list[str], python: Path | str = sys.executable) -> Any:
-    """What one of this program's other selves prints."""
+    """The JSON that a subprocess of this program prints."""
     done = subprocess.run(
         [python, __file__, *arguments], capture_output=True, text=True, check=True
     )
@@ -224,7 +223,7 @@ def run(arguments: list[str], python: Path | str = sys.executable) -> Any:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Median, and the lowest and highest."""
+    """Median, minimum and maximum."""
     return (
         f"{statistics.median(values):.{digits}f} "
         f"({min(values):.{digits}f} to {max(values):.{digits}f})"
@@ -232,7 +231,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def machine() -> str:
-    """What this ran on, without its name."""
+    """The machine, without its host name."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line),
                  platform.processor())  # fmt: skip
@@ -242,7 +241,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Run it all, and write the table."""
+    """Run all benchmarks and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=4)
@@ -295,7 +294,7 @@ def main() -> None:
             else:
                 errors.seek(0)
                 lines = errors.read().strip().splitlines()
-                failures[contender] = lines[-1] if lines else "it ended without a word"
+                failures[contender] = lines[-1] if lines else "it ended without output"
         for turn in range(options.rounds):
             for name, calls in (("one", options.calls), ("batch", max(options.calls // 4, 1))):
                 for contender, process in workers:
@@ -336,8 +335,7 @@ def report(
         return [value[1] for value in figures[contender][name]]
 
     def ratio(a: str, b: str, name: str) -> float:
-        # Of each round's own, and of the processes that were started together: what else the
-        # machine did meets both.
+        # Per round, and of processes that were started together: other load affects both.
         pairs = zip(cpu(a, name), cpu(b, name), strict=True)
         return statistics.median(x / y for x, y in pairs)
 
@@ -346,13 +344,13 @@ def report(
         f"--calls {options.calls} --pictures {options.pictures}"
     )
     lines = [
-        "# What a call costs the client",
+        "# Client cost per call",
         "",
         f"`{command}`, on {machine()}, the embedded server on the same cores.",
-        "Medians of the rounds of all processes (lowest to highest); in each round all take turns.",
-        "CPU-ms a call are the client process's own; wall ms are mostly the model's.",
+        "Medians over rounds and processes (minimum to maximum); clients alternate within a round.",
+        "CPU-ms per call are those of the client process; wall ms are mostly the model's.",
         "",
-        f"| client | CPU-ms, 1 picture | wall ms | CPU-ms, batch of {BATCH} | wall ms |",
+        f"| client | CPU-ms, 1 image | wall ms | CPU-ms, batch of {BATCH} | wall ms |",
         "| --- | --- | --- | --- | --- |",
     ]
     for contender in CONTENDERS:
@@ -369,15 +367,15 @@ def report(
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Ratios are medians of the rounds' own. The last column has raw bytes in Servable's place,",
-        "encoded once and never read: what grpcio itself takes, and any client on it at least.",
+        "Ratios are medians of the ratios per round. The last column has raw bytes for Servable,",
+        "encoded once and never decoded: the cost of grpcio itself, a lower bound for its clients.",
         "",
-        "| what was asked for, CPU | at most | measured | raw bytes |",
+        "| requirement, CPU | at most | measured | raw bytes |",
         "| --- | --- | --- | --- |",
     ]
     for words, limit, other, name in (
-        ("`classify` by gRPC against tensorflow-serving-api", "0.6 x", UPSTREAM, "one"),
-        ("`classify` by gRPC against raw bytes", "2 x", RAW, "one"),
+        ("`classify` over gRPC against tensorflow-serving-api", "0.6 x", UPSTREAM, "one"),
+        ("`classify` over gRPC against raw bytes", "2 x", RAW, "one"),
         (f"a batch of {BATCH} against tensorflow-serving-api", "0.6 x", UPSTREAM, "batch"),
     ):
         raw = ratio(RAW, other, name)
@@ -385,10 +383,10 @@ def report(
     faster = statistics.median(m / s for m, s in zip(many, singles, strict=True))
     lines += [
         "",
-        f"`classify_many` of {options.pictures} pictures: {spread(many, 0)} a second;",
-        f"one by one: {spread(singles, 0)} a second; {faster:.1f} x, where 5 x was asked for.",
+        f"`classify_many` of {options.pictures} images: {spread(many, 0)} per second;",
+        f"one by one: {spread(singles, 0)} per second; {faster:.1f} x (requirement: 5 x).",
         "",
-        "| import | CPU-s | MiB, the interpreter's included |",
+        "| import | CPU-s | MiB, including the interpreter |",
         "| --- | --- | --- |",
     ]
     for code, values in imports.items():

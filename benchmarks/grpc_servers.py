@@ -1,10 +1,10 @@
-"""grpcio's two servers, threads and asyncio, over the same model: which one is ours to build on?
+"""Compare the two servers of grpcio, threads and asyncio, with the same model.
 
     .venv/bin/python benchmarks/grpc_servers.py --rounds 3
 
-Both answer a bare Predict of the shipped model (parse, run, serialize), unbatched: the threads in
-a pool, asyncio through an executor, since a run must not hold the loop. CPU-time of the server's
-process, by its own counters.
+Both answer a bare Predict of the shipped model (parse, run, serialize), unbatched: one in a pool of
+threads, asyncio through an executor, since a run must not block the loop. CPU time is that of the
+server process, from the kernel's counters.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main() -> None:
                 results.setdefault((kind, callers), []).append(got)
             process.terminate()
             process.wait()
-    print("| server | callers | a second | CPU-ms a request |\n| --- | ---: | ---: | ---: |")
+    print("| server | callers | per second | CPU-ms per request |\n| --- | ---: | ---: | ---: |")
     for (kind, callers), rounds in results.items():
         cpus = [cpu for _, cpu in rounds]
         rate = statistics.median(rate for rate, _ in rounds)

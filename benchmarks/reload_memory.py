@@ -1,10 +1,10 @@
-"""Whether the embedded server's memory grows with every version that comes and goes.
+"""Whether the memory of the embedded server grows with each version loaded and unloaded.
 
     .venv/bin/python benchmarks/reload_memory.py --output benchmarks/results/reload_memory.md
 
-Two copies of the shipped model take turns, by a reload of the configuration each: every turn loads
-one, answers a request from it and unloads the other. The figures are the process's resident
-memory once the other is gone.
+Two copies of the shipped model alternate, each by a reload of the configuration: every reload loads
+one, answers a request with it and unloads the other. The figures are the resident memory of the
+process after the unload.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
                 )
                 config.model_version_policy.specific.versions.append(version)
                 reload(request)
-                # Both states at once: the new one answers, and the old one's memory is back.
+                # Both at once: the new version answers, and the old one's memory is released.
                 while True:
                     states = {v.version: v.state for v in client.status()}
                     gone = states.get(3 - version, "END")
@@ -79,14 +79,14 @@ def main() -> None:
     at = dict(rows)
     summary = (
         f"From 20 to {options.loads} loads: {at[options.loads] - at[20]:+.1f} MiB; "
-        f"{each:.2f} CPU-s a load, warm-up included."
+        f"{each:.2f} CPU-s per load, warm-up included."
     )
     print(summary)
     if options.output:
         lines = "\n".join(f"| {load} | {mib:.0f} |" for load, mib in rows)
         options.output.parent.mkdir(exist_ok=True)
         options.output.write_text(
-            f"# Memory over reloads, {time.strftime('%Y-%m-%d')}\n\n"
+            f"# Memory after reloads, {time.strftime('%Y-%m-%d')}\n\n"
             f"`benchmarks/reload_memory.py --loads {options.loads}`\n\n"
             f"| loads | resident MiB |\n| ---: | ---: |\n{lines}\n\n{summary}\n"
         )

@@ -1,11 +1,11 @@
-"""What a request costs the embedded server, beside what the model costs without one.
+"""Server cost per request of the embedded server, compared with the model alone.
 
     .venv/bin/python benchmarks/serving.py --rounds 5 --output benchmarks/results/serving.md
 
-Each round asks for the same pictures one by one: a loop over the SavedModel's tf.function in a
-process of its own, then the server by gRPC and by REST, by one caller and by sixteen. The
-figures are CPU-time, of the loop's process and of the server's, by the system's own counters:
-noise from other processes counts little. Medians over the rounds, lowest and highest beside.
+Each round classifies the same images one by one: with a loop over the SavedModel's tf.function in
+a separate process, then with the server over gRPC and REST, with one caller and with sixteen. The
+figures are CPU time of the loop's process and of the server, from the kernel's counters, so load
+of other processes matters little. Medians over the rounds, with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def measure(rounds: int, seconds: float, flags: list[str]) -> dict[str, list[tup
 def table(results: dict[str, list[tuple[float, float]]]) -> str:
     base = statistics.median(cpu for _, cpu in results["tf.function in a loop"])
     lines = [
-        "| what | a second | CPU-ms a picture | x the loop |",
+        "| what | per second | CPU-ms per image | x the loop |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name, rounds in results.items():
@@ -196,7 +196,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each figure")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds per measurement")
     parser.add_argument("--output", type=Path, help="a Markdown file for the table")
     parser.add_argument("flags", nargs="*", help="flags for the server, after --")
     options = parser.parse_args()
@@ -210,7 +210,7 @@ def main() -> None:
         options.output.write_text(
             f"# The embedded server, {time.strftime('%Y-%m-%d')}\n\n"
             f"`benchmarks/serving.py --rounds {options.rounds} {' '.join(options.flags)}` on "
-            f"{machine}; medians, lowest and highest in brackets.\n\n{text}\n"
+            f"{machine}; medians (minimum to maximum).\n\n{text}\n"
         )
 
 

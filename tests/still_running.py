@@ -1,4 +1,4 @@
-"""What a run of the tests says where a long test keeps it from saying anything."""
+"""Report the tests that are running when none has ended for a while."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ _QUIET_SECONDS = 30.0
 
 
 class StillRunning:
-    """Names the tests that run, once none has ended for half a minute, and each half minute after.
+    """Writes the running tests every half minute in which no test has ended.
 
     Args:
-        reporter: Who writes to the terminal.
+        reporter: Writes to the terminal.
     """
 
     def __init__(self, reporter: pytest.TerminalReporter) -> None:
         self._reporter = reporter
-        self._began: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._ended = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._watch, name="still-running", daemon=True)
 
     def pytest_sessionstart(self) -> None:
-        """Begin to watch."""
+        """Start the watching thread."""
         self._thread.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """A test begins, in this process or in another."""
-        self._began[nodeid] = time.monotonic()
+        """Note the start of a test, in this process or in a worker."""
+        self._started[nodeid] = time.monotonic()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test has ended."""
-        self._began.pop(nodeid, None)
+        """Note the end of a test."""
+        self._started.pop(nodeid, None)
         self._ended.set()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Watch no more."""
+        """Stop the watching thread."""
         self._over = True
         self._ended.set()
         self._thread.join()
@@ -50,6 +50,8 @@ class StillRunning:
                 self._ended.clear()
                 continue
             now = time.monotonic()
-            running = [f"{test} ({now - began:.0f} s)" for test, began in [*self._began.items()]]
+            running = [
+                f"{test} ({now - started:.0f} s)" for test, started in [*self._started.items()]
+            ]
             if running:
                 self._reporter.write_line(f"\nstill running: {', '.join(running)}")
