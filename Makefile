@@ -53,6 +53,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/shellcheck .ci/run serving/tensorflow_model_server tests/programs \
+		tests/system/stack/engine trainer/train-and-push
 
 # Debian keeps ensurepip, which venv needs, in a package of its own.
 $(BIN)/python:
