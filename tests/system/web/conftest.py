@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
     from tests.conftest import RunningServer
 
     from servable_trainer.data.dataset import Dataset
@@ -222,9 +222,36 @@ def page(context: BrowserContext) -> Iterator[Page]:
 @pytest.fixture
 def open_page(page: Page, stand: RunningServer) -> Page:
     """The page of that server, with the answer for its first image."""
-    page.goto(stand.http)
+    visit(page, stand.http)
     answered(page, "ankle-boot-0.png")
     return page
+
+
+def visit(page: Page, address: str) -> None:
+    """Open a page, again if the network of the machine changed while it loaded.
+
+    Chromium then drops every request in flight, those to 127.0.0.1 too, and a page without one of
+    its modules does not start. Docker changes the network whenever it creates or removes one.
+    """
+    from playwright.sync_api import Error
+
+    dropped: list[str] = []
+
+    def failed(request: Request) -> None:
+        if request.failure == "net::ERR_NETWORK_CHANGED":
+            dropped.append(request.url)
+
+    page.on("requestfailed", failed)
+    loaded = False
+    while not loaded:
+        dropped.clear()
+        try:
+            page.goto(address)
+        except Error:
+            if not dropped:
+                raise
+        loaded = not dropped
+    page.remove_listener("requestfailed", failed)
 
 
 def answered(page: Page, image: str) -> str:

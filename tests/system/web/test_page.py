@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from tests.conftest import NAME, ROOT
-from tests.system.web.conftest import DESK, PHONE, answered, label, next_answer
+from tests.system.web.conftest import DESK, PHONE, answered, label, next_answer, visit
 
 from servable_serving.server.rest.page import FOLDER, HEADERS, POLICY
 
@@ -86,7 +86,7 @@ def test_the_first_load_is_light(page: Page, stand: RunningServer) -> None:
         finished.append(request)
 
     page.on("requestfinished", ended)  # Playwright sets an attribute on it: not list.append
-    page.goto(stand.http)
+    visit(page, stand.http)
     answered(page, "ankle-boot-0.png")
     page.wait_for_load_state("networkidle")
     replies = [request.response() for request in finished if "/v1/" not in request.url]

@@ -12,7 +12,7 @@ import pytest
 import requests
 from PIL import Image
 from tests.conftest import NAME, free_port
-from tests.system.web.conftest import answered, label, next_answer, payload, trouble
+from tests.system.web.conftest import answered, label, next_answer, payload, trouble, visit
 from tests.system.web.photos import encoded
 
 from servable_serving.server.rest.page import FOLDER
@@ -83,7 +83,7 @@ def gateway(stand: RunningServer, tmp_path: Path) -> Iterator[str]:
 
 
 def test_an_api_key_that_is_missing_invalid_and_valid(page: Page, gateway: str) -> None:
-    page.goto(gateway)
+    visit(page, gateway)
     required = trouble(page, "key")
     box = page.get_by_role("textbox", name="API key")
     box.fill("an-invalid-key")
@@ -96,7 +96,7 @@ def test_an_api_key_that_is_missing_invalid_and_valid(page: Page, gateway: str) 
     assert answered(page, "ankle-boot-0.png") == "Ankle boot"
     assert page.locator("#trouble").is_hidden()
     # Kept for this tab, and not shown.
-    page.reload()
+    visit(page, page.url)
     answered(page, "ankle-boot-0.png")
     assert KEY not in page.content()
     assert "$SERVABLE_API_KEY" in page.locator("#curl").inner_text()
@@ -110,7 +110,7 @@ def test_a_gateway_that_limits_the_rate(page: Page, gateway: str, garments: list
     """More files than it accepts at once are all classified in the end."""
     limited = []
     page.on("response", lambda reply: limited.append(reply) if reply.status == 429 else None)
-    page.goto(gateway)
+    visit(page, gateway)
     page.get_by_role("textbox", name="API key").fill(KEY)
     page.get_by_role("button", name="Use it").click()
     answered(page, "ankle-boot-0.png")
@@ -177,14 +177,14 @@ def test_a_request_that_fails_is_retried(page: Page, stand: RunningServer) -> No
             route.continue_()
 
     page.route("**/*:predict", lose)
-    page.goto(stand.http)
+    visit(page, stand.http)
     trouble(page, "unreachable")
     assert answered(page, "ankle-boot-0.png") == "Ankle boot"
     page.locator("#trouble").wait_for(state="hidden")
 
 
 def test_a_model_that_does_not_exist(page: Page, stand: RunningServer) -> None:
-    page.goto(f"{stand.http}?model=nosuch")
+    visit(page, f"{stand.http}?model=nosuch")
     assert "nosuch" in trouble(page, "missing")
     page.get_by_role("textbox", name="Model").fill(NAME)
     page.keyboard.press("Enter")
