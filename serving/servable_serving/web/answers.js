@@ -1,4 +1,4 @@
-// One answer: who gave it, in what time, and its probabilities as bars, the likeliest first.
+// One answer: its version, its time, and its probabilities as bars, the most likely first.
 
 import { make, percent } from "./dom.js"
 
@@ -9,12 +9,20 @@ import { make, percent } from "./dom.js"
  * @property {number[]} probabilities By class number.
  * @property {number} classId
  * @property {string} label
- * @property {number} elapsed Milliseconds, from the question to the whole answer.
+ * @property {number} elapsed Milliseconds, from the request to the complete response.
  */
 
-const MOST = 10
+const BARS = 10
 
-/** A place for answers, each of which replaces the last. */
+/**
+ * @param {number[]} probabilities By class number.
+ * @returns {[number, number][]} Class numbers and probabilities of the most likely classes.
+ */
+export function ranked(probabilities) {
+  return [...probabilities.entries()].sort(([, a], [, b]) => b - a).slice(0, BARS)
+}
+
+/** A place for an answer, which replaces the one before. */
 export class Panel {
   #title = make("h3")
   #time = make("p", { className: "time" })
@@ -36,11 +44,11 @@ export class Panel {
 
   /**
    * @param {Answer | null} answer
-   * @param {string} who Version or label asked.
+   * @param {string} title The version, or the label and its version.
    */
-  show(answer, who) {
+  show(answer, title) {
     this.root.classList.toggle("empty", answer === null)
-    this.#title.textContent = answer ? who : "No answer yet"
+    this.#title.textContent = answer ? title : "No prediction yet"
     this.#time.textContent = answer ? `${answer.elapsed.toFixed(answer.elapsed < 10 ? 1 : 0)} ms` : ""
     this.#label.textContent = answer?.label ?? "—"
     this.#share.textContent = answer ? percent(answer.probabilities[answer.classId]) : ""
@@ -49,17 +57,15 @@ export class Panel {
 
   /** @param {Answer | null} answer */
   #rank(answer) {
-    const ranked = answer
-      ? [...answer.probabilities.entries()].sort(([, a], [, b]) => b - a).slice(0, MOST)
-      : []
+    const top = answer ? ranked(answer.probabilities) : []
     const before = new Map([...this.#rows].map(([number, row]) => [number, row.offsetTop]))
-    const shown = new Set(ranked.map(([number]) => number))
+    const shown = new Set(top.map(([number]) => number))
     for (const [number, row] of this.#rows) {
       if (shown.has(number)) continue
       row.remove()
       this.#rows.delete(number)
     }
-    const rows = ranked.map(([number, share]) => {
+    const rows = top.map(([number, share]) => {
       const row = this.#rows.get(number) ?? newRow()
       this.#rows.set(number, row)
       const [name, bar, text] = /** @type {HTMLElement[]} */ ([...row.children])
@@ -68,7 +74,7 @@ export class Panel {
       text.textContent = percent(share)
       return row
     })
-    // Only what has another place is moved, so that a screen reader is not led back to the start.
+    // Only rows whose place changed are moved, so that a screen reader keeps its position.
     rows.forEach((row, i) => {
       if (this.#bars.children[i] !== row) this.#bars.insertBefore(row, this.#bars.children[i] ?? null)
     })

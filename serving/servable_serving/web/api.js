@@ -1,11 +1,11 @@
 // TensorFlow Serving's REST API: https://www.tensorflow.org/tfx/serving/api_rest
 
-import { Failure, away, refusal } from "./failure.js"
+import { Failure, refusal, unreachable } from "./failure.js"
 
 /** @typedef {{number: number, state: string, error: string}} Version */
 /**
  * @typedef {object} Description
- * @property {number} version Which version it is of.
+ * @property {number} version The version that it describes.
  * @property {Record<string, any>} signatures
  */
 /**
@@ -15,7 +15,7 @@ import { Failure, away, refusal } from "./failure.js"
  * @property {string} label
  */
 
-const PATIENCE = 30_000
+const TIMEOUT = 30_000
 const KEY = "servable-api-key"
 
 /** One server, and the key for it. */
@@ -35,7 +35,7 @@ export class Api {
   }
 
   /**
-   * The address of a model, as others would write it.
+   * The absolute address of a model.
    * @param {string} model
    * @param {string} [rest] `/labels/stable`, `/versions/1`, `:predict` ...
    */
@@ -91,8 +91,8 @@ export class Api {
   /**
    * @param {string} model
    * @param {number} version
-   * @param {string[]} encoded Pictures in base64.
-   * @returns {Promise<[string, number][][]>} Of each picture the classes' names and scores, the best first.
+   * @param {string[]} encoded Images in base64.
+   * @returns {Promise<[string, number][][]>} For each image the classes' names and scores, the best first.
    */
   async classify(model, version, encoded) {
     const body = {
@@ -120,11 +120,11 @@ export class Api {
         body: body === undefined ? undefined : JSON.stringify(body),
         headers,
         cache: "no-store",
-        signal: AbortSignal.timeout(PATIENCE),
+        signal: AbortSignal.timeout(TIMEOUT),
       })
       text = await reply.text()
     } catch {
-      throw away()
+      throw unreachable()
     }
     let answer
     try {
@@ -134,13 +134,13 @@ export class Api {
     }
     if (!reply.ok) throw refusal(reply.status, firstLine(answer?.error), Boolean(key))
     if (answer === null) {
-      throw new Failure("failed", "This is no answer of a model server.", "Check the address.")
+      throw new Failure("failed", "The response is not a model server's.", "Check the address.")
     }
     return answer
   }
 }
 
-/** @param {unknown} said TensorFlow's errors tell of the graph's nodes from the second line on. */
-function firstLine(said) {
-  return typeof said === "string" ? said.split("\n", 1)[0].trim() : ""
+/** @param {unknown} error TensorFlow's messages list nodes of the graph from the second line on. */
+function firstLine(error) {
+  return typeof error === "string" ? error.split("\n", 1)[0].trim() : ""
 }

@@ -1,33 +1,29 @@
 // Several files at once, as a table and as CSV.
 
+import { csv } from "./csv.js"
 import { find, make, percent } from "./dom.js"
 import { Failure } from "./failure.js"
 import { paint } from "./see.js"
 
 /** @import { Answer } from "./answers.js" */
-/** @import { Picture } from "./picture.js" */
+/** @import { Row } from "./csv.js" */
+/** @import { LoadedImage } from "./image.js" */
 /** @import { Sight } from "./see.js" */
 
-/**
- * @typedef {object} Row
- * @property {string} name
- * @property {Answer | null} answer
- * @property {string} error
- */
-
-const AT_ONCE = 2
+const CONCURRENT = 2
 
 /**
  * @param {object} on
- * @param {(file: File) => Promise<Picture>} on.read
- * @param {(picture: Picture) => Sight} on.see What the model sees of it.
- * @param {(picture: Picture, sight: Sight) => Promise<Answer>} on.ask
- * @param {(picture: Picture) => void} on.show A picture that was chosen.
+ * @param {(file: File) => Promise<LoadedImage>} on.read
+ * @param {(image: LoadedImage) => Sight} on.see What the model sees of it.
+ * @param {(image: LoadedImage, sight: Sight) => Promise<Answer>} on.predict
+ * @param {(image: LoadedImage) => void} on.show Called with an image that is chosen in the table.
+ * @returns {(files: File[]) => Promise<void>} Classifies files, in place of the earlier ones.
  */
 export function batch(on) {
   const section = find("batch", HTMLElement)
   const body = find("batch-rows", HTMLTableSectionElement)
-  const said = find("batch-said", HTMLElement)
+  const progress = find("batch-progress", HTMLElement)
   const download = find("batch-csv", HTMLButtonElement)
   /** @type {Row[]} */
   let rows = []
@@ -39,16 +35,16 @@ export function batch(on) {
    * @param {HTMLTableRowElement} line
    */
   const one = async (file, row, line) => {
-    const [picture, label, share, version, time] = line.cells
+    const [name, label, share, version, time] = line.cells
     try {
-      const read = await on.read(file)
-      const sight = on.see(read)
+      const image = await on.read(file)
+      const sight = on.see(image)
       const canvas = make("canvas", { "aria-hidden": "true" })
       paint(sight, canvas)
-      const button = make("button", { type: "button", title: "Look at it" }, canvas, row.name)
-      button.addEventListener("click", () => on.show(read))
-      picture.replaceChildren(button)
-      const answer = await on.ask(read, sight)
+      const button = make("button", { type: "button", title: "Show this image" }, canvas, row.name)
+      button.addEventListener("click", () => on.show(image))
+      name.replaceChildren(button)
+      const answer = await on.predict(image, sight)
       row.answer = answer
       label.textContent = answer.label
       share.textContent = percent(answer.probabilities[answer.classId])
@@ -81,15 +77,15 @@ export function batch(on) {
     const work = async () => {
       for (const [i, file] of todo) {
         if (mine !== round) return
-        said.textContent = `${done} of ${files.length} answered`
+        progress.textContent = `${done} of ${files.length} classified`
         await one(file, rows[i], lines[i])
         done++
       }
     }
-    await Promise.all(Array.from({ length: AT_ONCE }, work))
+    await Promise.all(Array.from({ length: CONCURRENT }, work))
     if (mine !== round) return
     const failed = rows.filter(({ error }) => error).length
-    said.textContent = `${done - failed} of ${done} answered${failed ? `, ${failed} failed` : ""}`
+    progress.textContent = `${done - failed} of ${done} classified${failed ? `, ${failed} failed` : ""}`
     download.disabled = false
   }
 
@@ -103,27 +99,4 @@ export function batch(on) {
     section.hidden = true
   })
   return start
-}
-
-/**
- * The columns of `servable classify --csv`, and what went wrong.
- * @param {Row[]} rows
- */
-function csv(rows) {
-  const lines = rows.map(({ name, answer, error }) => [
-    name,
-    answer?.label ?? "",
-    answer?.classId ?? "",
-    answer ? answer.probabilities[answer.classId] : "",
-    answer?.version ?? "",
-    error,
-  ])
-  return [["picture", "label", "class_id", "probability", "version", "error"], ...lines]
-    .map((line) => `${line.map((value) => quoted(String(value))).join(",")}\r\n`)
-    .join("")
-}
-
-/** @param {string} value */
-function quoted(value) {
-  return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
 }

@@ -1,4 +1,4 @@
-// The drawing board: strokes with a mouse, a finger, a pen or the arrow keys.
+// The drawing board: strokes by mouse, finger, pen or arrow keys.
 
 import { context, find } from "./dom.js"
 

@@ -1,4 +1,4 @@
-// The camera: what is inside the square is what is taken.
+// The camera: only the area inside the square is used.
 
 import { context, find, make } from "./dom.js"
 import { Failure } from "./failure.js"
@@ -65,7 +65,7 @@ export function camera(on) {
       void watch()
     } catch (error) {
       stop()
-      on.failure(refused(error instanceof DOMException ? error.name : ""))
+      on.failure(cameraFailure(error instanceof DOMException ? error.name : ""))
     }
   })
   take.addEventListener("click", () => {
@@ -78,21 +78,21 @@ export function camera(on) {
 }
 
 /** @param {string} name */
-function refused(name) {
+function cameraFailure(name) {
   switch (name) {
     case "NotAllowedError":
-      return new Failure("picture", "The page may not use the camera.", "Allow it beside the address.")
+      return new Failure("image", "The page is not allowed to use the camera.", "Allow it next to the address.")
     case "NotFoundError":
-      return new Failure("picture", "There is no camera.", "Choose a file, or draw.")
+      return new Failure("image", "No camera was found.", "Choose a file, or draw.")
     case "NotReadableError":
-      return new Failure("picture", "Another program uses the camera.", "Close that one.")
+      return new Failure("image", "Another program is using the camera.", "Close that program.")
     case "SecurityError":
       return new Failure(
-        "picture",
-        "Browsers give the camera to pages over https or from this very machine alone.",
+        "image",
+        "Browsers allow the camera only on pages served over https or from this machine.",
         "Open the page by its https address, or choose a file: a phone offers its camera there.",
       )
     default:
-      return new Failure("picture", "The camera did not start.", "Choose a file, or draw.")
+      return new Failure("image", "The camera did not start.", "Choose a file, or draw.")
   }
 }

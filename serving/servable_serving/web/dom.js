@@ -1,4 +1,4 @@
-// The page's elements, found and made with their types.
+// Finding and making elements, with their types.
 
 /**
  * The element of an id.
@@ -32,7 +32,7 @@ export function make(tag, properties = {}, ...children) {
 }
 
 /**
- * A canvas' 2D context, whose pixels will be read.
+ * The 2D context of a canvas whose pixels will be read.
  * @param {HTMLCanvasElement} canvas
  * @returns {CanvasRenderingContext2D}
  */
@@ -43,7 +43,7 @@ export function context(canvas) {
 }
 
 /**
- * A share of 1 as people read it.
+ * A share of 1 as a percentage.
  * @param {number} share
  */
 export function percent(share) {

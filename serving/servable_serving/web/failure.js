@@ -1,6 +1,6 @@
-// What can go wrong, each as one sentence and what to do about it.
+// Failures that the user is told about: one sentence, and what to do.
 
-/** @typedef {"away" | "key" | "unknown" | "busy" | "refused" | "picture" | "failed"} Kind */
+/** @typedef {"unreachable" | "key" | "missing" | "busy" | "rejected" | "image" | "failed"} Kind */
 
 export class Failure extends Error {
   /**
@@ -15,58 +15,57 @@ export class Failure extends Error {
   }
 }
 
-export const away = () =>
+export const unreachable = () =>
   new Failure(
-    "away",
-    "The server does not answer.",
-    "Start it, or look whether this machine is still connected. The page goes on asking, and goes " +
-      "on where it was when an answer comes.",
+    "unreachable",
+    "The server does not respond.",
+    "Start it, or check the network connection. Retrying; the page will resume automatically.",
   )
 
 /**
- * What an HTTP status other than 200 means here.
+ * The failure that an HTTP status other than 200 means.
  * @param {number} status
- * @param {string} said What the server says about it, if anything.
+ * @param {string} message The server's own error message, if any.
  * @param {boolean} withKey Whether a key was sent.
  */
-export function refusal(status, said, withKey) {
+export function refusal(status, message, withKey) {
   switch (status) {
     case 401:
     case 403:
       return withKey
-        ? new Failure("key", "The server refuses this key.", "Enter another, or ask who runs it.")
-        : new Failure("key", "The server wants an API key.", "Enter yours; it is kept in this tab.")
+        ? new Failure("key", "The server rejected this API key.", "Enter another one, or ask its operator.")
+        : new Failure("key", "The server requires an API key.", "Enter yours; it is kept in this tab only.")
     case 404:
       return new Failure(
-        "unknown",
-        said ? `The server knows no such model: ${said}` : "There is no model server here.",
+        "missing",
+        message ? `Model not found: ${message}` : "There is no model server at this address.",
         "Check the model's name at the top, and its versions and labels below.",
       )
     case 413:
-      return new Failure("refused", "The picture is too large for the server.", "Try a smaller one.")
+      return new Failure("rejected", "The image is too large for the server.", "Try a smaller one.")
     case 429:
-      return new Failure("busy", "The server asks for fewer questions.", "Wait a moment.")
+      return new Failure("busy", "Too many requests.", "Wait a moment.")
     case 502:
     case 503:
     case 504:
       return new Failure(
-        "away",
-        "The gateway answers, the model server behind it does not.",
-        "Start it, or wait until it has loaded its models. The page goes on asking.",
+        "unreachable",
+        "The gateway responds, but the model server behind it does not.",
+        "Start it, or wait until it has loaded its models. Retrying; the page will resume automatically.",
       )
     case 400:
-      return new Failure("refused", `The server refuses this: ${said}`, "Try another picture.")
+      return new Failure("rejected", `The server rejected the request: ${message}`, "Try another image.")
     default:
-      return new Failure("failed", `The server failed (${status}). ${said}`, "Its log says why.")
+      return new Failure("failed", `The server failed (${status}). ${message}`, "See the server's log.")
   }
 }
 
 /**
- * Do it again while the answer is to come back later: a gateway limits how often one may ask.
+ * Retry while the server limits the rate of requests, at growing intervals.
  * @template T
  * @param {() => Promise<T>} ask
  */
-export async function patiently(ask) {
+export async function retried(ask) {
   for (let wait = 400; ; wait *= 2) {
     try {
       return await ask()

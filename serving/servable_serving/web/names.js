@@ -1,26 +1,26 @@
-// The names of a model's classes, of which `:predict` tells the likeliest alone.
+// The names of a model's classes: `:predict` gives only that of the likeliest class.
 //
-// The same pictures asked for with `classify`, which gives names, and with `serving_bytes`, which
-// gives class numbers: where no two scores are alike, they tell which is which.
+// The same images are sent to `classify`, which gives names and scores, and to `serving_bytes`, which
+// gives class numbers and scores. Where scores differ clearly, they show which name has which number.
 
 import { context, make } from "./dom.js"
-import { base64, snapshot } from "./picture.js"
+import { base64, snapshot } from "./image.js"
 
-/** @import { Api } from "./api.js" */
+/** @import { Api, Prediction } from "./api.js" */
 
 const PROBES = 8
 const SIDE = 32
 
-// Two scores nearer than this, by their own size, are not told apart.
-const APART = 1e-3
+// Two scores within this relative difference count as equal.
+const TOLERANCE = 1e-3
 
 /**
- * @param {Api} api
+ * @param {Pick<Api, "predict" | "classify">} api
  * @param {string} model
  * @param {number} version
  * @returns {Promise<(string | undefined)[]>} By class number.
  */
-export async function learn(api, model, version) {
+export async function findNames(api, model, version) {
   const probes = await Promise.all(Array.from({ length: PROBES }, (_, i) => probe(i)))
   const [named, numbered] = await Promise.all([
     api.classify(model, version, probes),
@@ -31,18 +31,28 @@ export async function learn(api, model, version) {
       probes.map((b64) => ({ b64 })),
     ),
   ])
+  return matchNames(named, numbered)
+}
+
+/**
+ * @param {[string, number][][]} named For each image names and scores, the best first.
+ * @param {Pick<Prediction, "probabilities">[]} numbered For each image scores by class number.
+ * @returns {(string | undefined)[]} By class number; undefined if no image tells, or they
+ *   contradict each other.
+ */
+export function matchNames(named, numbered) {
   /** @type {Set<string>[]} */
   const found = numbered[0].probabilities.map(() => new Set())
   named.forEach((ranked, i) => {
     const numbers = [...numbered[i].probabilities.entries()].sort(([, a], [, b]) => b - a)
     if (numbers.length !== ranked.length) return
-    if (numbers.some(([, score], rank) => !alike(score, ranked[rank][1]))) return
+    if (numbers.some(([, score], rank) => !equal(score, ranked[rank][1]))) return
     numbers.forEach(([number, score], rank) => {
       const neighbours = [numbers[rank - 1], numbers[rank + 1]].filter(Boolean)
-      const alone = neighbours.every(
-        ([, other]) => Math.abs(other - score) > 4 * APART * Math.max(other, score),
+      const distinct = neighbours.every(
+        ([, other]) => Math.abs(other - score) > 4 * TOLERANCE * Math.max(other, score),
       )
-      if (alone) found[number].add(ranked[rank][0])
+      if (distinct) found[number].add(ranked[rank][0])
     })
   })
   return found.map((names) => (names.size === 1 ? [...names][0] : undefined))
@@ -52,12 +62,12 @@ export async function learn(api, model, version) {
  * @param {number} a
  * @param {number} b
  */
-function alike(a, b) {
-  return Math.abs(a - b) <= APART * Math.max(a, b) + 1e-7
+function equal(a, b) {
+  return Math.abs(a - b) <= TOLERANCE * Math.max(a, b) + 1e-7
 }
 
 /**
- * Blots of grey, of which a model is sure of none, so that its scores differ from each other.
+ * Grey squares, of which no model is certain, so that its scores differ from each other.
  * @param {number} seed
  * @returns {Promise<string>} A PNG in base64.
  */

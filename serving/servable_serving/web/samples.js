@@ -1,4 +1,4 @@
-// Twenty pictures of Fashion-MNIST's test set, two of each class; samples/README.md tells more.
+// Twenty images of Fashion-MNIST's test set, two of each class; see samples/README.md.
 
 /** @type {[string, string][]} Label, file. */
 export const samples = [

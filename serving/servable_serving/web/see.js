@@ -1,6 +1,6 @@
-// What the model sees: the steps of the `serving_bytes` signature, done to a picture's pixels.
+// What the model sees: the preprocessing of the `serving_bytes` signature, in the browser.
 //
-// They are those of servable_serving/export/classifier.py, and tests hold the two against each other.
+// It mirrors servable_serving/model/preprocessing.py; tests/unit/web/see.test.js compares the two.
 
 /**
  * @typedef {object} Shape
@@ -12,8 +12,8 @@
  * @typedef {object} Sight
  * @property {Uint8ClampedArray} pixels [height, width, channels]
  * @property {Shape} shape
- * @property {boolean} light Whether the border is light, so that the signature inverts it.
- * @property {boolean} inverted Whether it was inverted.
+ * @property {boolean} light Whether the border is light, so that the signature inverts the image.
+ * @property {boolean} inverted Whether these pixels are inverted.
  */
 
 // ITU-R BT.601, as Pillow's convert("L").
@@ -22,18 +22,18 @@ const [RED, GREEN, BLUE] = [0.299, 0.587, 0.114]
 /**
  * @param {ImageData} image Opaque.
  * @param {Shape} shape
- * @param {boolean} [invert] Whether to invert it; as the signature would unless given.
+ * @param {boolean} [invert] Whether to invert it; default: as the signature does.
  * @returns {Sight}
  */
 export function see(image, shape, invert) {
   const planes = shape.channels === 1 ? [grey(image)] : [0, 1, 2].map((c) => plane(image, c))
-  const grounds = planes.map((values) => border(values, image.width, image.height))
-  const light = shape.channels === 1 && grounds[0] > 127.5
+  const backgrounds = planes.map((values) => border(values, image.width, image.height))
+  const light = shape.channels === 1 && backgrounds[0] > 127.5
   const inverted = shape.channels === 1 && (invert ?? light)
   const pixels = new Uint8ClampedArray(shape.height * shape.width * shape.channels)
   planes.forEach((values, channel) => {
-    const ground = shape.channels === 1 ? grounds[channel] : Math.round(grounds[channel])
-    const small = shrink(values, image.width, image.height, ground, shape)
+    const background = shape.channels === 1 ? backgrounds[channel] : round(backgrounds[channel])
+    const small = resize(values, image.width, image.height, background, shape)
     for (let i = 0; i < small.length; i++) {
       pixels[i * shape.channels + channel] = inverted ? 255 - small[i] : small[i]
     }
@@ -70,32 +70,41 @@ function border(values, width, height) {
   let sum = 0
   let count = 0
   for (let y = 0; y < height; y++) {
-    const step = y === 0 || y === height - 1 ? 1 : Math.max(width - 1, 1)
-    for (let x = 0; x < width; x += step) {
-      sum += values[y * width + x]
-      count++
-    }
+    const row = values.subarray(y * width, (y + 1) * width)
+    // Of the rows between, both ends: a column of one pixel counts twice, as in the graph.
+    const edge = y === 0 || y === height - 1 ? row : [row[0], row[width - 1]]
+    for (const value of edge) sum += value
+    count += edge.length
   }
   return sum / count
 }
 
 /**
- * Centre a plane on a ground of `shape`'s proportions, and shrink it with anti-aliasing.
+ * tf.round: a half goes to the even neighbour, where Math.round takes the upper one.
+ * @param {number} value
+ */
+function round(value) {
+  const below = Math.floor(value)
+  return value - below === 0.5 ? below + (below % 2) : Math.round(value)
+}
+
+/**
+ * Centre a plane on a background of `shape`'s proportions and resize it with anti-aliasing.
  * @param {Float32Array} values
  * @param {number} width
  * @param {number} height
- * @param {number} ground
+ * @param {number} background
  * @param {Shape} shape
  */
-function shrink(values, width, height, ground, shape) {
+function resize(values, width, height, background, shape) {
   const ratio = shape.width / shape.height
-  const fullHeight = Math.max(height, Math.round(width / ratio))
-  const fullWidth = Math.max(width, Math.round(height * ratio))
+  const fullHeight = Math.max(height, round(width / ratio))
+  const fullWidth = Math.max(width, round(height * ratio))
   const above = Math.floor((fullHeight - height) / 2)
   const left = Math.floor((fullWidth - width) / 2)
   const across = kernel(fullWidth, shape.width)
   const down = kernel(fullHeight, shape.height)
-  // Less the ground, what lies outside the picture is 0 and need not be there.
+  // With the background subtracted, the padding is 0 and can be left out.
   const rows = new Float64Array(height * shape.width)
   across.forEach(({ start, weights }, x) => {
     const first = Math.max(start - left, 0)
@@ -103,7 +112,7 @@ function shrink(values, width, height, ground, shape) {
     for (let y = 0; y < height; y++) {
       let sum = 0
       for (let i = first; i < last; i++) {
-        sum += (values[y * width + i] - ground) * weights[i + left - start]
+        sum += (values[y * width + i] - background) * weights[i + left - start]
       }
       rows[y * shape.width + x] = sum
     }
@@ -119,11 +128,11 @@ function shrink(values, width, height, ground, shape) {
       }
     }
   })
-  return small.map((value) => value + ground)
+  return small.map((value) => value + background)
 }
 
 /**
- * tf.image.resize(antialias=True): a triangle as wide as the scale, over the pixels' centres.
+ * The weights of tf.image.resize(antialias=True): a triangle as wide as the scale, over pixel centres.
  * @param {number} from
  * @param {number} to
  */
@@ -143,7 +152,7 @@ function kernel(from, to) {
 }
 
 /**
- * As the `serving_default` signature takes it: nested arrays of [height, width(, channels)].
+ * The input of the `serving_default` signature: nested arrays of [height, width(, channels)].
  * @param {Sight} sight
  */
 export function nested({ pixels, shape }) {

@@ -1,23 +1,23 @@
-// What is known of the server: asked again and again while somebody looks at the page.
+// What is known of the server, polled while the page is visible.
 
 import { Failure } from "./failure.js"
-import { learn } from "./names.js"
+import { findNames } from "./names.js"
 
 /** @import { Api, Description, Version } from "./api.js" */
 /** @import { Shape } from "./see.js" */
 
 /**
- * Who is to answer: `newest`, `label:NAME` or `version:NUMBER`.
+ * Which version is to predict: `newest`, `label:NAME` or `version:NUMBER`.
  * @typedef {string} Target
  */
 
-/** @type {Record<string, number>} By what is the matter. */
-const EVERY = { nothing: 4000, away: 1500, key: 15_000 }
+/** Milliseconds between polls, by the kind of failure. @type {Record<string, number>} */
+const INTERVALS = { none: 4000, unreachable: 1500, key: 15_000 }
 
-// A question for a label that is not there is an error in somebody's statistics.
-const EVERY_LOST_LABEL = 30_000
+// Less often: a request for a label that does not exist counts as an error in the server's metrics.
+const MISSING_LABEL_INTERVAL = 30_000
 
-// Labels cannot be listed: the server is asked what each name stands for.
+// TensorFlow Serving does not list labels: each name is asked for.
 const LABELS = ["stable", "canary"]
 
 export class Server extends EventTarget {
@@ -29,28 +29,31 @@ export class Server extends EventTarget {
   labels = new Map()
   /** @type {Description | null} */
   newest = null
-  /** When it answered last. */
+  /** The time of the last response. */
   seen = new Date(0)
 
   /** @type {Map<string, Promise<(string | undefined)[]>>} */
   #names = new Map()
-  /** When each label that stands for nothing was asked for. @type {Map<string, number>} */
-  #lost = new Map()
-  #timer = 0
+  /** When each label that does not exist was last asked for. @type {Map<string, number>} */
+  #missing = new Map()
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
   #round = 0
 
   /**
-   * @param {Api} api
+   * @param {Pick<Api, "status" | "metadata" | "predict" | "classify">} api
    * @param {string} model
-   * @param {string[]} labels More labels to ask for.
+   * @param {string[]} labels Labels to ask for, besides the usual ones.
+   * @param {Pick<Document, "hidden" | "addEventListener">} page No requests while it is hidden.
    */
-  constructor(api, model, labels) {
+  constructor(api, model, labels, page = document) {
     super()
     this.api = api
+    this.page = page
     this.model = model
     this.wanted = [...new Set([...LABELS, ...labels])]
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) void this.look()
+    page.addEventListener("visibilitychange", () => {
+      if (!page.hidden) void this.look()
     })
   }
 
@@ -63,19 +66,19 @@ export class Server extends EventTarget {
     await this.look()
   }
 
-  /** Ask now, tell with an event `change`, and ask again after a while. */
+  /** Ask now, dispatch `change`, and ask again after an interval. */
   async look() {
     clearTimeout(this.#timer)
     const round = ++this.#round
     const found = await this.#ask()
-    if (round !== this.#round) return // a later one was begun meanwhile
+    if (round !== this.#round) return // a later one has begun meanwhile
     Object.assign(this, found)
     this.dispatchEvent(new Event("change"))
     this.#timer = setTimeout(
       () => {
-        if (!document.hidden) void this.look()
+        if (!this.page.hidden) void this.look()
       },
-      EVERY[this.failure?.kind ?? "nothing"] ?? EVERY.nothing,
+      INTERVALS[this.failure?.kind ?? "none"] ?? INTERVALS.none,
     )
   }
 
@@ -85,9 +88,9 @@ export class Server extends EventTarget {
       const versions = await this.api.status(model)
       if (!versions.some(({ state }) => state === "AVAILABLE")) throw nothingAvailable(model, versions)
       const newest = await this.api.metadata(model)
-      if (JSON.stringify(versions) !== JSON.stringify(this.versions)) this.#lost.clear()
+      if (JSON.stringify(versions) !== JSON.stringify(this.versions)) this.#missing.clear()
       const wanted = this.wanted.filter(
-        (label) => Date.now() > (this.#lost.get(label) ?? 0) + EVERY_LOST_LABEL,
+        (label) => Date.now() > (this.#missing.get(label) ?? 0) + MISSING_LABEL_INTERVAL,
       )
       const labels = await Promise.all(
         wanted.map(async (label) => {
@@ -95,8 +98,8 @@ export class Server extends EventTarget {
             const { version } = await this.api.metadata(model, `/labels/${encodeURIComponent(label)}`)
             return /** @type {[string, number]} */ ([label, version])
           } catch (error) {
-            if (!(error instanceof Failure && ["unknown", "refused"].includes(error.kind))) throw error
-            this.#lost.set(label, Date.now())
+            if (!(error instanceof Failure && ["missing", "rejected"].includes(error.kind))) throw error
+            this.#missing.set(label, Date.now())
             return null
           }
         }),
@@ -105,11 +108,11 @@ export class Server extends EventTarget {
       return { failure: null, versions, newest, labels: new Map(given), seen: new Date() }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
-      return error.kind === "unknown" ? { failure: error, versions: [] } : { failure: error }
+      return error.kind === "missing" ? { failure: error, versions: [] } : { failure: error }
     }
   }
 
-  /** What the model takes, or null where it has no signature for pictures. */
+  /** The model's input, or null if it has no signature for images. */
   get shape() {
     const dims = this.newest?.signatures.serving_default?.inputs?.image?.tensor_shape?.dim
     const sizes = (dims ?? []).map((/** @type {any} */ dim) => Number(dim.size))
@@ -123,7 +126,7 @@ export class Server extends EventTarget {
   }
 
   /**
-   * The version that a target stands for now.
+   * The version that a target currently refers to.
    * @param {Target} target
    */
   resolve(target) {
@@ -131,27 +134,27 @@ export class Server extends EventTarget {
     const version =
       kind === "label" ? this.labels.get(name) : kind === "version" ? Number(name) : this.newest?.version
     if (version === undefined) {
-      throw this.failure ?? new Failure("unknown", `No version is labelled ${name}.`, "Choose another.")
+      throw this.failure ?? new Failure("missing", `No version is labelled ${name}.`, "Choose another.")
     }
     return version
   }
 
   /**
    * @param {number} version
-   * @returns {Promise<(string | undefined)[]>} By class number; empty where they cannot be learnt.
+   * @returns {Promise<(string | undefined)[]>} By class number; empty if they cannot be found out.
    */
   async names(version) {
     const at = `${this.model}/${version}`
     let names = this.#names.get(at)
     if (!names) {
-      names = learn(this.api, this.model, version)
+      names = findNames(this.api, this.model, version)
       this.#names.set(at, names)
     }
     try {
       return await names
     } catch (error) {
-      // A model without `classify` will not get one; a server that is away may come back.
-      const lasting = error instanceof Failure && ["refused", "unknown"].includes(error.kind)
+      // A model without `classify` will not get one; a server that is unreachable may come back.
+      const lasting = error instanceof Failure && ["rejected", "missing"].includes(error.kind)
       if (!lasting) this.#names.delete(at)
       return []
     }
@@ -165,8 +168,8 @@ export class Server extends EventTarget {
 function nothingAvailable(model, versions) {
   const reason = versions.find(({ error }) => error)?.error
   return new Failure(
-    "away",
-    `The server knows ${model}, but no version of it is available${reason ? `: ${reason}` : "."}`,
-    "Wait until one is loaded; the page goes on asking.",
+    "unreachable",
+    `No version of ${model} is available${reason ? `: ${reason}` : "."}`,
+    "Wait until a version is loaded. Retrying; the page will resume automatically.",
   )
 }

@@ -1,25 +1,25 @@
-// The question on the page as a command and as a program.
+// The request on the page as a curl command and as a Python program.
 
-import { fileName } from "./picture.js"
+import { fileName } from "./image.js"
 import { nested } from "./see.js"
 
-/** @import { Picture } from "./picture.js" */
+/** @import { LoadedImage } from "./image.js" */
 /** @import { Sight } from "./see.js" */
 
 /**
- * @typedef {object} Question
+ * @typedef {object} Snippet
  * @property {string} origin
  * @property {string} address Of the model, pinned to a version or label.
  * @property {string} model
  * @property {string} pin As a Python argument: `label="stable"`.
- * @property {boolean} key Whether a key is needed.
- * @property {Picture} picture
+ * @property {boolean} key Whether an API key is needed.
+ * @property {LoadedImage} image
  * @property {Sight} sight
- * @property {boolean} own Whether the page's own 28 x 28 is sent, and not the file.
+ * @property {boolean} own Whether the page's own pixels are sent instead of the file.
  */
 
-/** @param {Question} question */
-export function curl({ address, key, picture, sight, own }) {
+/** @param {Snippet} snippet */
+export function curl({ address, key, image, sight, own }) {
   const header = key ? `-H "x-api-key: $SERVABLE_API_KEY" ` : ""
   if (own) {
     const rows = JSON.stringify(nested(sight))
@@ -30,13 +30,13 @@ export function curl({ address, key, picture, sight, own }) {
   }
   return (
     `printf '{"signature_name": "serving_bytes", "instances": [{"b64": "%s"}]}' \\\n` +
-    `  "$(base64 < ${quoted(fileName(picture))} | tr -d '\\n')" |\n` +
+    `  "$(base64 < ${quoted(fileName(image))} | tr -d '\\n')" |\n` +
     `  curl ${header}-d @- ${quoted(`${address}:predict`)}`
   )
 }
 
-/** @param {Question} question */
-export function python({ origin, model, pin, key, picture, sight, own }) {
+/** @param {Snippet} snippet */
+export function python({ origin, model, pin, key, image, sight, own }) {
   const options = `model=${JSON.stringify(model)}, ${pin}`
   const access = key ? `, api_key=os.environ["SERVABLE_API_KEY"]` : ""
   const imports = [
@@ -51,7 +51,7 @@ export function python({ origin, model, pin, key, picture, sight, own }) {
   const pixels = own ? btoa(String.fromCharCode(...sight.pixels)) : ""
   const what = own
     ? `np.frombuffer(base64.b64decode("${pixels}"), np.uint8).reshape(${shape})`
-    : JSON.stringify(fileName(picture))
+    : JSON.stringify(fileName(image))
   return [
     ...imports,
     `with Client(${JSON.stringify(origin)}, ${options}${access}) as client:`,

@@ -1,8 +1,8 @@
-// Tabs as the ARIA practices have them: arrow keys, Home and End move, one tab stop.
+// Tabs as in the ARIA Authoring Practices: arrow keys, Home and End move; one tab stop.
 
 /**
  * @param {Element} list
- * @param {(id: string) => void} [changed] Told the id of the tab that was chosen.
+ * @param {(id: string) => void} [changed] Called with the id of the chosen tab.
  */
 export function tabs(list, changed) {
   const all = /** @type {HTMLElement[]} */ ([...list.querySelectorAll('[role="tab"]')])

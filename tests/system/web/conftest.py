@@ -1,10 +1,10 @@
-"""One browser, and real servers that serve the page; the page of a test must not have failed."""
+"""One browser and one server for all tests of the page."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
     from tests.conftest import RunningServer
 
     from servable_trainer.data.dataset import Dataset
@@ -29,23 +29,25 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-# For a machine that is busy: what takes this long hangs.
-HANG = 120_000
+# A guard against hangs, in milliseconds.
+TIMEOUT = 120_000
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 640}
 
 
+HERE = Path(__file__).parent
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.browser)
             if CHROMIUM is None:
-                item.add_marker(pytest.mark.skip(reason="there is no chromium on this machine"))
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
 
 
 @dataclass(frozen=True)
 class Garment:
-    """A picture of the test set."""
+    """An image of the test set."""
 
     pixels: NDArray[np.uint8]
     label: str
@@ -53,7 +55,7 @@ class Garment:
 
     @property
     def name(self) -> str:
-        return f"picture-{self.index}.png"
+        return f"image-{self.index}.png"
 
     @property
     def png(self) -> bytes:
@@ -62,10 +64,10 @@ class Garment:
 
 @pytest.fixture(scope="session")
 def garments(dataset: Dataset) -> list[Garment]:
-    """Ten pictures of the test set, one of each class.
+    """Ten images of the test set, one of each class.
 
-    None of the page's own, and each one that people tell at a glance, since the tests are of the
-    page and not of the model.
+    None of the page's own, and each with a class that is obvious: the tests are of the page and not
+    of the model.
     """
     numbers = (85, 64, 77, 100, 130, 37, 101, 61, 58, 178)
     found = [
@@ -77,7 +79,7 @@ def garments(dataset: Dataset) -> list[Garment]:
 
 @pytest.fixture(scope="session")
 def two_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository of the shipped model and of one that only knows each class' mean."""
+    """A model repository: the shipped model, and one that compares with the mean of each class."""
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(SHIPPED, root / NAME / "1")
     save_means(dataset, root / NAME / "2")
@@ -85,7 +87,7 @@ def two_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def save_means(dataset: Dataset, target: Path) -> None:
-    """A classifier of the model contract that is small, and wrong one time in three."""
+    """A small classifier with the signatures of the model contract; a third of it is wrong."""
     import tensorflow as tf
 
     from servable_serving.export.classifier import Classifier
@@ -97,8 +99,8 @@ def save_means(dataset: Dataset, target: Path) -> None:
 
     def probabilities(image: tf.Tensor) -> tf.Tensor:
         flat = tf.reshape(tf.cast(image, tf.float32) / 255, [-1, means.shape[1]])
-        apart = tf.reduce_sum((flat[:, None] - means[None]) ** 2, axis=2)
-        return tf.nn.softmax(-apart / 10)
+        distance = tf.reduce_sum((flat[:, None] - means[None]) ** 2, axis=2)
+        return tf.nn.softmax(-distance / 10)
 
     model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28))
     tf.saved_model.save(tf.Module(), str(target), signatures=model.signatures())
@@ -107,7 +109,7 @@ def save_means(dataset: Dataset, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server of both versions, stable and canary, with the page."""
+    """A server of both versions, labelled stable and canary, with the page."""
     folder = tmp_path_factory.mktemp("stand")
     config = folder / "models.config"
     config.write_text(config_of({NAME: two_versions / NAME}, labels={"stable": 1, "canary": 2}))
@@ -122,31 +124,66 @@ def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(garments: list[Garment], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium, whose camera shows the ten garments one after the other.
+class Chromium:
+    """A browser whose camera shows a film; it is started when it is first needed.
 
-    No longer than a file's tests: Playwright's event loop counts as running all the while, and
-    asyncio lets no other one run beside it in the thread.
+    It is closed after the last test of the folder: while it runs, its event loop counts as the
+    running one of the thread, and asyncio accepts no second one.
     """
-    from playwright.sync_api import sync_playwright
 
+    def __init__(self, film: Path) -> None:
+        self._film = film
+        self._opened = ExitStack()
+        self._browser: Browser | None = None
+
+    def browser(self) -> Browser:
+        if self._browser is None:
+            from playwright.sync_api import sync_playwright
+
+            camera = [
+                "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+                f"--use-file-for-fake-video-capture={self._film}",
+            ]  # fmt: skip
+            playwright = self._opened.enter_context(sync_playwright())
+            self._browser = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=[*FLAGS, *camera]
+            )
+            self._opened.callback(self._browser.close)
+        return self._browser
+
+    def close(self) -> None:
+        self._browser = None
+        self._opened.close()
+
+
+CHROMIUMS = pytest.StashKey[Chromium]()
+
+
+@pytest.fixture(scope="session")
+def chromium(
+    request: pytest.FixtureRequest,
+    garments: list[Garment],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Chromium]:
     film = tmp_path_factory.mktemp("film") / "garments.y4m"
     film.write_bytes(filmed(garments))
-    camera = [
-        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
-    ]  # fmt: skip
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *camera])
-        yield browser
-        browser.close()
+    chromium = Chromium(film)
+    request.config.stash[CHROMIUMS] = chromium
+    yield chromium
+    chromium.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    chromium = item.config.stash.get(CHROMIUMS, None)
+    if chromium and not (nextitem and nextitem.path.is_relative_to(HERE)):
+        chromium.close()
 
 
 def filmed(garments: list[Garment]) -> bytes:
-    """A film of 4 pictures a second, 640 x 480 in YUV4MPEG2.
+    """A film of 4 frames a second, 640 x 480 in YUV4MPEG2.
 
-    The last stands twice: in a round of eleven, whoever looks at regular times sees all of them.
+    The last garment has two frames: with eleven, sampling at a fixed interval reaches all of them.
     """
     frames = [b"YUV4MPEG2 W640 H480 F4:1 Ip A1:1 C420jpeg\n"]
     for garment in [*garments, garments[-1]]:
@@ -159,10 +196,10 @@ def filmed(garments: list[Garment]) -> bytes:
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that knows nothing of other tests."""
-    context = browser.new_context(viewport=DESK, reduced_motion="reduce")
-    context.set_default_timeout(HANG)
+def context(chromium: Chromium) -> Iterator[BrowserContext]:
+    """A browser context without state of other tests."""
+    context = chromium.browser().new_context(viewport=DESK, reduced_motion="reduce")
+    context.set_default_timeout(TIMEOUT)
     context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
     yield context
     context.close()
@@ -170,29 +207,56 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """An empty page; whatever fails in it, or is against its policy, fails the test."""
+    """An empty page; an uncaught error or a violation of its policy fails the test."""
     page = context.new_page()
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "console",
-        lambda said: troubles.append(said.text) if "Security Policy" in said.text else None,
+        lambda line: errors.append(line.text) if "Security Policy" in line.text else None,
     )
     yield page
-    assert not troubles
+    assert not errors
 
 
 @pytest.fixture
 def open_page(page: Page, stand: RunningServer) -> Page:
-    """The page of that server, which has answered for its first picture."""
-    page.goto(stand.http)
+    """The page of that server, with the answer for its first image."""
+    visit(page, stand.http)
     answered(page, "ankle-boot-0.png")
     return page
 
 
-def answered(page: Page, picture: str) -> str:
-    """The label that the page shows for a picture, once it does."""
-    page.locator(f"#answers[data-picture={json.dumps(picture)}]").wait_for()
+def visit(page: Page, address: str) -> None:
+    """Open a page, again if the network of the machine changed while it loaded.
+
+    Chromium then drops every request in flight, those to 127.0.0.1 too, and a page without one of
+    its modules does not start. Docker changes the network whenever it creates or removes one.
+    """
+    from playwright.sync_api import Error
+
+    dropped: list[str] = []
+
+    def failed(request: Request) -> None:
+        if request.failure == "net::ERR_NETWORK_CHANGED":
+            dropped.append(request.url)
+
+    page.on("requestfailed", failed)
+    loaded = False
+    while not loaded:
+        dropped.clear()
+        try:
+            page.goto(address)
+        except Error:
+            if not dropped:
+                raise
+        loaded = not dropped
+    page.remove_listener("requestfailed", failed)
+
+
+def answered(page: Page, image: str) -> str:
+    """The label that the page shows for an image, once it does."""
+    page.locator(f"#answers[data-image={json.dumps(image)}]").wait_for()
     return label(page)
 
 
@@ -202,7 +266,7 @@ def label(page: Page) -> str:
 
 @contextmanager
 def next_answer(page: Page) -> Iterator[None]:
-    """Waits at its end for an answer to what was done inside."""
+    """Wait for an answer to what is done in the block."""
     answers = page.locator("#answers")
     before = answers.get_attribute("data-count")
     yield
@@ -210,12 +274,12 @@ def next_answer(page: Page) -> Iterator[None]:
 
 
 def trouble(page: Page, kind: str) -> str:
-    """What the page says is wrong, once it does."""
+    """The failure of a kind that the page shows, once it does."""
     box = page.locator(f"#trouble[data-kind={kind}]")
     box.wait_for()
     return box.inner_text()
 
 
 def payload(name: str, content: bytes, kind: str = "image/png") -> Any:
-    """A file as Playwright gives it to an input."""
+    """A file for `set_input_files`."""
     return {"name": name, "mimeType": kind, "buffer": content}

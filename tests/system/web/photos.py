@@ -1,4 +1,4 @@
-"""Pictures as people would bring them: test garments on grounds of all kinds, at a photo's size."""
+"""Photos like those of users: test garments on various backgrounds, at the size of a photo."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cloth(dark: tuple[int, int, int], light: tuple[int, int, int]) -> Ground:
 def photo(
     garment: Garment, ground: Ground, *, width: int, height: int, colour: tuple[int, int, int]
 ) -> Image.Image:
-    """A garment of one colour, its folds as the picture has them, in the middle of a ground."""
+    """A garment in one colour, with the shades of its image, in the middle of a background."""
     side = min(width, height) * 9 // 10
     soft = Image.fromarray(garment).resize((side, side), Image.Resampling.BICUBIC)
     tone = np.zeros((height, width, 1), np.float32)

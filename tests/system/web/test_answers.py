@@ -1,4 +1,4 @@
-"""What the page makes of answers: versions side by side, a strip, a table, code to copy."""
+"""How answers are shown: two versions side by side, the history, a table, code to copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def bars(page: Page, panel: str = "#answer") -> list[tuple[str, float]]:
-    """Names and shares as they are shown, from the top."""
+    """Names and probabilities as they are shown, from the top."""
     rows = page.locator(f"{panel} .bars li").all_inner_texts()
     found = [re.split(r"\s*\n\s*", row.strip()) for row in rows]
     return [(name, float(share.strip("<>% ")) / 100) for name, share in found]
@@ -57,7 +57,9 @@ def test_bars_are_the_server_s_probabilities(
 def test_two_versions_side_by_side(
     open_page: Page, stand: RunningServer, garments: list[Garment]
 ) -> None:
-    ask, rival = (open_page.get_by_role("combobox", name=name) for name in ("Ask", "Compare with"))
+    ask, rival = (
+        open_page.get_by_role("combobox", name=name) for name in ("Predict with", "Compare with")
+    )
     assert ask.locator("option").all_inner_texts() == [
         "stable · version 1", "canary · version 2", "newest · version 2", "version 2", "version 1",
     ]  # fmt: skip
@@ -74,19 +76,20 @@ def test_two_versions_side_by_side(
             second = open_page.locator("#rival-answer .verdict strong").inner_text()
             assert first == client.classify(garment.png, version=1).label
             assert second == client.classify(garment.png, version=2).label
-            said = open_page.locator("#agreement").inner_text()
+            agreement = open_page.locator("#agreement")
             verdicts.append(first == second)
-            same, other = f"Both say {first}.", f"They differ: {first} and {second}."
-            assert said == (same if first == second else other)
-    assert set(verdicts) == {True, False}, "the two versions cannot be told apart"
+            kind = "agree" if first == second else "differ"
+            assert agreement.get_attribute("class") == f"agreement {kind}"
+            assert all(label in agreement.inner_text() for label in (first, second))
+    assert set(verdicts) == {True, False}, "the two versions never differ"
     assert len(bars(open_page, "#rival-answer")) == 10
     with next_answer(open_page):
         ask.select_option("version 2")
     assert open_page.locator("#answer h3").inner_text() == "Version 2"
-    assert open_page.locator("#agreement").inner_text().startswith("Both say")
+    assert open_page.locator("#agreement.agree").is_visible()
 
 
-def test_what_the_server_is_doing(open_page: Page) -> None:
+def test_versions_and_labels_of_the_server(open_page: Page) -> None:
     rows = open_page.locator("#versions tr").all_inner_texts()
     assert [row.split() for row in rows] == [
         ["2", "AVAILABLE", "canary"],
@@ -94,16 +97,16 @@ def test_what_the_server_is_doing(open_page: Page) -> None:
     ]
 
 
-def test_the_strip_brings_a_picture_back(open_page: Page) -> None:
+def test_the_history_shows_an_image_again(open_page: Page) -> None:
     for name in ("Trouser", "Sandal"):
         with next_answer(open_page):
             open_page.locator("#samples").get_by_role("button", name=name).first.click()
-    strip = open_page.locator("#last button")
-    assert [text.split("\n")[0] for text in strip.all_inner_texts()] == [
+    history = open_page.locator("#last button")
+    assert [text.split("\n")[0] for text in history.all_inner_texts()] == [
         "Sandal", "Trouser", "Ankle boot",
     ]  # fmt: skip
     with next_answer(open_page):
-        strip.nth(1).click()
+        history.nth(1).click()
     assert label(open_page) == "Trouser"
 
 
@@ -111,10 +114,10 @@ def test_several_files_make_a_table_and_csv(
     open_page: Page, garments: list[Garment], tmp_path: Path
 ) -> None:
     files = [payload(garment.name, garment.png) for garment in garments]
-    files.insert(3, payload('odd, "name".png', b"no picture"))
+    files.insert(3, payload('odd, "name".png', b"not an image"))
     open_page.get_by_role("tab", name="File").click()
     open_page.get_by_label("Choose files").set_input_files(files)
-    open_page.get_by_text("10 of 11 answered, 1 failed").wait_for()
+    open_page.get_by_text("10 of 11 classified, 1 failed").wait_for()
     with open_page.expect_download() as download:
         open_page.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "answers.csv"
@@ -124,7 +127,7 @@ def test_several_files_make_a_table_and_csv(
         rows = list(csv.DictReader(file))
     assert [row["picture"] for row in rows] == [file["name"] for file in files]
     broken = rows.pop(3)
-    assert "is not a picture" in broken["error"]
+    assert broken["error"]
     assert broken["label"] == ""
     for row, garment in zip(rows, garments, strict=True):
         assert row["label"] == garment.label
@@ -135,7 +138,7 @@ def test_several_files_make_a_table_and_csv(
     assert label(open_page) == garments[2].label
 
 
-def test_the_code_does_what_it_says(
+def test_the_code_gives_the_same_answer(
     open_page: Page, garments: list[Garment], tmp_path: Path
 ) -> None:
     bag = next(garment for garment in garments if garment.label == "Bag")
@@ -153,11 +156,11 @@ def test_the_code_does_what_it_says(
             download.value.save_as(tmp_path / download.value.suggested_filename)
         shown = label(open_page)
         open_page.get_by_role("tab", name="curl").click()
-        said = run(["bash", "-c", copied(open_page)], tmp_path)
-        assert json.loads(said)["predictions"][0]["label"] == shown
+        output = run(["bash", "-c", copied(open_page)], tmp_path)
+        assert json.loads(output)["predictions"][0]["label"] == shown
         open_page.get_by_role("tab", name="Python").click()
-        said = run([sys.executable, "-c", copied(open_page)], tmp_path)
-        assert said.startswith(f"{shown} 0."), said
+        output = run([sys.executable, "-c", copied(open_page)], tmp_path)
+        assert output.startswith(f"{shown} 0."), output
 
 
 def copied(page: Page) -> str:
@@ -175,8 +178,8 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_the_server_is_not_asked_more_than_need_be(open_page: Page, stand: RunningServer) -> None:
-    """Nothing that the page does in passing is an error in the server's statistics."""
+def test_polling_causes_no_failed_request(open_page: Page, stand: RunningServer) -> None:
+    """The page's own requests do not count as errors in the server's metrics."""
     refused = []
     open_page.on("response", lambda r: refused.append(r.url) if r.status >= 400 else None)
     with open_page.expect_response(f"{stand.http}/v1/models/{NAME}"):

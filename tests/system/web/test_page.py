@@ -1,10 +1,11 @@
-"""How the page is served, what it weighs, and that everybody can use it."""
+"""How the page is served, its size, and its accessibility."""
 
 from __future__ import annotations
 
 import gzip
 import html
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from tests.conftest import NAME, ROOT
-from tests.system.web.conftest import DESK, PHONE, answered, label, next_answer
+from tests.system.web.conftest import DESK, PHONE, answered, label, next_answer, visit
 
 from servable_serving.server.rest.page import FOLDER, HEADERS, POLICY
 
@@ -66,7 +67,7 @@ def test_the_page_s_own_policy_is_the_server_s() -> None:
         (FOLDER / "index.html").read_text(),
     )
     assert found is not None
-    # Browsers pass over frame-ancestors in a <meta>.
+    # Browsers ignore frame-ancestors in a <meta>.
     assert html.unescape(found[1]) == POLICY.replace("frame-ancestors 'none'; ", "")
 
 
@@ -84,20 +85,27 @@ def test_the_first_load_is_light(page: Page, stand: RunningServer) -> None:
     def ended(request: Request) -> None:
         finished.append(request)
 
-    page.on("requestfinished", ended)  # Playwright marks what it is given: list.append it cannot
-    page.goto(stand.http)
+    page.on("requestfinished", ended)  # Playwright sets an attribute on it: not list.append
+    visit(page, stand.http)
     answered(page, "ankle-boot-0.png")
     page.wait_for_load_state("networkidle")
     replies = [request.response() for request in finished if "/v1/" not in request.url]
     weights = {reply.url: len(gzip.compress(reply.body())) for reply in replies if reply}
     assert len(weights) == len({request.url for request in finished if "/v1/" not in request.url})
-    assert len(weights) > 30, "the modules, the styles and the twenty pictures"
+    assert len(weights) > 30, "the modules, the styles and the twenty images"
     assert sum(weights.values()) < FIRST_LOAD, weights
 
 
 def test_a_wheel_holds_the_page(tmp_path: Path) -> None:
+    # From a copy: setuptools also packs what an earlier build left in its build folder.
+    source = tmp_path / "source"
+    for part in ("client", "serving", "trainer"):
+        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / part, source / part, ignore=unwanted)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
         capture_output=True,
         text=True,
         check=False,
@@ -120,11 +128,11 @@ def test_axe_finds_nothing(open_page: Page, scheme: str, size: dict[str, int]) -
     with next_answer(open_page):
         open_page.get_by_role("combobox", name="Compare with").select_option("version 2")
     files = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": b"no"} for i in range(2)]
-    for tab in ("Test pictures", "Draw", "Camera", "File"):
+    for tab in ("Test images", "Draw", "Camera", "File"):
         open_page.get_by_role("tab", name=tab).click()
-        if tab == "File":  # with a table of files, and a trouble that wants a key
+        if tab == "File":  # with a table of files and the form for a key
             open_page.get_by_label("Choose files").set_input_files(files)  # type: ignore[arg-type]
-            open_page.get_by_text("0 of 2 answered, 2 failed").wait_for()
+            open_page.get_by_text("0 of 2 classified, 2 failed").wait_for()
             open_page.get_by_role("tab", name="Python").click()
             open_page.get_by_role("button", name="API key").click()
         found = Axe().run(open_page)
@@ -133,10 +141,10 @@ def test_axe_finds_nothing(open_page: Page, scheme: str, size: dict[str, int]) -
 
 
 def test_a_phone(open_page: Page) -> None:
-    """360 x 640: nothing sticks out, and the answer is in sight of each way to bring a picture."""
+    """360 x 640: nothing overflows, and the answer stays visible in every tab."""
     open_page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     glance = open_page.locator("#glance")
-    for tab in ("Test pictures", "Draw", "File", "Camera"):
+    for tab in ("Test images", "Draw", "File", "Camera"):
         open_page.get_by_role("tab", name=tab).click()
         assert open_page.evaluate("() => document.documentElement.scrollWidth") == PHONE["width"]
         box = glance.bounding_box()
@@ -161,18 +169,18 @@ def test_a_phone(open_page: Page) -> None:
 def test_by_keyboard_alone(open_page: Page) -> None:
     press, focused = open_page.keyboard.press, open_page.locator(":focus")
     press("Tab")
-    assert focused.inner_text() == "Skip to the answer"
-    # To the tabs, and to a test picture.
+    assert focused.get_attribute("class") == "skip"
+    # To the tabs, and to a test image.
     for _ in range(2):
         press("Tab")
-    assert focused.inner_text() == "Test pictures"
+    assert focused.inner_text() == "Test images"
     press("Tab")
     assert focused.get_attribute("title") == "T-shirt/top"
     press("Tab")
     with next_answer(open_page):
         press("Enter")
     assert label(open_page) == "Trouser"
-    # To the board: trousers in outline, with Shift for five pixels at once.
+    # To the board: an outline of trousers; Shift moves by five pixels.
     press("Shift+Tab")
     press("Shift+Tab")
     press("ArrowRight")
@@ -197,12 +205,12 @@ def test_by_keyboard_alone(open_page: Page) -> None:
         open_page.get_by_role("switch", name="Inverted").focus()
         press("Space")
     with next_answer(open_page):
-        open_page.get_by_role("combobox", name="Ask").focus()
+        open_page.get_by_role("combobox", name="Predict with").focus()
         press("ArrowDown")
     assert open_page.locator("#answer h3").inner_text() == "canary · version 2"
 
 
-def test_it_is_told_to_a_screen_reader(open_page: Page) -> None:
+def test_answers_are_announced_to_screen_readers(open_page: Page) -> None:
     with next_answer(open_page):
         open_page.get_by_role("button", name="Bag").first.click()
     said = open_page.locator("#said")

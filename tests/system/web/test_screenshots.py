@@ -1,8 +1,8 @@
-"""The pictures of docs/web.md, made from the page as it is.
+"""The screenshots of docs/web.md.
 
     SERVABLE_SCREENSHOTS=docs pytest tests/system/web/test_screenshots.py
 
-writes them; without it they are made and thrown away, so that they can be made at any time.
+writes them. Without it they are only made, to show that they can be.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shoot(page: Page, target: Path, *, full: bool = False) -> None:
-    """Few colours are enough, and keep the repository light."""
+    """With few colours, to keep the repository small."""
     page.wait_for_load_state("networkidle")
-    # The times differ from machine to machine; a picture that is drawn anew is not news.
+    # Times differ between machines; a screenshot should change only when the page does.
     for place, text in {"#answer .time": "4 ms", "#rival-answer .time": "4 ms"}.items():
         page.locator(place).evaluate("(element, text) => (element.textContent = text)", text)
-    page.locator("#server-seen").evaluate("(element) => (element.textContent = 'Last answer now.')")
+    page.locator("#server-seen").evaluate(
+        "(element) => (element.textContent = 'Last response now.')"
+    )
     shot = Image.open(BytesIO(page.screenshot(full_page=full))).convert("RGB")
     shot.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
     assert target.stat().st_size < MAX_BYTES
 
 
-def test_a_test_picture(open_page: Page, folder: Path) -> None:
+def test_a_test_image(open_page: Page, folder: Path) -> None:
     for name in ("Dress", "Bag", "Trouser", "Sandal"):
         with next_answer(open_page):
             open_page.locator("#samples").get_by_role("button", name=name).first.click()

@@ -1,4 +1,4 @@
-"""What the page shows as seen by the model is what the bytes signature makes of the file."""
+"""The model input that the page shows is what the bytes signature makes of the file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Dataset
 
-PICTURES = 100
-# Grey levels of 255, on average over a picture.
+IMAGES = 100
+# Mean difference over an image, in grey levels.
 APART = 2
 
-# The page's own modules, given files in base64: their 28 x 28 and what would be sent.
+# The page's own modules, applied to files in base64.
 SEE = """async (files) => {
-  const { read } = await import("/picture.js")
+  const { read } = await import("/image.js")
   const { see } = await import("/see.js")
   const found = []
   for (const [name, b64] of files) {
     const bytes = Uint8Array.from(atob(b64), (c) => c.charCodeAt(0))
-    const picture = await read(new Blob([bytes]), name)
-    const { pixels, light, inverted } = see(picture.image, { height: 28, width: 28, channels: 1 })
-    found.push({ pixels: [...pixels], light, inverted, about: picture.about })
+    const image = await read(new Blob([bytes]), name)
+    const { pixels, light, inverted } = see(image.data, { height: 28, width: 28, channels: 1 })
+    found.push({ pixels: [...pixels], light, inverted, about: image.about })
   }
   return found
 }"""
@@ -42,16 +42,16 @@ SEE = """async (files) => {
 
 @pytest.fixture(scope="module")
 def files(dataset: Dataset, garments: list[Garment]) -> dict[str, bytes]:
-    pictures = {f"{i}.png": as_png(image) for i, image in enumerate(dataset.test.images[:PICTURES])}
+    images = {f"{i}.png": as_png(image) for i, image in enumerate(dataset.test.images[:IMAGES])}
     order = sorted(garments, key=lambda garment: dataset.labels.index(garment.label))
     photos = varied([garment.pixels for garment in order])
     assert len(photos) == 10
-    return {**pictures, **photos}
+    return {**images, **photos}
 
 
 @pytest.fixture(scope="module")
 def by_graph(files: dict[str, bytes]) -> dict[str, NDArray[np.uint8]]:
-    """What the bytes signature makes of the files before the network sees them."""
+    """The files after the preprocessing of the bytes signature."""
     import tensorflow as tf
 
     from servable_serving.model.preprocessing import decode
@@ -88,8 +88,8 @@ def test_pixels_and_classes_agree(
         for name, mine in zip(files, pixels, strict=True)
     }
     assert max(apart.values()) < APART, apart
-    assert max(list(apart.values())[:PICTURES]) < 0.1, "a picture of that very size is not touched"
-    photos = dict(list(zip(files, seen, strict=True))[PICTURES:])
+    assert max(list(apart.values())[:IMAGES]) < 0.1, "an image of the model's size is not changed"
+    photos = dict(list(zip(files, seen, strict=True))[IMAGES:])
     assert {name for name, one in photos.items() if one["inverted"]} == {
         "on-white.jpg", "on-sand.jpg", "gradient.jpg", "cloth.jpg", "transparent.png", "turned.jpg"
     }  # fmt: skip
@@ -116,7 +116,7 @@ def test_the_page_shows_and_overrides_the_inversion(
     assert bodies[-1]["signature_name"] == "serving_bytes"
 
     switch.press("Space")
-    open_page.get_by_text("You chose so.").wait_for()
+    open_page.get_by_text("Set by you.").wait_for()
     open_page.get_by_text("serving_default").wait_for()  # in the command to copy
     assert not switch.is_checked()
     not_inverted = 255 - seen_pixels(open_page)
@@ -124,6 +124,6 @@ def test_the_page_shows_and_overrides_the_inversion(
     assert bodies[-1]["signature_name"] == "serving_default"
     assert np.array_equal(255 - np.array(bodies[-1]["instances"][0]), not_inverted)
 
-    open_page.get_by_role("button", name="As the server does it").click()
+    open_page.get_by_role("button", name="Reset to automatic").click()
     open_page.get_by_text("The border is light").wait_for()
     assert switch.is_checked()

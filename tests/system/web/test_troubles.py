@@ -1,22 +1,20 @@
-"""What goes wrong is said plainly, with what to do, and the page goes on where it was."""
+"""Failures are shown with advice, and the page resumes after them."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import requests
 from PIL import Image
-from tests.conftest import NAME, free_port, serving
-from tests.system.web.conftest import answered, label, next_answer, payload, trouble
+from tests.conftest import NAME, free_port
+from tests.system.web.conftest import answered, label, next_answer, payload, trouble, visit
 from tests.system.web.photos import encoded
 
-from servable_client import Client
 from servable_serving.server.rest.page import FOLDER
 
 if TYPE_CHECKING:
@@ -27,48 +25,28 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
     from tests.system.web.conftest import Garment
 
-KEY = "a-right-key"
+KEY = "a-valid-key"
 
 
-@contextmanager
-def served_at(port: int, models: Path, log: Path) -> Iterator[None]:
-    """A server at a certain port, of the version that is loaded in no time."""
-    flags = [f"--rest_api_port={port}", "--web", "--enable_model_warmup=false"]
-    with serving(models, log, *flags, wait=False):
-        with Client(f"http://127.0.0.1:{port}", model=NAME) as client:
-            client.wait_until_available(timeout=300)
-        yield
-
-
-def test_a_server_that_is_stopped_and_started_again(
-    page: Page, two_versions: Path, tmp_path: Path
-) -> None:
-    models, port = tmp_path / NAME, free_port()
-    shutil.copytree(two_versions / NAME / "2", models / "2")
-    with served_at(port, models, tmp_path / "log"):
-        page.goto(f"http://127.0.0.1:{port}")
-        answered(page, "ankle-boot-0.png")
-        assert page.get_by_text("Serving version 2").is_visible()
-    said = trouble(page, "away")
-    assert "does not answer" in said
-    assert "Start it" in said
-    assert page.get_by_text("Not serving").is_visible()
+def test_a_server_that_cannot_be_reached_for_a_while(open_page: Page) -> None:
+    open_page.context.set_offline(True)
+    trouble(open_page, "unreachable")
+    assert open_page.locator("#state.down").is_visible()
     # What is asked meanwhile is answered later.
-    page.get_by_role("switch", name="Inverted").press("Space")
-    before = page.locator("#answers").get_attribute("data-count")
-    with served_at(port, models, tmp_path / "log-again"):
-        page.locator("#trouble").wait_for(state="hidden")
-        page.locator(f"#answers:not([data-count='{before}'])").wait_for()
-        page.get_by_text("Serving version 2").wait_for()
-        assert "serving_default" in page.locator("#curl").inner_text()
+    open_page.get_by_role("switch", name="Inverted").press("Space")
+    with next_answer(open_page):
+        open_page.context.set_offline(False)
+    open_page.locator("#trouble").wait_for(state="hidden")
+    assert open_page.locator("#state.up").is_visible()
+    assert "serving_default" in open_page.locator("#curl").inner_text()
 
 
 @pytest.fixture
 def gateway(stand: RunningServer, tmp_path: Path) -> Iterator[str]:
-    """nginx, which serves the page, and lets a few at once through who have the key."""
+    """nginx in front of the server: it requires the key and limits the rate of requests."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
-        pytest.skip("there is no nginx on this machine")
+        pytest.skip("nginx is not installed")
     port = free_port()
     spools = "".join(
         f"{kind}_temp_path {tmp_path};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi")
@@ -104,35 +82,35 @@ def gateway(stand: RunningServer, tmp_path: Path) -> Iterator[str]:
         process.wait(120)
 
 
-def test_a_key_that_is_missing_and_wrong_and_right(page: Page, gateway: str) -> None:
-    page.goto(gateway)
-    assert "wants an API key" in trouble(page, "key")
+def test_an_api_key_that_is_missing_invalid_and_valid(page: Page, gateway: str) -> None:
+    visit(page, gateway)
+    required = trouble(page, "key")
     box = page.get_by_role("textbox", name="API key")
-    box.fill("a-wrong-key")
+    box.fill("an-invalid-key")
     box.press("Enter")
-    page.get_by_text("The server refuses this key").wait_for()
+    message = page.locator("#trouble-message")
+    page.get_by_text("The server rejected this API key").wait_for()
+    assert message.inner_text() not in required
     box.fill(KEY)
     page.get_by_role("button", name="Use it").click()
     assert answered(page, "ankle-boot-0.png") == "Ankle boot"
     assert page.locator("#trouble").is_hidden()
-    # Kept for this tab, and shown nowhere.
-    page.reload()
+    # Kept for this tab, and not shown.
+    visit(page, page.url)
     answered(page, "ankle-boot-0.png")
     assert KEY not in page.content()
     assert "$SERVABLE_API_KEY" in page.locator("#curl").inner_text()
-    # Taken away again.
+    # Removed again.
     page.get_by_role("button", name="API key").click()
     page.get_by_role("button", name="Use it").click()
-    assert "wants an API key" in trouble(page, "key")
+    assert trouble(page, "key") == required
 
 
-def test_a_gateway_that_asks_for_fewer_questions(
-    page: Page, gateway: str, garments: list[Garment]
-) -> None:
-    """More files than it lets through at once are all answered, after a while."""
+def test_a_gateway_that_limits_the_rate(page: Page, gateway: str, garments: list[Garment]) -> None:
+    """More files than it accepts at once are all classified in the end."""
     limited = []
     page.on("response", lambda reply: limited.append(reply) if reply.status == 429 else None)
-    page.goto(gateway)
+    visit(page, gateway)
     page.get_by_role("textbox", name="API key").fill(KEY)
     page.get_by_role("button", name="Use it").click()
     answered(page, "ankle-boot-0.png")
@@ -140,28 +118,26 @@ def test_a_gateway_that_asks_for_fewer_questions(
     page.get_by_label("Choose files").set_input_files(
         [payload(garment.name, garment.png) for garment in garments[:4]]
     )
-    page.get_by_text("4 of 4 answered").wait_for()
+    page.get_by_text("4 of 4 classified").wait_for()
     assert limited
     assert page.locator("#trouble").is_hidden()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content"),
     [
-        ("notes.png", b"These are notes, and no picture.\n" * 20, "is not a picture"),
-        ("broken.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 200, "is not a picture"),
-        ("empty.png", b"", "is empty"),
+        ("notes.png", b"These are notes.\n" * 20),
+        ("broken.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 200),
+        ("empty.png", b""),
     ],
+    ids=["notes", "broken", "empty"],
 )
-def test_a_file_that_is_no_picture(open_page: Page, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_an_image(open_page: Page, name: str, content: bytes) -> None:
     open_page.get_by_role("tab", name="File").click()
     open_page.get_by_label("Choose files").set_input_files(payload(name, content))
-    told = trouble(open_page, "picture")
-    assert name in told
-    assert said in told
-    assert "PNG, JPEG" in told
-    # The next that is one is answered, and the trouble is over.
-    open_page.get_by_role("tab", name="Test pictures").click()
+    assert name in trouble(open_page, "image")
+    # The next image is classified, and the failure disappears.
+    open_page.get_by_role("tab", name="Test images").click()
     with next_answer(open_page):
         open_page.get_by_role("button", name="Bag").first.click()
     assert label(open_page) == "Bag"
@@ -169,7 +145,7 @@ def test_a_file_that_is_no_picture(open_page: Page, name: str, content: bytes, s
 
 
 def test_a_photo_of_50_megapixels(open_page: Page, garments: list[Garment]) -> None:
-    """It is shrunk before it is sent: the server takes 4096 x 4096 pixels and 10 MiB."""
+    """It is resized before it is sent: the server accepts 4096 x 4096 pixels and 10 MiB."""
     bag = next(garment for garment in garments if garment.label == "Bag")
     soft = Image.fromarray(bag.pixels).resize((5700, 5700), Image.Resampling.BICUBIC)
     photo = Image.new("L", (8700, 5800))
@@ -185,12 +161,12 @@ def test_a_photo_of_50_megapixels(open_page: Page, garments: list[Garment]) -> N
         payload("large.jpg", content, "image/jpeg")
     )
     assert answered(open_page, "large.jpg") == "Bag"
-    said = open_page.locator("#picture-about").inner_text()
-    assert re.findall("[0-9]+", said) == ["8700", "5800", "1024", "683"]
+    about = open_page.locator("#image-about").inner_text()
+    assert re.findall("[0-9]+", about) == ["8700", "5800", "1024", "683"]
     assert max(sizes) < 500_000
 
 
-def test_a_question_that_is_lost_is_asked_again(page: Page, stand: RunningServer) -> None:
+def test_a_request_that_fails_is_retried(page: Page, stand: RunningServer) -> None:
     lost = []
 
     def lose(route: Route) -> None:
@@ -201,31 +177,32 @@ def test_a_question_that_is_lost_is_asked_again(page: Page, stand: RunningServer
             route.continue_()
 
     page.route("**/*:predict", lose)
-    page.goto(stand.http)
-    assert "does not answer" in trouble(page, "away")
+    visit(page, stand.http)
+    trouble(page, "unreachable")
     assert answered(page, "ankle-boot-0.png") == "Ankle boot"
     page.locator("#trouble").wait_for(state="hidden")
 
 
-def test_a_model_that_is_not_there(page: Page, stand: RunningServer) -> None:
-    page.goto(f"{stand.http}?model=nosuch")
-    assert "knows no such model" in trouble(page, "unknown")
+def test_a_model_that_does_not_exist(page: Page, stand: RunningServer) -> None:
+    visit(page, f"{stand.http}?model=nosuch")
+    assert "nosuch" in trouble(page, "missing")
     page.get_by_role("textbox", name="Model").fill(NAME)
     page.keyboard.press("Enter")
     answered(page, "ankle-boot-0.png")
     assert page.url.endswith(f"?model={NAME}")
 
 
-def test_what_was_dropped_or_pasted_is_no_file(open_page: Page) -> None:
+def test_text_is_dropped_or_pasted(open_page: Page) -> None:
     transfer = open_page.evaluate_handle("() => new DataTransfer()")
     open_page.dispatch_event("main", "drop", {"dataTransfer": transfer})
-    assert "no file" in trouble(open_page, "picture")
+    dropped = trouble(open_page, "image")
     open_page.evaluate("() => navigator.clipboard.writeText('words')")
     open_page.keyboard.press("Control+V")
-    open_page.get_by_text("There is no picture in the clipboard").wait_for()
+    open_page.get_by_text("There is no image in the clipboard").wait_for()
+    assert trouble(open_page, "image") != dropped
 
 
-def test_a_grey_photo_of_one_pixel_is_no_trouble(open_page: Page) -> None:
+def test_an_image_of_one_grey_pixel(open_page: Page) -> None:
     content = encoded(Image.fromarray(np.full((1, 1), 7, np.uint8)), "BMP")
     open_page.get_by_role("tab", name="File").click()
     open_page.get_by_label("Choose files").set_input_files(payload("dot.bmp", content))

@@ -1,28 +1,29 @@
-// Pictures: files decoded and, where they are large, shrunk before they are sent.
+// Images: files decoded and, if they are large, resized before they are sent.
 
 import { context, make } from "./dom.js"
 import { Failure } from "./failure.js"
 
 /**
- * @typedef {object} Picture
+ * An image that was read.
+ * @typedef {object} LoadedImage
  * @property {string} name
  * @property {Blob} blob What is sent.
- * @property {ImageData} image Its pixels, turned upright and put on white.
+ * @property {ImageData} data Its pixels, upright and on a white background.
  * @property {string} about Its size, and what was done to it.
- * @property {string} [series] Alike where one is the other, a little further on.
+ * @property {string} [series] The same for successive states of one drawing or film.
  */
 
-// The server takes up to 4096 x 4096 pixels and 10 MiB. What the model sees is far smaller, so no
-// more is sent than keeps the two alike.
+// The server accepts up to 4096 x 4096 pixels and 10 MiB. The model's input is far smaller: what is
+// sent has only to be large enough that resizing it twice makes no visible difference.
 const MAX_SIDE = 1024
 const MAX_BYTES = 1 << 20
 const JPEG_QUALITY = 0.95
 
-// Below this many pixels JPEG would be seen, and saves nothing.
+// Below this many pixels, JPEG artefacts would matter, and it saves nothing.
 const SMALL = 256 * 256
 
-// Formats that the server decodes, by their first bytes. BMP is not among them, whose 1-bit form
-// it refuses.
+// Formats that the server decodes, by their first bytes. BMP is left out: the server rejects its
+// 1-bit form.
 /** @type {[string, RegExp][]} */
 const FORMATS = [
   ["image/png", /^\x89PNG\r\n\x1a\n/],
@@ -35,59 +36,59 @@ const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "
 /**
  * @param {Blob} blob
  * @param {string} name
- * @returns {Promise<Picture>}
- * @throws {Failure} It is no picture.
+ * @returns {Promise<LoadedImage>}
+ * @throws {Failure} It is not a valid image.
  */
 export async function read(blob, name) {
   const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 16).arrayBuffer()))
   const format = FORMATS.find(([, magic]) => magic.test(head))?.[0]
   let bitmap
   try {
-    // Pixels as the file has them: the model was trained on numbers, not on colour profiles.
+    // Pixels as the file has them: the model was not trained with colour profiles.
     bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" })
   } catch {
     throw new Failure(
-      "picture",
-      blob.size ? `${name} is not a picture that can be read.` : `${name} is empty.`,
-      "Its name does not matter, its content does: take a PNG, JPEG, GIF, BMP or WebP file.",
+      "image",
+      blob.size ? `${name} is not a valid image.` : `${name} is empty.`,
+      "Choose a PNG, JPEG, GIF, BMP or WebP file; the content decides, not the name.",
     )
   }
   const { width, height } = bitmap
   const size = `${width} × ${height}`
   const scale = Math.min(MAX_SIDE / Math.max(width, height), 1)
   const to = [width, height].map((side) => Math.max(Math.round(side * scale), 1))
-  const small = scale < 1 ? await shrunk(bitmap, to[0], to[1]) : bitmap
-  const image = pixels(small)
+  const small = scale < 1 ? await resized(bitmap, to[0], to[1]) : bitmap
+  const data = pixels(small)
   bitmap.close()
   small.close()
   const about = scale < 1 ? `${size}, sent as ${to[0]} × ${to[1]}` : size
   if (format && scale === 1 && blob.size <= MAX_BYTES) {
-    return { name, image, about, blob: new Blob([blob], { type: format }) }
+    return { name, data, about, blob: new Blob([blob], { type: format }) }
   }
   const type = to[0] * to[1] < SMALL ? "image/png" : "image/jpeg"
-  return { name, image, about, blob: await encoded(image, type) }
+  return { name, data, about, blob: await encoded(data, type) }
 }
 
 /**
- * What a canvas shows.
+ * The current content of a canvas.
  * @param {HTMLCanvasElement} canvas
  * @param {string} name
  * @param {"image/png" | "image/jpeg"} type
- * @returns {Promise<Picture>}
+ * @returns {Promise<LoadedImage>}
  */
 export async function snapshot(canvas, name, type) {
   const { width, height } = canvas
-  const image = context(canvas).getImageData(0, 0, width, height)
-  return { name, image, blob: await encoded(image, type), about: `${width} × ${height}` }
+  const data = context(canvas).getImageData(0, 0, width, height)
+  return { name, data, blob: await encoded(data, type), about: `${width} × ${height}` }
 }
 
 /**
- * By halves: a browser's own shrinking looks at few of the pixels where it goes far.
+ * By halves: a browser that reduces an image a lot at once samples only few of its pixels.
  * @param {ImageBitmap} bitmap
  * @param {number} width
  * @param {number} height
  */
-async function shrunk(bitmap, width, height) {
+async function resized(bitmap, width, height) {
   let now = bitmap
   for (;;) {
     const last = now.width <= 2 * width && now.height <= 2 * height
@@ -144,17 +145,17 @@ export function base64(blob) {
 }
 
 /**
- * The name that a picture would be kept under: that of its file, as it is sent.
- * @param {Picture} picture
+ * The name to save an image under, with the ending of what is sent.
+ * @param {LoadedImage} image
  */
 export function fileName({ name, blob }) {
-  const stem = name.replace(/\.[^.]*$/, "").replace(/[^\w-]+/g, "-") || "picture"
+  const stem = name.replace(/\.[^.]*$/, "").replace(/[^\w-]+/g, "-") || "image"
   const ending = ENDINGS[/** @type {keyof typeof ENDINGS} */ (blob.type)] ?? "png"
   return `${stem}.${ending}`
 }
 
 /**
- * Draw a picture into a canvas, as large as goes.
+ * Draw an image into a canvas, as large as fits.
  * @param {ImageData} image
  * @param {HTMLCanvasElement} canvas
  */
