@@ -1,7 +1,8 @@
 # make demo         the whole story on this machine: data, tune, train, export, serve, a new version
 # make test         style, types and tests, on real data and real servers
 # make unit         the unit tests alone: no process, no server; well under a minute
-# make lint         style, types and the layers of imports
+# make lint         style, types, spelling and the layers of imports
+# make js           types and unit tests of the web page, where Node.js is
 # make coverage     statement coverage by sub-package, from the unit and functional tests
 # make test-docker  the tests of docker-compose.yml alone; starts an engine where none runs
 #
@@ -11,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit coverage test-docker lint proto constraints clean
+.PHONY: help demo test unit coverage test-docker lint js js-checks proto constraints clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -27,7 +28,7 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/servable demo $(ARGS)
 
-test: lint
+test: lint js
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 unit: $(INSTALLED)
@@ -56,6 +57,19 @@ lint: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/shellcheck .ci/run serving/tensorflow_model_server tests/programs \
 		tests/system/stack/engine trainer/train-and-push
+
+js:
+	@if command -v npm >/dev/null && node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))'; \
+	then $(MAKE) --no-print-directory js-checks; \
+	else echo 'skipping the JavaScript checks: they need Node.js 20 or newer, with npm'; fi
+
+js-checks: node_modules/.installed
+	npm run --silent check
+	npm test --silent
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # Debian keeps ensurepip, which venv needs, in a package of its own.
 $(BIN)/python:
@@ -87,4 +101,4 @@ constraints: $(INSTALLED)
 	$(BIN)/python -m pip freeze --exclude-editable >>constraints.txt
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv node_modules build dist

@@ -33,8 +33,8 @@ SHIPPED = ROOT / "models" / "fashion_mnist" / "1"
 NAME = "fashion_mnist"
 
 
-# Tests that share one thing of this machine: the stack's images and networks.
-_TOGETHER = ("tests/system/stack/",)
+# Tests that share one costly thing: the stack's images and networks, the page's server and browser.
+_TOGETHER = ("tests/system/stack/", "tests/system/web/")
 
 # The layers, slowest first, so that no long test begins when the others have ended.
 _LAYERS = ("system", "functional", "unit")
