@@ -24,6 +24,7 @@ from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.lazy_tensorflow import is_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,8 @@ class SavedModel:
         self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
     ) -> None:
         self.signatures = read_signatures(folder)
-        _quiet_first_session()
+        if is_quiet():
+            _quiet_first_session()
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(
             graph=self._graph,
@@ -233,17 +235,17 @@ def _run_options(pool: int, milliseconds: int) -> Any:
 
 @cache
 def _quiet_first_session() -> None:
-    """Open a session while standard error is away.
+    """Open a session while standard error is redirected; for the process of a command alone.
 
     The first one of a process has TensorFlow write that an optimization pass is not enabled,
-    past the log level that it was given.
+    whatever the log level.
     """
-    with _stderr_away(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with _stderr_discarded(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
 
 
 @contextmanager
-def _stderr_away() -> Iterator[None]:
+def _stderr_discarded() -> Iterator[None]:
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("w") as nothing:

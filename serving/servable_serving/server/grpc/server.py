@@ -12,12 +12,6 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    model_management_pb2,
-    regression_pb2,
-)
 
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
@@ -77,13 +71,9 @@ class GrpcServer:
         services = {
             PREDICTION: {
                 "Predict": handler(service.predict, wire.PredictRequest, "Predict"),
-                "Classify": handler(
-                    service.classify, classification_pb2.ClassificationRequest, "Classify"
-                ),
-                "Regress": handler(service.regress, regression_pb2.RegressionRequest, "Regress"),
-                "MultiInference": handler(
-                    service.multi_inference, inference_pb2.MultiInferenceRequest
-                ),
+                "Classify": handler(service.classify, wire.ClassificationRequest, "Classify"),
+                "Regress": handler(service.regress, wire.RegressionRequest, "Regress"),
+                "MultiInference": handler(service.multi_inference, wire.MultiInferenceRequest),
                 "GetModelMetadata": handler(
                     service.get_model_metadata, wire.GetModelMetadataRequest
                 ),
@@ -91,12 +81,13 @@ class GrpcServer:
             MODEL: {
                 "GetModelStatus": handler(service.get_model_status, wire.GetModelStatusRequest),
                 "HandleReloadConfigRequest": handler(
-                    service.handle_reload_config_request, model_management_pb2.ReloadConfigRequest
+                    service.handle_reload_config_request, wire.ReloadConfigRequest
                 ),
             },
         }
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            self._executor,
             handlers=[
                 grpc.method_handlers_generic_handler(name, methods)
                 for name, methods in services.items()
@@ -147,8 +138,16 @@ class GrpcServer:
     def stop(self, grace: float) -> threading.Event:
         """Take no more calls, finish those in flight; the event is set when that is done."""
         ended = self._server.stop(grace)
-        threading.Thread(target=self._cancel_strays, args=[ended], daemon=True).start()
+        threading.Thread(target=self._finish, args=[ended], daemon=True).start()
         return ended
+
+    def _finish(self, ended: threading.Event) -> None:
+        self._cancel_strays(ended)
+        ended.wait()
+        self._executor.shutdown(wait=False)
+        if self._health is not None:
+            self._health.close()
+        self._reflection.close()
 
     def _cancel_strays(self, ended: threading.Event) -> None:
         """Once no call is worked on, cancel what is left.
