@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +23,7 @@ from servable_serving.server.config import (
     read_model_config,
 )
 from servable_serving.server.grpc.server import GrpcServer
+from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
 from servable_serving.server.proto import config_pb2
 from servable_serving.server.rest.server import RestServer
@@ -72,16 +74,17 @@ class Server:
         except ModelError as error:
             raise ServerError(error.message, code=error.code) from None
         metrics = Metrics()
+        load_options = LoadOptions(
+            intra_op_threads=options.tensorflow_intra_op_parallelism,
+            inter_op_threads=options.tensorflow_inter_op_parallelism,
+            warm_up=options.enable_model_warmup,
+            batcher=Batcher(batching),
+            batch_all=options.enable_batching,
+            metrics=metrics,
+            timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
+        )
         self._models = Models(
-            LoadOptions(
-                intra_op_threads=options.tensorflow_intra_op_parallelism,
-                inter_op_threads=options.tensorflow_inter_op_parallelism,
-                warm_up=options.enable_model_warmup,
-                batcher=Batcher(batching),
-                batch_all=options.enable_batching,
-                metrics=metrics,
-                timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
-            ),
+            partial(load_version, load_options),
             load_threads=options.num_load_threads,
             max_load_retries=options.max_num_load_retries,
             load_retry_seconds=options.load_retry_interval_micros / 1e6,

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,8 +21,10 @@ from tests.conftest import NAME, SHIPPED, free_port, servable
 
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.server.config import ModelSettings
+from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models, Spec
 from servable_serving.server.runtime.batching import Batcher, Batching
+from servable_serving.server.runtime.loaded_model import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +94,7 @@ def test_a_batch_that_is_broken_off_wakes_everyone() -> None:
 
 @pytest.fixture
 def models() -> Iterator[Models]:
-    models = Models()
+    models = Models(partial(load_version, LoadOptions()))
     yield models
     models.close(1)
 

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError
 from servable_serving.repository.layout import version_folders
+from servable_serving.server.lifecycle.scheduler import Scheduler, ThreadScheduler
 from servable_serving.server.lifecycle.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
     from pathlib import Path
+    from threading import Condition
 
     from servable_client import VersionStatus
     from servable_serving.server.config import ModelSettings
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Load, Model
 
 _log = logging.getLogger("servable.serving")
 
@@ -36,28 +38,31 @@ class ModelManager:
 
     Args:
         settings: The model.
-        load: Makes a LoadedModel of a version's folder, or raises ModelError.
+        load: Loads a version.
         executor: Where loads run, so that nothing waits for them.
         changed: Guards all that changes, over a reentrant lock, and is notified of it.
         max_load_retries: How often a load that failed is tried again.
         load_retry_seconds: How long to wait before it is.
+        scheduler: Where unloads and retries run.
     """
 
     def __init__(
         self,
         settings: ModelSettings,
         *,
-        load: Callable[[ModelSettings, Version], LoadedModel],
+        load: Load,
         executor: Executor,
-        changed: threading.Condition,
+        changed: Condition,
         max_load_retries: int = 0,
         load_retry_seconds: float = 60.0,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self.settings = settings
         self._load_model = load
         self._executor = executor
         self._max_load_retries = max_load_retries
         self._load_retry_seconds = load_retry_seconds
+        self._scheduler = scheduler or ThreadScheduler()
         self._lock = changed
         self._managed: dict[int, Version] = {}
         # Every version that ever was here, for the status; the newest of each number.
@@ -75,7 +80,7 @@ class ModelManager:
     # What answers requests.
 
     @contextmanager
-    def model(self, number: int | None = None) -> Iterator[tuple[int, LoadedModel]]:
+    def model(self, number: int | None = None) -> Iterator[tuple[int, Model]]:
         """An available version, and its number; it stays loaded while the block lasts.
 
         Args:
@@ -148,7 +153,8 @@ class ModelManager:
             # What cannot be read says nothing of what is there: all goes on as it was.
             trouble = f"cannot list {settings.base_path}: {error.strerror or error}"
         else:
-            aspired = settings.policy.aspired(folders)
+            selected = settings.policy.select(folders)
+            aspired = {number: path for number, path in folders.items() if number in selected}
             if not folders:
                 trouble = f"no versions under {settings.base_path} yet"
             elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
@@ -245,7 +251,7 @@ class ModelManager:
                 return
         model = None
         try:
-            model = self._load_model(self.settings, version)
+            model = self._load_model(self.name, version.number, version.folder)
         except Exception as error:  # noqa: BLE001
             # A version can be broken in more ways than there are names for; each ends its own
             # load, and neither the server nor the version that is serving.
@@ -288,9 +294,9 @@ class ModelManager:
         if not again:
             self._fail(version)
             return
-        version.retry = threading.Timer(self._load_retry_seconds, self._retry, [version])
-        version.retry.daemon = True
-        version.retry.start()
+        version.retry = self._scheduler.after(
+            self._load_retry_seconds, partial(self._retry, version)
+        )
         self._lock.notify_all()
 
     def _retry(self, version: Version) -> None:
@@ -307,8 +313,8 @@ class ModelManager:
 
     def _drained(self, version: Version) -> None:
         # In the thread of the last request, or of the look: neither is to wait for the memory.
-        # No daemon: TensorFlow's memory must not be given back while the process ends.
-        threading.Thread(target=self._unload, args=(version,), name="unload").start()
+        # To its end, too: TensorFlow's memory must not be released while the process ends.
+        self._scheduler.run(partial(self._unload, version))
 
     def _unload(self, version: Version) -> None:
         model, version.model = version.model, None

@@ -7,20 +7,22 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError, invalid
-from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.manager import ModelManager, not_found, unknown
-from servable_serving.server.runtime.loaded_model import LoadedModel, LoadOptions
+from servable_serving.server.lifecycle.scheduler import Scheduler, ThreadScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
     from servable_client import VersionStatus
     from servable_serving.server.config import ModelSettings
     from servable_serving.server.lifecycle.version import Version
+    from servable_serving.server.runtime.model import Load, Model
 
 _log = logging.getLogger("servable.serving")
 
@@ -43,27 +45,34 @@ class Models:
     """The models of a server, by name.
 
     Args:
-        options: How versions are loaded and run.
+        load: Loads a version.
         load_threads: How many are loaded at once.
         max_load_retries: How often a load that failed is tried again.
         load_retry_seconds: How long to wait before it is.
         labels_ahead: Whether a label that is not in use may name a version that is not there.
+        executor: Where loads run, in place of `load_threads` threads.
+        scheduler: Where unloads, retries and removals run.
     """
 
     def __init__(
         self,
-        options: LoadOptions | None = None,
+        load: Load,
         *,
         load_threads: int = 1,
         max_load_retries: int = 0,
         load_retry_seconds: float = 60.0,
         labels_ahead: bool = False,
+        executor: Executor | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        self._options = options or LoadOptions()
+        self._load = load
         self._max_load_retries = max_load_retries
         self._load_retry_seconds = load_retry_seconds
         self._labels_ahead = labels_ahead
-        self._executor = ThreadPoolExecutor(max(load_threads, 1), thread_name_prefix="load")
+        self._executor = executor or ThreadPoolExecutor(
+            max(load_threads, 1), thread_name_prefix="load"
+        )
+        self._scheduler = scheduler or ThreadScheduler()
         # One lock for all that changes: it is held for microseconds, and never for a load.
         self._changed = threading.Condition(threading.RLock())
         self._managers: dict[str, ModelManager] = {}  # every model that ever was here
@@ -77,7 +86,7 @@ class Models:
 
     # What answers requests.
 
-    def find(self, spec: Spec) -> AbstractContextManager[tuple[int, LoadedModel]]:
+    def find(self, spec: Spec) -> AbstractContextManager[tuple[int, Model]]:
         """The version that a question means, loaded while the block lasts.
 
         Raises:
@@ -142,6 +151,7 @@ class Models:
                         changed=self._changed,
                         max_load_retries=self._max_load_retries,
                         load_retry_seconds=self._load_retry_seconds,
+                        scheduler=self._scheduler,
                     )
                 elif name in new:
                     manager.add(model)
@@ -152,9 +162,7 @@ class Models:
                 "%s: no longer in the configuration", name,
                 extra={"event": "remove", "model": name},
             )  # fmt: skip
-            timer = threading.Timer(_LINGER_SECONDS, self._drop, [name])
-            timer.daemon = True
-            timer.start()
+            self._scheduler.after(_LINGER_SECONDS, partial(self._drop, name))
         for name in served if look else ():
             # At once, and not at the next look; versions are loaded beside this.
             self._managers[name].look()
@@ -264,9 +272,6 @@ class Models:
                 except Exception:  # noqa: BLE001
                     # The thread must live on: without it no version would come or go any more.
                     _log.exception("%s: looking for versions failed", name)
-
-    def _load(self, settings: ModelSettings, version: Version) -> LoadedModel:
-        return load_version(settings.name, version.number, version.folder, self._options)
 
     def close(self, grace: float) -> None:
         """Look no more, and unload every version once its last request has ended.

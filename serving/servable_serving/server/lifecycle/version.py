@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from servable_serving.core.errors import ModelError
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.lifecycle.scheduler import Timer
+    from servable_serving.server.runtime.model import Model
 
 
 class Version:
@@ -34,9 +35,9 @@ class Version:
         self.aspired = True
         self.state = "START"
         self.error: ModelError | None = None
-        self.model: LoadedModel | None = None
+        self.model: Model | None = None
         self.attempts = 0  # to load it, so far
-        self.retry: threading.Timer | None = None
+        self.retry: Timer | None = None
         self._changed = changed
         self._users = 0
         self._draining = False
@@ -59,7 +60,7 @@ class Version:
             self._changed(self)
 
     @contextmanager
-    def used(self) -> Iterator[LoadedModel]:
+    def used(self) -> Iterator[Model]:
         """The model that `acquire` was asked for; released at the end."""
         assert self.model is not None
         try:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import WARMUP
 from servable_serving.server.api.classify_regress import classify, multi_inference, regress
@@ -20,12 +20,12 @@ from servable_serving.server.api.predict import predict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Model
 
 MAX_RECORDS = 1000
 
 
-def warm_up(model: LoadedModel, folder: Path) -> int:
+def warm_up(model: Model, folder: Path) -> int:
     """Replay the records of a version.
 
     Returns:
@@ -45,7 +45,7 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
                 raise invalid(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
                 )
-            _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
+            _replay(model, wire.PredictionLog.FromString(data))
     except tf.errors.DataLossError as error:
         # Without what Python's TensorFlow says of the op that reads.
         reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
@@ -58,7 +58,7 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
     return count
 
 
-def _replay(model: LoadedModel, log: Any) -> None:
+def _replay(model: Model, log: Any) -> None:
     kind = log.WhichOneof("log_type")
     if kind is None:
         return
