@@ -149,10 +149,12 @@ class Batcher:
 
     Args:
         settings: How.
+        queued: Called when a request waits for its run, before any other request is looked at.
     """
 
-    def __init__(self, settings: Batching) -> None:
+    def __init__(self, settings: Batching, *, queued: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._queued = queued
         self._condition = threading.Condition()
         self._queues: dict[Hashable, _Queue] = {}
         self._running = 0
@@ -208,6 +210,8 @@ class Batcher:
             elif self._running < settings.threads:
                 self._running += 1
                 queue.led = task.leads = True
+            if not task.leads:
+                self._queued()
         if not task.leads:
             self._wait(key, queue, task)
         if task.leads:

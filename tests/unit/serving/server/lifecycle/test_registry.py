@@ -158,6 +158,18 @@ def test_a_model_put_back_later_is_loaded_again(registered: Registered) -> None:
     assert len(registered.load.attempts) == 2
 
 
+def test_a_model_put_back_while_it_unloads_is_loaded_again(registered: Registered) -> None:
+    registered.configure(registered.settings("m", 1))
+    with registered.models.find(Spec(name="m")):
+        registered.configure()
+        registered.calls.elapse()
+        assert states(registered) == {1: "UNLOADING"}
+        registered.configure(registered.settings("m"))
+    registered.calls.settle()
+    assert found(registered) == 1
+    assert len(registered.load.attempts) == 2
+
+
 def test_without_a_look_nothing_is_loaded(registered: Registered) -> None:
     registered.models.configure([registered.settings("m", 1)], look=False)
     registered.calls.settle()
