@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from servable_serving.core.errors import ModelError
-
 
 class Calls(Executor):
     """An executor, and a scheduler, that makes its calls when it is told to."""
@@ -69,13 +67,13 @@ class FakeTimer:
 
 
 def signature(
-    method: str, inputs: Mapping[str, int], outputs: Mapping[str, int]
+    method: str, inputs: Mapping[str, wire.DataType], outputs: Mapping[str, wire.DataType]
 ) -> wire.SignatureDef:
     definition = wire.SignatureDef(method_name=method)
     for infos, given in ((definition.inputs, inputs), (definition.outputs, outputs)):
         for name, dtype in given.items():
             infos[name].name = f"{name}:0"
-            infos[name].dtype = wire.DataType.ValueType(dtype)
+            infos[name].dtype = dtype
     return definition
 
 
@@ -209,7 +207,3 @@ class Registered:
         new = self.models.configure(settings)
         self.calls.settle()
         return new
-
-
-def failure(error: ModelError) -> tuple[str | None, str]:
-    return error.code, error.message
