@@ -81,7 +81,7 @@ class SavedModel:
     Args:
         folder: The version's folder.
         intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
-        inter_op_threads: Ops side by side; 0 lets TensorFlow choose.
+        inter_op_threads: Threads for ops in parallel; 0 lets TensorFlow choose.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -164,7 +164,7 @@ class SavedModel:
         Args:
             feeds: What goes in, of the tensors' dtypes.
             fetches: What comes out.
-            timeout: Seconds after which a slow graph is given up; none unless given.
+            timeout: Seconds after which a slow run is aborted; none unless given.
 
         Raises:
             ModelError: The graph refused it, or took longer (DEADLINE_EXCEEDED).
@@ -203,7 +203,7 @@ class SavedModel:
         return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
 
     def close(self) -> None:
-        """Give the memory back; the model cannot be run any more."""
+        """Release the memory; the model cannot be run any more."""
         self._session.close()
 
     def _place(self, name: str, missing: str) -> Any:

@@ -42,7 +42,7 @@ def read(path: Path, message: type[_M]) -> _M:
     """A file in protobuf's text format.
 
     Raises:
-        ModelError: It cannot be read (NOT_FOUND) or is no such message (INVALID_ARGUMENT).
+        ModelError: It cannot be read (NOT_FOUND) or cannot be parsed (INVALID_ARGUMENT).
     """
     try:
         text = path.read_text()
@@ -82,7 +82,7 @@ def model_settings(
     for model in models:
         _check_platform(model)
         if "://" in model.base_path:
-            raise invalid(f"model {model.name}: {model.base_path} is no folder of this machine")
+            raise invalid(f"model {model.name}: {model.base_path} is not a folder of this machine")
     return tuple(
         ModelSettings(
             name=model.name,
@@ -130,7 +130,7 @@ def read_model_config(path: Path) -> wire.ModelServerConfig:
 
 
 def metrics_path(path: Path | None) -> str | None:
-    """Where the monitoring configuration wants the metrics; None for nowhere.
+    """The path at which the monitoring configuration exposes metrics; None for no metrics.
 
     Raises:
         ModelError: As `read`.

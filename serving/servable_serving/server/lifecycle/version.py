@@ -44,7 +44,7 @@ class Version:
         self._lock = threading.Lock()
 
     def acquire(self) -> bool:
-        """Begin to use the model, unless it drains already."""
+        """Start using the model; False where it is draining."""
         with self._lock:
             if self._draining:
                 return False
@@ -69,7 +69,7 @@ class Version:
             self.release()
 
     def drain(self) -> None:
-        """Take no more users; `changed` is called once the last one has gone."""
+        """Accept no more users; `changed` is called once the last one has gone."""
         with self._lock:
             self._draining = True
             last = self._users == 0
@@ -82,7 +82,7 @@ class Version:
         return self.state in {"AVAILABLE", "END"}
 
     def status(self) -> VersionStatus:
-        """What the status API says of it."""
+        """Its entry in the status API."""
         return VersionStatus(
             version=self.number,
             state=self.state,
