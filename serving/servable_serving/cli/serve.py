@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 
 class Switch(StrEnum):
-    """A flag that is true or false, which `--flag` alone makes true."""
+    """A flag that is true or false; `--flag` alone makes it true."""
 
     TRUE = "true"
     FALSE = "false"
@@ -21,7 +21,7 @@ class Switch(StrEnum):
 
 
 class ServerFlags(TyperCommand):
-    """tensorflow_model_server's way with flags: `--flag` for `--flag=true`."""
+    """Flags as tensorflow_model_server takes them: `--flag` for `--flag=true`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
@@ -47,38 +47,44 @@ def _version(asked: Switch) -> None:
 
 
 def serve(
-    model_name: Annotated[str, typer.Option("--model_name", help="The model's name.")] = "default",
+    model_name: Annotated[str, typer.Option("--model_name", help="Model name.")] = "default",
     model_base_path: Annotated[
-        Path | None, typer.Option("--model_base_path", help="The folder with the version folders.")
+        Path | None, typer.Option("--model_base_path", help="Folder with the version folders.")
     ] = None,
     model_config_file: Annotated[
         Path | None,
-        typer.Option("--model_config_file", help="A ModelServerConfig of several models."),
+        typer.Option("--model_config_file", help="ModelServerConfig of several models."),
     ] = None,
     model_repository_path: Annotated[
         Path | None,
-        typer.Option("--model_repository_path", help="Where base paths under /models are read."),
+        typer.Option("--model_repository_path", help="Local folder for base paths under /models."),
     ] = None,
     model_config_file_poll_wait_seconds: Annotated[
         int,
         typer.Option(
-            "--model_config_file_poll_wait_seconds", min=0, help="How often to apply it; 0: once."
+            "--model_config_file_poll_wait_seconds",
+            min=0,
+            help="Config poll interval in seconds; 0 disables polling.",
         ),
     ] = 0,
     file_system_poll_wait_seconds: Annotated[
         int,
         typer.Option(
-            "--file_system_poll_wait_seconds", help="How often to look for versions; 0: once."
+            "--file_system_poll_wait_seconds",
+            help="Version poll interval in seconds; 0: once, -1: never.",
         ),
     ] = 1,
     max_num_load_retries: Annotated[
-        int, typer.Option("--max_num_load_retries", min=0, help="After a load that failed.")
+        int, typer.Option("--max_num_load_retries", min=0, help="Maximum load retries.")
     ] = 5,
     load_retry_interval_micros: Annotated[
-        int, typer.Option("--load_retry_interval_micros", help="Between these.")
+        int,
+        typer.Option(
+            "--load_retry_interval_micros", help="Interval between load retries, in microseconds."
+        ),
     ] = 60_000_000,
     num_load_threads: Annotated[
-        int, typer.Option("--num_load_threads", min=0, help="Versions loaded at once.")
+        int, typer.Option("--num_load_threads", min=0, help="Threads that load versions; 0: one.")
     ] = 0,
     enable_model_warmup: Annotated[
         Switch, typer.Option("--enable_model_warmup", help="Replay warm-up records.")
@@ -86,81 +92,95 @@ def serve(
     allow_version_labels_for_unavailable_models: Annotated[
         Switch,
         typer.Option(
-            "--allow_version_labels_for_unavailable_models", help="Labels ahead of their versions."
+            "--allow_version_labels_for_unavailable_models",
+            help="Allow labels for versions that are not loaded yet.",
         ),
     ] = Switch.FALSE,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="gRPC's port; 0: none.")
+        int, typer.Option("--port", min=0, max=65535, help="gRPC port; 0: none.")
     ] = 8500,
     grpc_socket_path: Annotated[
-        str, typer.Option("--grpc_socket_path", help="A UNIX socket for gRPC.")
+        str, typer.Option("--grpc_socket_path", help="UNIX socket for gRPC.")
     ] = "",
     grpc_max_threads: Annotated[
         int | None,
-        typer.Option("--grpc_max_threads", min=1, help="gRPC calls at once; 4 a core."),
+        typer.Option(
+            "--grpc_max_threads", min=1, help="Max concurrent gRPC calls (default: 4 per core)."
+        ),
     ] = None,
     rest_api_port: Annotated[
-        int, typer.Option("--rest_api_port", min=0, max=65535, help="REST's port; 0: none.")
+        int, typer.Option("--rest_api_port", min=0, max=65535, help="REST port; 0: none.")
     ] = 0,
     rest_api_num_threads: Annotated[
         int | None,
-        typer.Option("--rest_api_num_threads", min=1, help="REST requests at once; 4 a core."),
+        typer.Option(
+            "--rest_api_num_threads",
+            min=1,
+            help="Max concurrent REST requests (default: 4 per core).",
+        ),
     ] = None,
     rest_api_timeout_in_ms: Annotated[
-        int, typer.Option("--rest_api_timeout_in_ms", help="How long a REST request may take.")
+        int, typer.Option("--rest_api_timeout_in_ms", help="REST request timeout in milliseconds.")
     ] = 30_000,
     rest_api_enable_cors_support: Annotated[
-        Switch, typer.Option("--rest_api_enable_cors_support", help="Let other origins' pages ask.")
+        Switch, typer.Option("--rest_api_enable_cors_support", help="Enable CORS.")
     ] = Switch.FALSE,
     ssl_config_file: Annotated[
-        Path | None, typer.Option("--ssl_config_file", help="An SSLConfig, for gRPC.")
+        Path | None, typer.Option("--ssl_config_file", help="SSLConfig for gRPC.")
     ] = None,
     enable_grpc_healthcheck_service: Annotated[
-        Switch, typer.Option("--enable_grpc_healthcheck_service", help="Answer grpc.health.v1.")
+        Switch, typer.Option("--enable_grpc_healthcheck_service", help="Enable grpc.health.v1.")
     ] = Switch.FALSE,
     enable_batching: Annotated[
-        Switch, typer.Option("--enable_batching", help="Put requests together.")
+        Switch, typer.Option("--enable_batching", help="Enable batching.")
     ] = Switch.FALSE,
     batching_parameters_file: Annotated[
-        Path | None, typer.Option("--batching_parameters_file", help="BatchingParameters.")
+        Path | None,
+        typer.Option(
+            "--batching_parameters_file", help="BatchingParameters for --enable_batching."
+        ),
     ] = None,
     tensorflow_intra_op_parallelism: Annotated[
-        int, typer.Option("--tensorflow_intra_op_parallelism", min=0, help="Threads in an op.")
+        int,
+        typer.Option(
+            "--tensorflow_intra_op_parallelism", min=0, help="Intra-op parallelism threads."
+        ),
     ] = 0,
     tensorflow_inter_op_parallelism: Annotated[
-        int, typer.Option("--tensorflow_inter_op_parallelism", min=0, help="Ops side by side.")
+        int,
+        typer.Option(
+            "--tensorflow_inter_op_parallelism", min=0, help="Inter-op parallelism threads."
+        ),
     ] = 0,
     monitoring_config_file: Annotated[
-        Path | None, typer.Option("--monitoring_config_file", help="A MonitoringConfig.")
+        Path | None,
+        typer.Option("--monitoring_config_file", help="MonitoringConfig for Prometheus."),
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Bind address.")] = "127.0.0.1",
     shutdown_grace_seconds: Annotated[
         float,
-        typer.Option("--shutdown_grace_seconds", min=0, help="For requests in flight at the end."),
+        typer.Option(
+            "--shutdown_grace_seconds", min=0, help="Graceful shutdown timeout in seconds."
+        ),
     ] = 10.0,
-    web: Annotated[
-        Switch, typer.Option("--web", help="Serve the web page at / beside REST.")
-    ] = Switch.FALSE,
+    web: Annotated[Switch, typer.Option("--web", help="Serve the web page at /.")] = Switch.FALSE,
     log_requests: Annotated[
         float,
-        typer.Option("--log_requests", min=0, max=1, help="The share of requests to log."),
+        typer.Option("--log_requests", min=0, max=1, help="Fraction of requests to log."),
     ] = 0.0,
     log_json: Annotated[
-        Switch, typer.Option("--log_json", help="Log JSON objects, one a line.")
+        Switch, typer.Option("--log_json", help="Log JSON objects, one per line.")
     ] = Switch.FALSE,
     version: Annotated[
         Switch,
-        typer.Option("--version", callback=_version, is_eager=True, help="Tell it and leave."),
+        typer.Option("--version", callback=_version, is_eager=True, help="Show version and exit."),
     ] = Switch.FALSE,
 ) -> None:
     """Serve models with tensorflow_model_server's flags."""
     flags = dict(locals())
     import dataclasses
-    import gc
     import logging
-    import os
     import signal
-    import threading
 
     from servable_serving.core.lazy_tensorflow import import_tensorflow
     from servable_serving.core.logs import log_to_stderr
@@ -170,7 +190,7 @@ def serve(
         raise typer.BadParameter("is empty", param_hint="--model_name")
     if model_base_path is None and model_config_file is None:
         raise typer.BadParameter(
-            "is required where there is no --model_config_file", param_hint="--model_base_path"
+            "is required without --model_config_file", param_hint="--model_base_path"
         )
     log_to_stderr(as_json=bool(log_json))
     names = {field.name for field in dataclasses.fields(ServerOptions)}
@@ -183,13 +203,7 @@ def serve(
     import_tensorflow()
     from servable_serving.server.server import Server
 
-    # TensorFlow's modules stay for good: looked through at every collection, as after each
-    # unloading, they would keep requests waiting for a fifth of a second.
-    gc.collect()
-    gc.freeze()
-    # A large JSON body is many lists, whose making alone would set a collection off after every
-    # 700: twice the time, in which no other request is worked on.
-    gc.set_threshold(50_000, 20, 20)
+    _tune_garbage_collection()
     server = Server(options)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.ask_to_stop())
@@ -201,8 +215,31 @@ def serve(
             )  # fmt: skip
         server.wait()
         logging.getLogger("servable.serving").info("stopping", extra={"event": "stopping"})
+    _exit_past_stuck_threads()
+
+
+def _tune_garbage_collection() -> None:
+    """Set the collector's policy, which is the whole process's and so not the server's to set."""
+    import gc
+
+    # TensorFlow's modules stay for good: looked through at every collection, as after each
+    # unload, they would delay requests by a fifth of a second.
+    gc.collect()
+    gc.freeze()
+    # A large JSON body is many lists, whose creation alone would start a collection after every
+    # 700: twice the time, in which no other request makes progress.
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _exit_past_stuck_threads() -> None:
+    """End the process where a load or a request has outlasted the grace period.
+
+    It may take minutes, cannot be interrupted, and nobody waits for it any more; Python would.
+    """
+    import logging
+    import os
+    import threading
+
     if any(thread.name.startswith(("load", "grpc", "rest")) for thread in threading.enumerate()):
-        # A load or a request past the grace may take minutes, cannot be broken off, and nobody
-        # waits for it any more; Python would.
         logging.shutdown()
         os._exit(0)

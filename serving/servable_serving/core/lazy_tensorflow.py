@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import sys
+import threading
 from typing import Any
 
 # TensorFlow imports Keras as it is imported itself, for the optimizers of models that
@@ -14,13 +15,22 @@ from typing import Any
 # time and half as much memory again.
 _UNUSED = ("keras", "jax")
 
+_quiet = threading.Event()
+
 
 def quiet_tensorflow() -> None:
     """Keep TensorFlow's remarks on start to itself; call it before its first import.
 
-    They tell of processor features and drivers; what goes wrong comes as an exception.
+    They report processor features and drivers; what goes wrong comes as an exception. For the
+    entry of a command alone: it is the whole process that is quiet from then on.
     """
+    _quiet.set()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs asked for quiet."""
+    return _quiet.is_set()
 
 
 def import_tensorflow() -> Any:

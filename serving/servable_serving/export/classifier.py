@@ -77,8 +77,13 @@ class Classifier:
 
     def _answer(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *self._shape])
+        count = tf.shape(image)[0]
+        # On some processors, oneDNN's fused convolution gives an empty batch a wrong shape, at
+        # which the next one fails. So the network is given at least one row.
+        missing = tf.cast(tf.equal(count, 0), tf.int32)
+        filled = tf.pad(image, [[0, missing], *[[0, 0]] * len(self._shape)])
         probabilities = tf.ensure_shape(
-            tf.cast(self._network(image), tf.float32), [None, len(self._labels)]
+            tf.cast(self._network(filled), tf.float32)[:count], [None, len(self._labels)]
         )
         class_id = tf.argmax(probabilities, axis=1, output_type=tf.int64)
         return {

@@ -24,6 +24,7 @@ from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.lazy_tensorflow import is_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class SavedModel:
     Args:
         folder: The version's folder.
         intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
-        inter_op_threads: Ops side by side; 0 lets TensorFlow choose.
+        inter_op_threads: Threads for ops in parallel; 0 lets TensorFlow choose.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -90,7 +91,8 @@ class SavedModel:
         self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
     ) -> None:
         self.signatures = read_signatures(folder)
-        _quiet_first_session()
+        if is_quiet():
+            _quiet_first_session()
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(
             graph=self._graph,
@@ -162,7 +164,7 @@ class SavedModel:
         Args:
             feeds: What goes in, of the tensors' dtypes.
             fetches: What comes out.
-            timeout: Seconds after which a slow graph is given up; none unless given.
+            timeout: Seconds after which a slow run is aborted; none unless given.
 
         Raises:
             ModelError: The graph refused it, or took longer (DEADLINE_EXCEEDED).
@@ -201,7 +203,7 @@ class SavedModel:
         return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
 
     def close(self) -> None:
-        """Give the memory back; the model cannot be run any more."""
+        """Release the memory; the model cannot be run any more."""
         self._session.close()
 
     def _place(self, name: str, missing: str) -> Any:
@@ -233,17 +235,17 @@ def _run_options(pool: int, milliseconds: int) -> Any:
 
 @cache
 def _quiet_first_session() -> None:
-    """Open a session while standard error is away.
+    """Open a session while standard error is redirected; for the process of a command alone.
 
     The first one of a process has TensorFlow write that an optimization pass is not enabled,
-    past the log level that it was given.
+    whatever the log level.
     """
-    with _stderr_away(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with _stderr_discarded(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
 
 
 @contextmanager
-def _stderr_away() -> Iterator[None]:
+def _stderr_discarded() -> Iterator[None]:
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("w") as nothing:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from google.protobuf import text_format
 
@@ -34,6 +35,41 @@ _HEAD = """\
 # What the servers load and what their labels stand for; `servable push`, `promote`, `rollback` and
 # `prune` write it. Comments at the top are kept, others are not.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionPolicy:
+    """Which versions of a model servers load.
+
+    https://www.tensorflow.org/tfx/serving/serving_config#serving_a_specific_version_of_a_model
+
+    Args:
+        latest: This many of the highest; None where another field says which.
+        specific: These alone.
+        all: Every one.
+    """
+
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+    all: bool = False
+
+    @classmethod
+    def read(cls, policy: wire.FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> Self:
+        """From a model's entry; the highest version alone where the entry has none."""
+        choice = policy.WhichOneof("policy_choice")
+        if choice == "all":
+            return cls(latest=None, all=True)
+        if choice == "specific":
+            return cls(latest=None, specific=frozenset(policy.specific.versions))
+        return cls(latest=max(policy.latest.num_versions, 1))
+
+    def select(self, versions: Iterable[int]) -> set[int]:
+        """Those of the versions that exist which servers load."""
+        if self.all:
+            return set(versions)
+        if self.specific is not None:
+            return set(self.specific.intersection(versions))
+        return set(sorted(versions)[-(self.latest or 1) :])
 
 
 class ModelsConfigError(ServableError):
@@ -197,12 +233,8 @@ def listed(entry: wire.ModelConfig, there: Callable[[], Iterable[int]]) -> set[i
         entry: A model's.
         there: Tells the versions that there are, where that counts.
     """
-    policy = entry.model_version_policy
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "specific":
-        return set(policy.specific.versions)
-    found = sorted(there())
-    return set(found if choice == "all" else found[-max(policy.latest.num_versions, 1) :])
+    policy = VersionPolicy.read(entry.model_version_policy)
+    return set(policy.specific) if policy.specific is not None else policy.select(there())
 
 
 def _listed(entry: wire.ModelConfig, folder: Path) -> set[int]:

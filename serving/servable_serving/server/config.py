@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import CONTAINER_ROOT
+from servable_serving.repository.models_config import VersionPolicy
 from servable_serving.server.proto import config_pb2
 
 if TYPE_CHECKING:
@@ -25,32 +26,6 @@ _M = TypeVar("_M", bound="Message")
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 _PLATFORM = "tensorflow"
-_TENSORFLOW_TYPE = 1  # the deprecated way to name the platform
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """Which versions in a model's folder are aspired to.
-
-    https://www.tensorflow.org/tfx/serving/serving_config#serving_a_specific_version_of_a_model
-
-    Args:
-        latest: The so many highest; the others are None then.
-        specific: These alone.
-        all: Every one.
-    """
-
-    latest: int | None = 1
-    specific: frozenset[int] | None = None
-    all: bool = False
-
-    def aspired(self, folders: Mapping[int, Path]) -> dict[int, Path]:
-        """Those of the version folders that are aspired to."""
-        if self.all:
-            return dict(folders)
-        if self.specific is not None:
-            return {number: path for number, path in folders.items() if number in self.specific}
-        return {number: folders[number] for number in sorted(folders)[-(self.latest or 1) :]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +34,7 @@ class ModelSettings:
 
     name: str
     base_path: Path
-    policy: Policy = field(default_factory=Policy)
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -67,7 +42,7 @@ def read(path: Path, message: type[_M]) -> _M:
     """A file in protobuf's text format.
 
     Raises:
-        ModelError: It cannot be read (NOT_FOUND) or is no such message (INVALID_ARGUMENT).
+        ModelError: It cannot be read (NOT_FOUND) or cannot be parsed (INVALID_ARGUMENT).
     """
     try:
         text = path.read_text()
@@ -81,7 +56,7 @@ def read(path: Path, message: type[_M]) -> _M:
 
 
 def model_settings(
-    config: Any, *, repository_path: Path | None = None
+    config: wire.ModelServerConfig, *, repository_path: Path | None = None
 ) -> tuple[ModelSettings, ...]:
     """The models of a ModelServerConfig, checked as TensorFlow Serving checks them.
 
@@ -107,12 +82,12 @@ def model_settings(
     for model in models:
         _check_platform(model)
         if "://" in model.base_path:
-            raise invalid(f"model {model.name}: {model.base_path} is no folder of this machine")
+            raise invalid(f"model {model.name}: {model.base_path} is not a folder of this machine")
     return tuple(
         ModelSettings(
             name=model.name,
             base_path=_moved(Path(model.base_path), repository_path),
-            policy=_policy(model.model_version_policy),
+            policy=VersionPolicy.read(model.model_version_policy),
             labels=dict(model.version_labels),
         )
         for model in models
@@ -125,7 +100,7 @@ def _moved(base_path: Path, repository_path: Path | None) -> Path:
     return repository_path / base_path.relative_to(CONTAINER_ROOT)
 
 
-def _check_platform(model: Any) -> None:
+def _check_platform(model: wire.ModelConfig) -> None:
     platform = model.model_platform
     if model.model_type:
         if platform:
@@ -133,7 +108,7 @@ def _check_platform(model: Any) -> None:
                 "Illegal setting both ModelServerConfig::model_type (deprecated) and "
                 f"ModelServerConfig::model_platform, model name is {model.name}"
             )
-        if model.model_type != _TENSORFLOW_TYPE:
+        if model.model_type != wire.TENSORFLOW:
             raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
         platform = _PLATFORM
     if not platform:
@@ -145,26 +120,17 @@ def _check_platform(model: Any) -> None:
         raise invalid(f"Model {model.name} requests unsupported platform {platform}")
 
 
-def _policy(policy: Any) -> Policy:
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "all":
-        return Policy(latest=None, all=True)
-    if choice == "specific":
-        return Policy(latest=None, specific=frozenset(policy.specific.versions))
-    return Policy(latest=max(policy.latest.num_versions, 1))
-
-
-def read_model_config(path: Path) -> Any:
+def read_model_config(path: Path) -> wire.ModelServerConfig:
     """A ModelServerConfig from a file.
 
     Raises:
         ModelError: As `read`.
     """
-    return read(path, model_server_config_pb2.ModelServerConfig)
+    return read(path, wire.ModelServerConfig)
 
 
 def metrics_path(path: Path | None) -> str | None:
-    """Where the monitoring configuration wants the metrics; None for nowhere.
+    """The path at which the monitoring configuration exposes metrics; None for no metrics.
 
     Raises:
         ModelError: As `read`.

@@ -26,19 +26,19 @@ class ServerOptions:
     """What a server is started with.
 
     Args:
-        model_name: The name of the only model; passed over with `model_config_file`.
-        model_base_path: The folder with its version folders; passed over likewise.
+        model_name: The name of the only model; ignored with `model_config_file`.
+        model_base_path: The folder with its version folders; likewise.
         model_config_file: A ModelServerConfig in text, of the models to serve.
         model_repository_path: Where base paths under /models are read instead; ours. So the file
             that containers see under /models serves outside of them as well.
-        model_config_file_poll_wait_seconds: How often to read it again; 0 for never.
+        model_config_file_poll_wait_seconds: The interval at which it is read again; 0 for never.
         port: gRPC's port; 0 for none.
         grpc_socket_path: A UNIX socket for gRPC, beside the port.
-        grpc_max_threads: How many gRPC calls are worked on at once.
+        grpc_max_threads: Maximum concurrent gRPC calls.
         rest_api_port: REST's port; 0 for none.
-        rest_api_num_threads: How many REST requests are worked on at once.
-        rest_api_timeout_in_ms: How long one may take; 0 or less for any time.
-        rest_api_enable_cors_support: Whether pages of other origins may ask.
+        rest_api_num_threads: Maximum concurrent REST requests.
+        rest_api_timeout_in_ms: Timeout of a REST request; 0 or less for none.
+        rest_api_enable_cors_support: Whether to enable CORS.
         enable_batching: Whether to batch every model as the parameters say. Without it the
             models that Servable exported, whose rows are independent, share a run where
             several requests wait for it.
@@ -46,19 +46,19 @@ class ServerOptions:
         allow_version_labels_for_unavailable_models: Whether a label that is not in use may name
             a version that is not there yet.
         num_load_threads: How many versions are loaded at once; 0 for one.
-        max_num_load_retries: How often a load that failed is tried again.
-        load_retry_interval_micros: How long to wait before it is.
-        file_system_poll_wait_seconds: How often to look for versions; 0 for once, and less for
-            never, which waits for ever.
+        max_num_load_retries: Maximum load retries.
+        load_retry_interval_micros: The interval between load retries.
+        file_system_poll_wait_seconds: The interval at which versions are looked for; 0 for once,
+            and less for never, which waits forever.
         enable_model_warmup: Whether to replay the warm-up records of a version.
         tensorflow_intra_op_parallelism: Threads within an op; 0 lets TensorFlow choose.
-        tensorflow_inter_op_parallelism: Ops side by side; 0 lets the server choose.
+        tensorflow_inter_op_parallelism: Threads for ops in parallel; 0 lets the server choose.
         ssl_config_file: An SSLConfig in text, for gRPC.
         monitoring_config_file: A MonitoringConfig in text.
         enable_grpc_healthcheck_service: Whether to answer grpc.health.v1.
-        host: The address to listen at; ours.
-        shutdown_grace_seconds: How long requests in flight may take when it stops; ours.
-        log_requests: The share of requests that get a line in the log, 0 to 1; ours.
+        host: The address to bind; ours.
+        shutdown_grace_seconds: How long a stop waits for requests in flight; ours.
+        log_requests: The fraction of requests that are logged, 0 to 1; ours.
         web: Whether to serve the web page at "/" beside REST; ours.
     """
 

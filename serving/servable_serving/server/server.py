@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +23,7 @@ from servable_serving.server.config import (
     read_model_config,
 )
 from servable_serving.server.grpc.server import GrpcServer
+from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
 from servable_serving.server.proto import config_pb2
 from servable_serving.server.rest.server import RestServer
@@ -50,17 +52,20 @@ class Server:
         with Server(options) as server:
             server.wait()
 
+    `servable serve` also sets the garbage collector's thresholds, which a program that embeds a
+    server decides for itself: see `_tune_garbage_collection` in cli/serve.py.
+
     Args:
         options: What to serve, and how.
 
     Raises:
-        ServerError: The options make no sense, or a file that they name cannot be read.
+        ServerError: The options are not valid, or a file that they name cannot be read.
     """
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
         _check(options)
-        # Made absolute: what the working folder is later on is nobody's business.
+        # Resolve now: the working directory may change later.
         self._repository_path = options.model_repository_path and Path(
             os.path.abspath(options.model_repository_path)  # noqa: PTH100
         )
@@ -72,16 +77,17 @@ class Server:
         except ModelError as error:
             raise ServerError(error.message, code=error.code) from None
         metrics = Metrics()
+        load_options = LoadOptions(
+            intra_op_threads=options.tensorflow_intra_op_parallelism,
+            inter_op_threads=options.tensorflow_inter_op_parallelism,
+            warm_up=options.enable_model_warmup,
+            batcher=Batcher(batching),
+            batch_all=options.enable_batching,
+            metrics=metrics,
+            timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
+        )
         self._models = Models(
-            LoadOptions(
-                intra_op_threads=options.tensorflow_intra_op_parallelism,
-                inter_op_threads=options.tensorflow_inter_op_parallelism,
-                warm_up=options.enable_model_warmup,
-                batcher=Batcher(batching),
-                batch_all=options.enable_batching,
-                metrics=metrics,
-                timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
-            ),
+            partial(load_version, load_options),
             load_threads=options.num_load_threads,
             max_load_retries=options.max_num_load_retries,
             load_retry_seconds=options.load_retry_interval_micros / 1e6,
@@ -115,7 +121,7 @@ class Server:
         """
         options = self._options
         try:
-            # Before the models: a port in use is known at once, and not after a minute's loading.
+            # Before the models: a port in use fails at once, and not after a minute of loading.
             if options.port:
                 check(options.host, options.port, "--port")
             sock = None
@@ -146,19 +152,19 @@ class Server:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether a stop was requested."""
         return self._stopping.is_set()
 
     def wait(self) -> None:
-        """Serve until `stop` is called, by a signal's handler for example."""
+        """Serve until `stop` or `ask_to_stop` is called."""
         self._stopping.wait()
 
     def ask_to_stop(self) -> None:
-        """Let `start` or `wait` return; safe to call in a signal's handler."""
+        """Request a stop: `start` or `wait` returns. Safe to call in a signal handler."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Take no more requests, finish those in flight, unload the models."""
+        """Refuse new requests, finish those in flight, unload the models."""
         self._stopping.set()
         grace = self._options.shutdown_grace_seconds
         end = time.monotonic() + grace
@@ -205,7 +211,7 @@ class Server:
                 check(options.host, options.port, "--port")
                 if self._credentials is not None:
                     raise ServerError(
-                        f"{options.ssl_config_file} has no valid certificate and its key",
+                        f"{options.ssl_config_file} does not hold a valid certificate and its key",
                         hint="server_cert and server_key hold PEM, not the names of files",
                     ) from None
                 raise in_use(options.host, options.port, "--port", error) from None
@@ -245,9 +251,9 @@ class Server:
             return None
         config = read(path, config_pb2.SSLConfig)
         if not (config.server_key and config.server_cert):
-            raise invalid(f"{path} has no server_key and server_cert")
+            raise invalid(f"{path} does not set both server_key and server_cert")
         if config.client_verify and not config.custom_ca:
-            raise invalid(f"{path} has client_verify without the custom_ca to verify by")
+            raise invalid(f"{path} sets client_verify without custom_ca")
         return grpc.ssl_server_credentials(
             [(config.server_key.encode(), config.server_cert.encode())],
             root_certificates=config.custom_ca.encode() or None,
@@ -257,12 +263,12 @@ class Server:
     def _watch_config(self) -> None:
         """Apply the configuration file again at every interval, changed or not.
 
-        As TensorFlow Serving does: so the file wins over what was said by gRPC, and a label
-        that waits for its version gets it.
+        As TensorFlow Serving does: so the file wins over a reload by gRPC, and a label that waits
+        for its version is set once the version is available.
         """
         options = self._options
         assert options.model_config_file is not None
-        before = ""  # what was logged last; it is not repeated at every interval
+        before = ""  # logged last; not repeated at every interval
         while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
             trouble = ""
             try:
@@ -289,7 +295,7 @@ class Server:
 
 def _check(options: ServerOptions) -> None:
     if not options.host or not (options.port or options.rest_api_port or options.grpc_socket_path):
-        raise ServerError("there is no address to listen at", hint="give --host and a port")
+        raise ServerError("no address to listen at", hint="give --host and a port")
     if options.port == options.rest_api_port != 0:
         raise ServerError(
             f"gRPC and REST cannot both listen at port {options.port}",
@@ -297,23 +303,23 @@ def _check(options: ServerOptions) -> None:
         )
     if options.web and not options.rest_api_port:
         raise ServerError(
-            "the web page asks over REST, which is off", hint="give --rest_api_port, such as 8501"
+            "the web page needs REST, which is disabled", hint="give --rest_api_port, such as 8501"
         )
     if options.model_config_file is None:
         path = options.model_base_path
         if path is None:
             raise ServerError(
-                "there is no model to serve", hint="give --model_base_path or --model_config_file"
+                "no model to serve", hint="give --model_base_path or --model_config_file"
             )
         if path.exists() and not path.is_dir():
             raise ServerError(
-                f"{path} is a file",
+                f"{path} is a file, not a folder",
                 hint="--model_base_path names the folder with the version folders",
             )
     root = options.model_repository_path
     if root is not None and not root.is_dir():
         raise ServerError(
-            f"{root} is no folder",
+            f"{root} is not a folder",
             hint="--model_repository_path names the folder in which the models' folders are",
         )
     if options.batching_parameters_file is not None and not options.enable_batching:

@@ -80,7 +80,7 @@ class Metrics:
             self._request_latency(model, api, entrypoint).observe(seconds * 1e6)
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         page = generate_latest(self._registry)
         # prometheus-client insists on a suffix that TensorFlow Serving has not got.
         return page.replace(
@@ -114,7 +114,7 @@ _log = logging.getLogger("servable.requests")
 
 @dataclass(kw_only=True)
 class RequestRecord:
-    """A request on its way; whoever learns more of it writes that in."""
+    """What is known of a request in progress."""
 
     entrypoint: str
     api: str = ""
@@ -125,12 +125,12 @@ class RequestRecord:
 
 
 class RequestLog:
-    """Keeps the records of requests that have been answered.
+    """Counts and logs requests that have been answered.
 
     Args:
-        is_known: Whether there is a model of that name; names of others are not kept.
+        is_known: Whether there is a model of that name; other names are not counted.
         metrics: Where they are counted.
-        log_rate: The share of them that gets a line in the log, 0 to 1.
+        log_rate: The fraction of them that is logged, 0 to 1.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class RequestLog:
     def keep(self, record: RequestRecord) -> None:
         """Keep what is known of a request that has been answered."""
         seconds = time.perf_counter() - record.began
-        # Any name may be asked for, and each that is counted stays in memory for good.
+        # Callers may ask for any name, and each that is counted stays in memory for good.
         model = record.model if self._is_known(record.model) else ""
         if record.api:
             self._metrics.answered(model, record.api, record.entrypoint, record.code, seconds)

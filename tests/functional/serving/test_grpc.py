@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 from tests.conftest import NAME
@@ -13,6 +14,7 @@ from servable_client import (
     Client,
     InvalidInput,
 )
+from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -35,8 +37,6 @@ def test_it_outlives_a_hundred_hostile_requests(server: RunningServer, dataset: 
 
 
 def test_what_is_no_message_does_not_end_it(server: RunningServer) -> None:
-    import grpc
-
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         for method in (
             "/tensorflow.serving.PredictionService/Predict",
@@ -50,7 +50,6 @@ def test_what_is_no_message_does_not_end_it(server: RunningServer) -> None:
 
 
 def test_the_upstream_client_is_answered(server: RunningServer, dataset: Dataset) -> None:
-    import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
@@ -99,3 +98,29 @@ def test_the_upstream_client_is_answered(server: RunningServer, dataset: Dataset
         )
         assert [v.version for v in answer.model_version_status] == [1]
         assert answer.model_version_status[0].state == 30
+
+
+def test_a_long_message_does_not_hide_the_code(server: RunningServer) -> None:
+    """Details beyond what a trailer holds came as RESOURCE_EXHAUSTED."""
+    request = wire.PredictRequest()
+    request.model_spec.name = "x" * 100_000
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), timeout=120)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert caught.value.details().startswith("Servable not found for request: Latest(xxx")
+
+
+def test_a_few_bytes_do_not_stand_for_many_strings(server: RunningServer) -> None:
+    """Thirty bytes once took a gigabyte and three seconds."""
+    request = wire.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = NAME, "serving_bytes"
+    request.inputs["image_bytes"].dtype = wire.DT_STRING
+    request.inputs["image_bytes"].tensor_shape.dim.add(size=1 << 24)
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), timeout=120)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "tensor parsing error: image_bytes"

@@ -186,7 +186,7 @@ def test_a_load_that_failed_is_tried_again(fixtures: Path, tmp_path: Path) -> No
         shutil.copytree(fixtures / "linear" / "2", base / ".2")
         (base / ".2" / "saved_model.pb").rename(tmp_path / "kept")
         (base / ".2").rename(base / "2")
-        again = "version 2 failed to load, and is tried again in 4 s"
+        again = "version 2 failed to load; retrying in 4 s"
         eventually(lambda: again in server.log.read_text())
         assert [v.state for v in client.status()] == ["LOADING", "AVAILABLE"]
         assert slope(channel) == 2
@@ -199,7 +199,7 @@ def test_a_load_that_failed_is_tried_again(fixtures: Path, tmp_path: Path) -> No
         (base / "3").mkdir()
         eventually(lambda: client.status()[0].state == "END")
         log = server.log.read_text()
-        assert log.count("version 3 failed to load, and is tried again") == 1
+        assert log.count("version 3 failed to load; retrying") == 1
         assert log.count("version 3 failed to load:") == 1
         assert "saved_model.pb" in client.status()[0].error_message
         assert slope(channel) == 3

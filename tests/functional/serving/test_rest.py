@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,3 +154,26 @@ def test_connections_are_kept(rich: RunningServer) -> None:
                 ports.add(reply.raw.connection.sock.getsockname()[1])
                 assert reply.content is not None
         assert len(ports) == 1
+
+
+def test_an_upgrade_to_http_2_keeps_the_body(server: RunningServer) -> None:
+    """As Java's HttpClient sends its first POST."""
+    headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
+    address = server.http.removeprefix("http://")
+    with closing(http.client.HTTPConnection(address, timeout=120)) as connection:
+        for _ in range(2):  # on one connection
+            connection.request("POST", f"/v1/models/{NAME}:predict", b'{"what": 1}', headers)
+            answer = connection.getresponse()
+            assert answer.status == 400
+            assert b"Missing 'inputs' or 'instances' key" in answer.read()
+
+
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+def test_an_input_name_that_is_not_utf_8_is_a_bad_request(server: RunningServer, key: str) -> None:
+    named = b'{"\xff": 1}'
+    body = b'{"%b": %b}' % (key.encode(), b"[%b]" % named if key == "instances" else named)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)) as asked:
+        asked.request("POST", f"/v1/models/{NAME}:predict", body)
+        answer = asked.getresponse()
+        assert answer.status == 400, answer.read()
+        assert b"input" in answer.read()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import requests
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.conftest import serving
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.conftest import NAME, SHIPPED, free_port, serving
 from tests.functional.serving.calls import MODEL, PREDICTION, call, post, slow
 
 if TYPE_CHECKING:
@@ -112,3 +115,40 @@ def test_a_request_that_does_not_come_does_not_hold_it(slow_model: Path, tmp_pat
         assert server.process.wait(60) == 0
         assert half.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         never.set()
+
+
+def test_open_streams_delay_neither_calls_nor_the_shutdown(tmp_path: Path) -> None:
+    port, asked = free_port(), threading.Event()
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "servable_client", "serve", f"--model_name={NAME}",
+                f"--model_base_path={SHIPPED.parent}", f"--port={port}", "--grpc_max_threads=1",
+                "--enable_grpc_healthcheck_service", "--shutdown_grace_seconds=60",
+            ],
+            stderr=out,
+        )  # fmt: skip
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+
+            def questions() -> Iterator[Any]:
+                yield reflection_pb2.ServerReflectionRequest(list_services="")
+                asked.wait(60)
+
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[no-untyped-call]
+            stream = reflection.ServerReflectionInfo(questions(), wait_for_ready=True, timeout=60)
+            next(stream)
+            health = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=40).status == 1
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(40) == 0
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            asked.set()
+    finally:
+        asked.set()
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text()

@@ -40,7 +40,7 @@ def test_a_first_version_that_is_broken_is_one_sentence(tmp_path: Path) -> None:
     assert "saved_model.pb" in done.stderr
 
 
-def test_flags_that_make_no_sense(tmp_path: Path) -> None:
+def test_flags_that_are_not_valid(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
     port = free_port()
@@ -167,3 +167,22 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path: Path) -> None:
     )
     assert "needs tensorflow" in only_sentence(done)
     assert "pip install 'servable[serving]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('server_key: "k" server_cert: "c"', "valid certificate"),
+        ('server_key: "k" server_cert: "c" client_verify: true', "client_verify"),
+    ],
+)
+def test_a_tls_file_that_is_not_valid(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "ssl.txt"
+    file.write_text(text)
+    done = servable(
+        "serve", f"--model_name={NAME}", f"--model_base_path={SHIPPED.parent}",
+        f"--port={free_port()}", f"--ssl_config_file={file}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

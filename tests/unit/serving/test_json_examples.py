@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from tensorflow_serving.apis import classification_pb2, regression_pb2
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
 from servable_serving.server.json.examples import (
     read_examples,
@@ -130,7 +130,7 @@ def test_a_context() -> None:
 
 
 def test_classifications() -> None:
-    result = classification_pb2.ClassificationResult()
+    result = wire.ClassificationResult()
     for scores in ((0.0360178761, 1.0), (math.nan, math.inf)):
         one = result.classifications.add()
         for label, score in zip(("T-shirt/top", "é"), scores, strict=True):
@@ -145,7 +145,7 @@ def test_classifications() -> None:
 
 
 def test_regressions() -> None:
-    result = regression_pb2.RegressionResult()
+    result = wire.RegressionResult()
     for value in (128.142853, 1.0):
         result.regressions.add(value=value)
     assert write_regressions(result) == b'{"results":[128.14285,1.0]}'
@@ -153,6 +153,6 @@ def test_regressions() -> None:
 
 def test_results_that_are_empty() -> None:
     with pytest.raises(ModelError, match="Cannot convert empty ClassificationResults to JSON"):
-        write_classifications(classification_pb2.ClassificationResult())
+        write_classifications(wire.ClassificationResult())
     with pytest.raises(ModelError, match="Cannot convert empty RegressionResults to JSON"):
-        write_regressions(regression_pb2.RegressionResult())
+        write_regressions(wire.RegressionResult())

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from servable_serving.core.errors import ModelError
+from servable_serving.repository.models_config import VersionPolicy
 from servable_serving.server.config import (
-    Policy,
     metrics_path,
     model_settings,
     read,
@@ -61,11 +61,11 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
         "a", Path("/models/a"), {"stable": 1, "canary": 2},
     )  # fmt: skip
     folders = {number: Path(str(number)) for number in (-3, 1, 2, 3)}
-    assert sorted(a.policy.aspired(folders)) == [2, 3]
-    assert sorted(b.policy.aspired(folders)) == [1, 3]
-    assert sorted(c.policy.aspired(folders)) == [-3, 1, 2, 3]
-    assert d.policy == Policy(latest=1)
-    assert d.policy.aspired({}) == {}
+    assert sorted(a.policy.select(folders)) == [2, 3]
+    assert sorted(b.policy.select(folders)) == [1, 3]
+    assert sorted(c.policy.select(folders)) == [-3, 1, 2, 3]
+    assert d.policy == VersionPolicy(latest=1)
+    assert d.policy.select({}) == set()
 
 
 @pytest.mark.parametrize(

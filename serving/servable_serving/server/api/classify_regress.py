@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf import text_format
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import data_type_of
@@ -23,15 +21,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Model
 
 # What the signatures of Classify and Regress call their tensors.
 _INPUTS, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 
 def classify(
-    model: LoadedModel, signature: str, examples: Any, *, deadline: float | None = None
-) -> classification_pb2.ClassificationResult:
+    model: Model, signature: str, examples: Any, *, deadline: float | None = None
+) -> wire.ClassificationResult:
     """Classify examples.
 
     Args:
@@ -58,8 +56,8 @@ def classify(
 
 
 def regress(
-    model: LoadedModel, signature: str, examples: Any, *, deadline: float | None = None
-) -> regression_pb2.RegressionResult:
+    model: Model, signature: str, examples: Any, *, deadline: float | None = None
+) -> wire.RegressionResult:
     """Regress examples; as `classify`."""
     definition = _definition(model, signature, "No signature was found with the name: ")
     check_regress(definition)
@@ -75,12 +73,12 @@ def regress(
 
 
 def multi_inference(
-    model: LoadedModel,
+    model: Model,
     tasks: Sequence[Any],
     examples: Any,
     *,
     deadline: float | None = None,
-) -> inference_pb2.MultiInferenceResponse:
+) -> wire.MultiInferenceResponse:
     """Several signatures for the same examples, in one run of the graph; as `classify`.
 
     Args:
@@ -120,7 +118,7 @@ def multi_inference(
         dict.fromkeys(sorted(feeds), serialized), names, api="MultiInference", deadline=deadline
     )
     by_name = dict(zip(names, values, strict=True))
-    response = inference_pb2.MultiInferenceResponse()
+    response = wire.MultiInferenceResponse()
     for task in tasks:
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         arrays = {
@@ -201,7 +199,7 @@ def check_regress(definition: wire.SignatureDef) -> list[str]:
 
 def _classifications(
     count: int, classes: NDArray[Any] | None, scores: NDArray[Any] | None
-) -> classification_pb2.ClassificationResult:
+) -> wire.ClassificationResult:
     for what, array, kind in (("classes", classes, "DT_STRING"), ("scores", scores, "DT_FLOAT")):
         if array is None:
             continue
@@ -218,7 +216,7 @@ def _classifications(
             "Tensors class and score should match in dim_size(1). Got "
             f"{classes.shape[1]} vs. {scores.shape[1]}"
         )
-    result = classification_pb2.ClassificationResult()
+    result = wire.ClassificationResult()
     width = next((array.shape[1] for array in (classes, scores) if array is not None), 0)
     for row in range(count):
         classification = result.classifications.add()
@@ -229,7 +227,7 @@ def _classifications(
     return result
 
 
-def _regressions(count: int, values: NDArray[Any]) -> regression_pb2.RegressionResult:
+def _regressions(count: int, values: NDArray[Any]) -> wire.RegressionResult:
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
@@ -241,13 +239,13 @@ def _regressions(count: int, values: NDArray[Any]) -> regression_pb2.RegressionR
         )
     if (found := wire.DataType.Name(data_type_of(values))) != "DT_FLOAT":
         raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {found}")
-    result = regression_pb2.RegressionResult()
+    result = wire.RegressionResult()
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
     return result
 
 
-def _definition(model: LoadedModel, signature: str, otherwise: str) -> wire.SignatureDef:
+def _definition(model: Model, signature: str, otherwise: str) -> wire.SignatureDef:
     name = signature or DEFAULT_SIGNATURE
     if name not in model.signatures:
         raise invalid(f"{otherwise}{name}")
@@ -264,6 +262,4 @@ def _shape(array: NDArray[Any]) -> str:
 
 
 def _text(definition: wire.SignatureDef) -> str:
-    # TensorFlow's message, whose fields have the order of its own text.
-    official = meta_graph_pb2.SignatureDef.FromString(definition.SerializeToString())
-    return text_format.MessageToString(official)
+    return text_format.MessageToString(definition)

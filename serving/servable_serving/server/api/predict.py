@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from servable_client._wire import wire_pb2 as wire
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Model
 
 
 def predict(
-    model: LoadedModel, request: Any, *, deadline: float | None = None
+    model: Model, request: Any, *, deadline: float | None = None
 ) -> tuple[str, dict[str, NDArray[Any]]]:
     """Answer a PredictRequest.
 

@@ -11,9 +11,22 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import grpc
+
+_REFLECTION_STREAMS = 16
+
+
+class _InPool:
+    """A method that grpcio runs in a thread pool of its own, and not in the server's."""
+
+    def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
+        self._method = method
+        self.experimental_thread_pool = pool  # the attribute that grpcio looks for
+
+    def __call__(self, *args: Any) -> Any:
+        return self._method(*args)
 
 
 class Health(health.HealthServicer):
@@ -21,12 +34,17 @@ class Health(health.HealthServicer):
 
     def __init__(self) -> None:
         super().__init__()
+        # A probe that waits behind slow requests would report a busy server as a dead one.
+        self._threads = ThreadPoolExecutor(1, "health")
+        self.Check = _InPool(  # type: ignore[method-assign, assignment]
+            super().Check, self._threads
+        )
         self._watches: set[grpc.ServicerContext] = set()
         self._watches_lock = threading.Lock()
         self._over = False
 
     def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
-        """Tell of a service's state, and of each change."""
+        """Report a service's state, and each change."""
         responses = super().Watch(request, context, send_response_callback)
         with self._watches_lock:
             over = self._over
@@ -36,20 +54,17 @@ class Health(health.HealthServicer):
             context.cancel()
         return responses
 
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Tell of a service's state."""
-        return super().Check(request, context)
-
-    # A probe that waits behind slow requests would say that a busy server is a dead one.
-    Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")  # type: ignore[attr-defined]
-
     def end(self) -> None:
-        """Tell every watch that the server is not serving, and end it."""
+        """Report to every watch that the server is not serving, and end it."""
         self.enter_graceful_shutdown()
         with self._watches_lock:
             self._over, watches = True, list(self._watches)
         for context in watches:
             context.cancel()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Release the threads; the server has stopped."""
+        self._threads.shutdown(wait=False)
 
 
 class Reflection(reflection.ReflectionServicer):
@@ -57,27 +72,30 @@ class Reflection(reflection.ReflectionServicer):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
+        # Else a few idle streams keep every thread from the requests.
+        self._threads = ThreadPoolExecutor(_REFLECTION_STREAMS, "reflection")
+        self.ServerReflectionInfo = _InPool(  # type: ignore[method-assign, assignment]
+            self._serve, self._threads
+        )
         self._streams: set[Any] = set()
         self._over = False
 
-    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        """Answer what is asked of the services."""
+    def _serve(self, request_iterator: Any, context: Any) -> Any:
         self._streams.add(context)
         context.add_callback(lambda: self._streams.discard(context))
         if self._over:
             context.cancel()
         return super().ServerReflectionInfo(request_iterator, context)
 
-    # Else a few idle streams keep every thread from the requests.
-    ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(  # type: ignore[attr-defined]
-        16, "reflection"
-    )
-
     def end(self) -> None:
         """End every stream; each would take all of the server's grace."""
         self._over = True
         for context in list(self._streams):
             context.cancel()
+
+    def close(self) -> None:
+        """Release the threads; the server has stopped."""
+        self._threads.shutdown(wait=False)
 
 
 def describe_services() -> None:

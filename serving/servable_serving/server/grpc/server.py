@@ -12,12 +12,6 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    model_management_pb2,
-    regression_pb2,
-)
 
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
@@ -49,7 +43,7 @@ class GrpcServer:
     Args:
         models: The models.
         requests: Where requests are kept.
-        threads: How many calls are worked on at once.
+        threads: Maximum concurrent calls.
         health_check: Whether to answer grpc.health.v1.
         repository_path: Where a reload's base paths under /models are read instead.
     """
@@ -77,13 +71,9 @@ class GrpcServer:
         services = {
             PREDICTION: {
                 "Predict": handler(service.predict, wire.PredictRequest, "Predict"),
-                "Classify": handler(
-                    service.classify, classification_pb2.ClassificationRequest, "Classify"
-                ),
-                "Regress": handler(service.regress, regression_pb2.RegressionRequest, "Regress"),
-                "MultiInference": handler(
-                    service.multi_inference, inference_pb2.MultiInferenceRequest
-                ),
+                "Classify": handler(service.classify, wire.ClassificationRequest, "Classify"),
+                "Regress": handler(service.regress, wire.RegressionRequest, "Regress"),
+                "MultiInference": handler(service.multi_inference, wire.MultiInferenceRequest),
                 "GetModelMetadata": handler(
                     service.get_model_metadata, wire.GetModelMetadataRequest
                 ),
@@ -91,12 +81,13 @@ class GrpcServer:
             MODEL: {
                 "GetModelStatus": handler(service.get_model_status, wire.GetModelStatusRequest),
                 "HandleReloadConfigRequest": handler(
-                    service.handle_reload_config_request, model_management_pb2.ReloadConfigRequest
+                    service.handle_reload_config_request, wire.ReloadConfigRequest
                 ),
             },
         }
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            self._executor,
             handlers=[
                 grpc.method_handlers_generic_handler(name, methods)
                 for name, methods in services.items()
@@ -131,7 +122,7 @@ class GrpcServer:
             raise OSError(str(error)) from error
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._server.start()
         if self._health is not None:
             # TensorFlow Serving names its services without their package.
@@ -139,19 +130,27 @@ class GrpcServer:
                 self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def not_ready(self) -> None:
-        """Tell whoever asks for the health that there will be no more answers."""
+        """Report NOT_SERVING to health checks, and end open streams."""
         if self._health is not None:
             self._health.end()
         self._reflection.end()
 
     def stop(self, grace: float) -> threading.Event:
-        """Take no more calls, finish those in flight; the event is set when that is done."""
+        """Refuse new calls, finish those in flight; the event is set when that is done."""
         ended = self._server.stop(grace)
-        threading.Thread(target=self._cancel_strays, args=[ended], daemon=True).start()
+        threading.Thread(target=self._finish, args=[ended], daemon=True).start()
         return ended
 
+    def _finish(self, ended: threading.Event) -> None:
+        self._cancel_strays(ended)
+        ended.wait()
+        self._executor.shutdown(wait=False)
+        if self._health is not None:
+            self._health.close()
+        self._reflection.close()
+
     def _cancel_strays(self, ended: threading.Event) -> None:
-        """Once no call is worked on, cancel what is left.
+        """Once no call is in progress, cancel what is left.
 
         That is a call whose request does not come, or one that came in as the server stopped: now
         and then gRPC neither hands such a one on nor refuses it, and it would last until its
@@ -167,14 +166,14 @@ class GrpcServer:
 
 
 class _Calls:
-    """Counts the calls that are worked on, until their answer is out."""
+    """Counts the calls in progress, until their answer is out."""
 
     def __init__(self) -> None:
         self.count = 0
         self._lock = threading.Lock()
 
     def begin(self, context: grpc.ServicerContext) -> None:
-        """One more, until gRPC is through with it."""
+        """Count a call, until gRPC has finished it."""
         with self._lock:
             self.count += 1
         if not context.add_callback(self._end):
@@ -200,16 +199,19 @@ def _handler(
         except ModelError as error:
             record.code, message = error.code or "UNKNOWN", error.message
         except DecodeError:
-            record.code, message = "INTERNAL", f"the request is no {request_type.DESCRIPTOR.name}"
+            record.code, message = (
+                "INTERNAL",
+                f"the request is not a valid {request_type.DESCRIPTOR.name}",
+            )
         except Exception:  # noqa: BLE001
-            # Nothing that a request does may end the server or tell a stranger of its insides.
+            # No request may end the server or reveal its internals to a caller.
             _log.exception("a gRPC request failed")
-            record.code, message = "INTERNAL", "the server failed; its log says why"
+            record.code, message = "INTERNAL", "internal server error; see the server's log"
         finally:
             requests.keep(record)
         # In a trailer, of which clients take 8 KiB: what is longer would hide the code as well.
         context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS])
         raise AssertionError  # abort raises
 
-    # As bytes, so that what is no message is ours to answer, without a trace in the log.
+    # As bytes, so that what cannot be parsed is ours to answer, without a traceback in the log.
     return grpc.unary_unary_rpc_method_handler(handle)

@@ -5,13 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    model_management_pb2,
-    regression_pb2,
-)
-
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import fill_proto
@@ -62,11 +55,14 @@ class GrpcService:
         return response
 
     def classify(
-        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
-    ) -> classification_pb2.ClassificationResponse:
+        self,
+        request: wire.ClassificationRequest,
+        record: RequestRecord,
+        context: grpc.ServicerContext,
+    ) -> wire.ClassificationResponse:
         """Classify examples."""
         spec = request.model_spec
-        response = classification_pb2.ClassificationResponse()
+        response = wire.ClassificationResponse()
         with self._models.find(_spec(spec, record)) as (record.version, model):
             result = classify(
                 model, spec.signature_name, request.input, deadline=_deadline(context)
@@ -76,11 +72,11 @@ class GrpcService:
         return response
 
     def regress(
-        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
-    ) -> regression_pb2.RegressionResponse:
+        self, request: wire.RegressionRequest, record: RequestRecord, context: grpc.ServicerContext
+    ) -> wire.RegressionResponse:
         """Regress examples."""
         spec = request.model_spec
-        response = regression_pb2.RegressionResponse()
+        response = wire.RegressionResponse()
         with self._models.find(_spec(spec, record)) as (record.version, model):
             result = regress(model, spec.signature_name, request.input, deadline=_deadline(context))
         response.result.CopyFrom(result)
@@ -88,8 +84,11 @@ class GrpcService:
         return response
 
     def multi_inference(
-        self, request: Any, record: RequestRecord, context: grpc.ServicerContext
-    ) -> inference_pb2.MultiInferenceResponse:
+        self,
+        request: wire.MultiInferenceRequest,
+        record: RequestRecord,
+        context: grpc.ServicerContext,
+    ) -> wire.MultiInferenceResponse:
         """Several signatures for the same examples."""
         spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
         with self._models.find(_spec(spec, record)) as (record.version, model):
@@ -136,8 +135,8 @@ class GrpcService:
         return response
 
     def handle_reload_config_request(
-        self, request: Any, _: RequestRecord, context: grpc.ServicerContext
-    ) -> model_management_pb2.ReloadConfigResponse:
+        self, request: wire.ReloadConfigRequest, _: RequestRecord, context: grpc.ServicerContext
+    ) -> wire.ReloadConfigResponse:
         """Serve other models; answers when those that are new are available."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
@@ -149,7 +148,7 @@ class GrpcService:
                 model_settings(request.config, repository_path=self._repository_path)
             )
         self._models.wait_for(new, alive=context.is_active)
-        response = model_management_pb2.ReloadConfigResponse()
+        response = wire.ReloadConfigResponse()
         response.status.SetInParent()
         return response
 

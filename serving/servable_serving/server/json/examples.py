@@ -6,12 +6,11 @@ and the words those of TensorFlow Serving's util/json_tensor.cc.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from tensorflow.core.example import example_pb2, feature_pb2
-from tensorflow_serving.apis import input_pb2
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.server.json.outputs import dump, short_floats
 from servable_serving.server.json.rapidjson_values import (
@@ -23,19 +22,16 @@ from servable_serving.server.json.rapidjson_values import (
     type_word,
 )
 
-if TYPE_CHECKING:
-    from tensorflow_serving.apis import classification_pb2, regression_pb2
-
 _LISTS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
 
 
-def read_examples(request: dict[str, Any]) -> input_pb2.Input:
+def read_examples(request: dict[str, Any]) -> wire.Input:
     """The examples in a classify or regress request, and their context where there is one.
 
     Raises:
         ModelError: There are none, or one of them is no flat object of lists of one kind.
     """
-    out = input_pb2.Input()
+    out = wire.Input()
     into: Any = out.example_list
     if "context" in request:
         into = out.example_list_with_context
@@ -54,7 +50,7 @@ def read_examples(request: dict[str, Any]) -> input_pb2.Input:
     return out
 
 
-def write_classifications(result: classification_pb2.ClassificationResult) -> bytes:
+def write_classifications(result: wire.ClassificationResult) -> bytes:
     """The body of a classify answer: for each example, pairs of a label and a score.
 
     Raises:
@@ -73,7 +69,7 @@ def write_classifications(result: classification_pb2.ClassificationResult) -> by
     )
 
 
-def write_regressions(result: regression_pb2.RegressionResult) -> bytes:
+def write_regressions(result: wire.RegressionResult) -> bytes:
     """The body of a regress answer: one number for each example.
 
     Raises:
@@ -89,10 +85,10 @@ def _short(values: list[float]) -> list[float]:
     return numbers
 
 
-def _example(value: Any) -> example_pb2.Example:
+def _example(value: Any) -> wire.Example:
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {type_word(value)}")
-    out = example_pb2.Example()
+    out = wire.Example()
     for key, content in pairs_of(value):
         # Names end at a zero byte, as C's strings do; of a repeated one the last counts.
         name = key.partition("\0")[0]
@@ -105,8 +101,8 @@ def _example(value: Any) -> example_pb2.Example:
     return out
 
 
-def _feature(name: str, values: list[Any]) -> feature_pb2.Feature:
-    feature = feature_pb2.Feature()
+def _feature(name: str, values: list[Any]) -> wire.Feature:
+    feature = wire.Feature()
     types = set(map(type, values))
     if types == {float}:
         feature.float_list.value.extend(_floats(values))

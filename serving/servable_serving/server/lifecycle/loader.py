@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load_version(name: str, number: int, folder: Path, options: LoadOptions) -> LoadedModel:
+def load_version(options: LoadOptions, name: str, number: int, folder: Path) -> LoadedModel:
     """Load a version and replay its warm-up records.
 
     Args:
+        options: How to load and run it.
         name: The model's name.
         number: The version.
         folder: The version's folder.
-        options: How to load and run it.
 
     Raises:
         ModelError: It cannot be loaded, or a warm-up record failed.

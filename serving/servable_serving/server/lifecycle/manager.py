@@ -1,4 +1,4 @@
-"""Which versions of a model are there, and which one answers.
+"""The versions of a model: which are loaded, and which one answers.
 
 The rules are those of TensorFlow Serving's AspiredVersionsManager with its
 AvailabilityPreservingPolicy: a version that is aspired to is loaded while those that are not go
@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError
 from servable_serving.repository.layout import version_folders
+from servable_serving.server.lifecycle.scheduler import Scheduler, ThreadScheduler
 from servable_serving.server.lifecycle.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
     from pathlib import Path
+    from threading import Condition
 
     from servable_client import VersionStatus
     from servable_serving.server.config import ModelSettings
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Load, Model
 
 _log = logging.getLogger("servable.serving")
 
@@ -36,34 +38,37 @@ class ModelManager:
 
     Args:
         settings: The model.
-        load: Makes a LoadedModel of a version's folder, or raises ModelError.
+        load: Loads a version.
         executor: Where loads run, so that nothing waits for them.
         changed: Guards all that changes, over a reentrant lock, and is notified of it.
-        max_load_retries: How often a load that failed is tried again.
-        load_retry_seconds: How long to wait before it is.
+        max_load_retries: How often a failed load is retried.
+        load_retry_seconds: The interval between retries.
+        scheduler: Where unloads and retries run.
     """
 
     def __init__(
         self,
         settings: ModelSettings,
         *,
-        load: Callable[[ModelSettings, Version], LoadedModel],
+        load: Load,
         executor: Executor,
-        changed: threading.Condition,
+        changed: Condition,
         max_load_retries: int = 0,
         load_retry_seconds: float = 60.0,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self.settings = settings
         self._load_model = load
         self._executor = executor
         self._max_load_retries = max_load_retries
         self._load_retry_seconds = load_retry_seconds
+        self._scheduler = scheduler or ThreadScheduler()
         self._lock = changed
         self._managed: dict[int, Version] = {}
-        # Every version that ever was here, for the status; the newest of each number.
+        # Every version there ever was, for the status; the newest of each number.
         self._seen: dict[int, Version] = {}
         self._awaited: list[Version] = []  # what has come since the model was added
-        self._trouble: str | None = None  # what was logged last, and not at every look again
+        self._trouble: str | None = None  # logged last; not repeated at every poll
         self._served = True
         self._closed = False
 
@@ -75,7 +80,7 @@ class ModelManager:
     # What answers requests.
 
     @contextmanager
-    def model(self, number: int | None = None) -> Iterator[tuple[int, LoadedModel]]:
+    def model(self, number: int | None = None) -> Iterator[tuple[int, Model]]:
         """An available version, and its number; it stays loaded while the block lasts.
 
         Args:
@@ -100,7 +105,7 @@ class ModelManager:
             yield version.number, model
 
     def status(self, number: int | None = None) -> list[VersionStatus]:
-        """Every version that ever was here, highest first, or one of them.
+        """Every version there ever was, highest first, or one of them.
 
         Raises:
             ModelError: There is none; `code` is NOT_FOUND.
@@ -139,22 +144,23 @@ class ModelManager:
     # What decides which versions there are.
 
     def look(self) -> None:
-        """Look for versions, and begin to load and to drop what the policy says."""
+        """List the versions, and start the loads and unloads that the policy asks for."""
         before, trouble = self._trouble, None
         settings = self.settings
         try:
             folders = version_folders(settings.base_path)
         except OSError as error:
-            # What cannot be read says nothing of what is there: all goes on as it was.
+            # An unreadable folder says nothing about its versions: keep what is loaded.
             trouble = f"cannot list {settings.base_path}: {error.strerror or error}"
         else:
-            aspired = settings.policy.aspired(folders)
+            selected = settings.policy.select(folders)
+            aspired = {number: path for number, path in folders.items() if number in selected}
             if not folders:
                 trouble = f"no versions under {settings.base_path} yet"
             elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
-                trouble = f"versions {missing} are asked for and not there"
+                trouble = f"configured versions {missing} do not exist"
             with self._lock:
-                # Not where the model was changed or taken away while the folder was listed.
+                # Not where the model was changed or removed while the folder was listed.
                 if self.settings is settings and self._served:
                     self._aspire(aspired)
         self._trouble = trouble
@@ -162,23 +168,23 @@ class ModelManager:
             _log.warning("%s: %s", self.name, trouble, extra={"model": self.name})
 
     def add(self, settings: ModelSettings) -> None:
-        """Take the model up again, after `remove`."""
+        """Serve the model again, after `remove`."""
         with self._lock:
             self.settings = settings
             self._served = True
-            # What was not dropped yet counts as come: it stays, and nothing else may come.
+            # What was not unloaded yet stays, and counts as loaded for this addition.
             self._awaited = [
                 v for v in self._managed.values() if v.state in {"START", "LOADING", "AVAILABLE"}
             ]
 
     def remove(self) -> None:
-        """Drop every version, until `add`."""
+        """Unload every version, until `add`."""
         with self._lock:
             self._served = False
             self._aspire({})
 
     def _aspire(self, folders: dict[int, Path]) -> None:
-        """Set what versions there should be: load what is missing, drop the others."""
+        """Set the aspired versions: load what is missing, unload the others."""
         with self._lock:
             if self._closed:
                 return
@@ -193,7 +199,7 @@ class ModelManager:
                     version.retry = None
                     self._fail(version)
                 if version.state in {"START", "END"}:
-                    # Of one that failed, so that it is tried again when it comes back.
+                    # A failed one is loaded again when it reappears.
                     self._forget(version)
             for number in sorted(folders):
                 if number not in self._managed:
@@ -206,7 +212,7 @@ class ModelManager:
         self._awaited.append(version)
 
     def close(self, grace: float) -> None:
-        """Drop every version once its last request has ended, or `grace` seconds have passed."""
+        """Unload every version, and wait up to `grace` seconds for their last requests."""
         with self._lock:
             self.remove()
             self._closed = True
@@ -217,18 +223,18 @@ class ModelManager:
         return not any(v.state in {"AVAILABLE", "UNLOADING"} for v in self._managed.values())
 
     def _step(self) -> None:
-        """Do what the policy says, until it has nothing to say; the lock is held."""
+        """Start the loads and unloads that are due; the lock is held."""
         versions = self._managed.values()
         ready = any(v.aspired and v.state == "AVAILABLE" for v in versions)
         aspired = any(v.aspired for v in versions)
         others = [v for v in versions if not v.aspired and v.state == "AVAILABLE"]
         if aspired and not ready:
-            # One of those that are not aspired to goes on serving until one that is can.
+            # Keep one old version serving until an aspired one is available.
             others = sorted(others, key=lambda v: v.number)[:-1]
         for version in others:
             self._set(version, "UNLOADING")
-            # From here on no request is given it; those that have it are waited for by the
-            # last of them, so that a long one keeps nothing else from going on.
+            # No new request gets it from here on, and the last of those that have it starts the
+            # unload, so that a long one blocks nothing else.
             version.drain()
         for version in sorted(versions, key=lambda v: -v.number):
             if version.aspired and version.state == "START":
@@ -239,13 +245,13 @@ class ModelManager:
         began = time.monotonic()
         with self._lock:
             if not version.aspired or self._closed:
-                # Dropped while it waited for its turn: those behind it are not to wait for it.
+                # Removed while it was queued: the loads behind it are not to wait.
                 self._fail(version)
                 self._step()
                 return
         model = None
         try:
-            model = self._load_model(self.settings, version)
+            model = self._load_model(self.name, version.number, version.folder)
         except Exception as error:  # noqa: BLE001
             # A version can be broken in more ways than there are names for; each ends its own
             # load, and neither the server nor the version that is serving.
@@ -281,16 +287,16 @@ class ModelManager:
         _log.error(
             "%s: version %d failed to load%s: %s",
             self.name, version.number,
-            f", and is tried again in {self._load_retry_seconds:g} s" if again else "", failure,
+            f"; retrying in {self._load_retry_seconds:g} s" if again else "", failure,
             extra={"event": "load_failed", "model": self.name, "version": version.number,
                    "code": failure.code, "attempt": version.attempts},
         )  # fmt: skip
         if not again:
             self._fail(version)
             return
-        version.retry = threading.Timer(self._load_retry_seconds, self._retry, [version])
-        version.retry.daemon = True
-        version.retry.start()
+        version.retry = self._scheduler.after(
+            self._load_retry_seconds, partial(self._retry, version)
+        )
         self._lock.notify_all()
 
     def _retry(self, version: Version) -> None:
@@ -306,9 +312,9 @@ class ModelManager:
             self._forget(version)
 
     def _drained(self, version: Version) -> None:
-        # In the thread of the last request, or of the look: neither is to wait for the memory.
-        # No daemon: TensorFlow's memory must not be given back while the process ends.
-        threading.Thread(target=self._unload, args=(version,), name="unload").start()
+        # Called by the last request or by the poll: neither is to wait for the memory.
+        # To its end, too: TensorFlow's memory must not be released while the process ends.
+        self._scheduler.run(partial(self._unload, version))
 
     def _unload(self, version: Version) -> None:
         model, version.model = version.model, None
@@ -321,7 +327,7 @@ class ModelManager:
             self._set(version, "END")
             self._forget(version)
             if version.aspired:
-                # Asked for again while its last requests ran; there may be no other look.
+                # Aspired to again while its last requests ran; there may be no other poll.
                 self._begin(version.number, version.folder)
             _log.info(
                 "%s: version %d is unloaded", self.name, version.number,
@@ -330,7 +336,7 @@ class ModelManager:
             self._step()
 
     def _forget(self, version: Version) -> None:
-        """Stop to manage a version; if it is aspired to again, the next look begins it anew."""
+        """Stop managing a version; if it is aspired to again, the next poll loads it anew."""
         if self._managed.get(version.number) is version:
             del self._managed[version.number]
 
@@ -340,12 +346,12 @@ class ModelManager:
 
 
 def not_found(name: str, version: int | None) -> ModelError:
-    """What TensorFlow Serving says of a model that it does not serve."""
+    """TensorFlow Serving's error for a model that it does not serve."""
     what = f"Latest({name})" if version is None else f"Specific({name}, {version})"
     return ModelError("NOT_FOUND", f"Servable not found for request: {what}")
 
 
 def unknown(name: str, version: int | None) -> ModelError:
-    """What TensorFlow Serving says of the status of a model that it has never heard of."""
+    """TensorFlow Serving's error for the status of a model that it does not know."""
     what = "any versions" if version is None else f"version {version}"
     return ModelError("NOT_FOUND", f"Could not find {what} of model {name}")

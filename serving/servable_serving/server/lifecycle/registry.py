@@ -1,4 +1,4 @@
-"""The models of a server, and which version of which one a question means."""
+"""The models of a server, and which version of which model a request is for."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError, invalid
-from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.manager import ModelManager, not_found, unknown
-from servable_serving.server.runtime.loaded_model import LoadedModel, LoadOptions
+from servable_serving.server.lifecycle.scheduler import Scheduler, ThreadScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
     from servable_client import VersionStatus
     from servable_serving.server.config import ModelSettings
     from servable_serving.server.lifecycle.version import Version
+    from servable_serving.server.runtime.model import Load, Model
 
 _log = logging.getLogger("servable.serving")
 
-# How long a model that was taken out of the configuration goes on answering: TensorFlow
-# Serving's manager, too, acts a tenth of a second after it was told to.
+# How long a model that was removed from the configuration still answers: TensorFlow Serving's
+# manager, too, acts a tenth of a second later.
 _LINGER_SECONDS = 0.1
 _GONE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Which model a question means."""
+    """Which model a request is for."""
 
     name: str
     version: int | None = None
@@ -43,42 +45,48 @@ class Models:
     """The models of a server, by name.
 
     Args:
-        options: How versions are loaded and run.
+        load: Loads a version.
         load_threads: How many are loaded at once.
-        max_load_retries: How often a load that failed is tried again.
-        load_retry_seconds: How long to wait before it is.
-        labels_ahead: Whether a label that is not in use may name a version that is not there.
+        max_load_retries: How often a failed load is retried.
+        load_retry_seconds: The interval between retries.
+        labels_ahead: Whether a label that is not in use may name a version that is not loaded.
+        executor: Where loads run, in place of `load_threads` threads.
+        scheduler: Where unloads, retries and removals run.
     """
 
     def __init__(
         self,
-        options: LoadOptions | None = None,
+        load: Load,
         *,
         load_threads: int = 1,
         max_load_retries: int = 0,
         load_retry_seconds: float = 60.0,
         labels_ahead: bool = False,
+        executor: Executor | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        self._options = options or LoadOptions()
+        self._load = load
         self._max_load_retries = max_load_retries
         self._load_retry_seconds = load_retry_seconds
         self._labels_ahead = labels_ahead
-        self._executor = ThreadPoolExecutor(max(load_threads, 1), thread_name_prefix="load")
+        self._executor = executor or ThreadPoolExecutor(
+            max(load_threads, 1), thread_name_prefix="load"
+        )
+        self._scheduler = scheduler or ThreadScheduler()
         # One lock for all that changes: it is held for microseconds, and never for a load.
         self._changed = threading.Condition(threading.RLock())
-        self._managers: dict[str, ModelManager] = {}  # every model that ever was here
+        self._managers: dict[str, ModelManager] = {}  # every model there ever was
         self._served: dict[str, ModelSettings] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
-        # Whoever brings another configuration holds it from reading to `configure`: each is a
-        # replacement of everything.
+        # Held from reading a configuration to `configure`, since each replaces everything.
         self.reloading = threading.Lock()
         self._closing = threading.Event()
         self._poll: threading.Thread | None = None
 
     # What answers requests.
 
-    def find(self, spec: Spec) -> AbstractContextManager[tuple[int, LoadedModel]]:
-        """The version that a question means, loaded while the block lasts.
+    def find(self, spec: Spec) -> AbstractContextManager[tuple[int, Model]]:
+        """The version that a request is for, loaded while the block lasts.
 
         Raises:
             ModelError: There is none.
@@ -107,7 +115,7 @@ class Models:
         return manager.status(spec.version)
 
     def knows(self, name: str) -> bool:
-        """Whether there is or was such a model."""
+        """Whether there is, or was, such a model."""
         return name in self._managers
 
     # What decides which models there are.
@@ -142,6 +150,7 @@ class Models:
                         changed=self._changed,
                         max_load_retries=self._max_load_retries,
                         load_retry_seconds=self._load_retry_seconds,
+                        scheduler=self._scheduler,
                     )
                 elif name in new:
                     manager.add(model)
@@ -149,14 +158,12 @@ class Models:
                     manager.settings = model
         for name in gone:
             _log.info(
-                "%s: no longer in the configuration", name,
+                "%s: removed from the configuration", name,
                 extra={"event": "remove", "model": name},
             )  # fmt: skip
-            timer = threading.Timer(_LINGER_SECONDS, self._drop, [name])
-            timer.daemon = True
-            timer.start()
+            self._scheduler.after(_LINGER_SECONDS, partial(self._drop, name))
         for name in served if look else ():
-            # At once, and not at the next look; versions are loaded beside this.
+            # At once, and not at the next poll; versions load in other threads.
             self._managers[name].look()
         return new
 
@@ -206,7 +213,7 @@ class Models:
                 for name in list(waiting):
                     if name not in self._served:
                         raise ModelError(
-                            "ABORTED", f"{name} was taken out of the configuration meanwhile"
+                            "ABORTED", f"{name} was removed from the configuration meanwhile"
                         )
                     version = self._managers[name].outcome()
                     if version is None:
@@ -252,7 +259,7 @@ class Models:
                 self._changed.wait(0.2)
 
     def start_polling(self, seconds: float) -> None:
-        """Look for versions again every so often, in a thread of its own."""
+        """Look for versions at an interval, in a thread of its own."""
         self._poll = threading.Thread(target=self._look, args=(seconds,), name="poll", daemon=True)
         self._poll.start()
 
@@ -262,14 +269,11 @@ class Models:
                 try:
                     self._managers[name].look()
                 except Exception:  # noqa: BLE001
-                    # The thread must live on: without it no version would come or go any more.
+                    # The thread must survive: without it no version is loaded or unloaded any more.
                     _log.exception("%s: looking for versions failed", name)
 
-    def _load(self, settings: ModelSettings, version: Version) -> LoadedModel:
-        return load_version(settings.name, version.number, version.folder, self._options)
-
     def close(self, grace: float) -> None:
-        """Look no more, and unload every version once its last request has ended.
+        """Stop polling, and unload every version once its last request has ended.
 
         Args:
             grace: Seconds to wait for that.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from servable_serving.core.errors import ModelError
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.lifecycle.scheduler import Timer
+    from servable_serving.server.runtime.model import Model
 
 
 class Version:
@@ -34,16 +35,16 @@ class Version:
         self.aspired = True
         self.state = "START"
         self.error: ModelError | None = None
-        self.model: LoadedModel | None = None
+        self.model: Model | None = None
         self.attempts = 0  # to load it, so far
-        self.retry: threading.Timer | None = None
+        self.retry: Timer | None = None
         self._changed = changed
         self._users = 0
         self._draining = False
         self._lock = threading.Lock()
 
     def acquire(self) -> bool:
-        """Begin to use the model, unless it drains already."""
+        """Start using the model; False where it is draining."""
         with self._lock:
             if self._draining:
                 return False
@@ -59,7 +60,7 @@ class Version:
             self._changed(self)
 
     @contextmanager
-    def used(self) -> Iterator[LoadedModel]:
+    def used(self) -> Iterator[Model]:
         """The model that `acquire` was asked for; released at the end."""
         assert self.model is not None
         try:
@@ -68,7 +69,7 @@ class Version:
             self.release()
 
     def drain(self) -> None:
-        """Take no more users; `changed` is called once the last one has gone."""
+        """Accept no more users; `changed` is called once the last one has gone."""
         with self._lock:
             self._draining = True
             last = self._users == 0
@@ -81,7 +82,7 @@ class Version:
         return self.state in {"AVAILABLE", "END"}
 
     def status(self) -> VersionStatus:
-        """What the status API says of it."""
+        """Its entry in the status API."""
         return VersionStatus(
             version=self.number,
             state=self.state,

@@ -6,27 +6,53 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import WARMUP
 from servable_serving.server.api.classify_regress import classify, multi_inference, regress
 from servable_serving.server.api.predict import predict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from servable_serving.server.runtime.loaded_model import LoadedModel
+    from servable_serving.server.runtime.model import Model
 
 MAX_RECORDS = 1000
 
 
-def warm_up(model: LoadedModel, folder: Path) -> int:
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file.
+
+    Raises:
+        ModelError: It is damaged; `code` is DATA_LOSS.
+    """
+    import tensorflow as tf
+
+    try:
+        yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        # Without what Python's TensorFlow says of the op that reads.
+        reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
+        raise ModelError(
+            "DATA_LOSS",
+            f"{reason}. Please verify your warmup data is in TFRecord format.",
+        ) from error
+
+
+def warm_up(
+    model: Model, folder: Path, *, read: Callable[[Path], Iterable[bytes]] = read_records
+) -> int:
     """Replay the records of a version.
+
+    Args:
+        model: The version.
+        folder: Its folder.
+        read: Reads a file of records.
 
     Returns:
         How many there were.
@@ -39,38 +65,31 @@ def warm_up(model: LoadedModel, folder: Path) -> int:
         return 0
     count = 0
     try:
-        for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        for data in read(path):
             count += 1
             if count > MAX_RECORDS:
                 raise invalid(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
                 )
-            _replay(model, prediction_log_pb2.PredictionLog.FromString(data))
-    except tf.errors.DataLossError as error:
-        # Without what Python's TensorFlow says of the op that reads.
-        reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
-        raise ModelError(
-            "DATA_LOSS",
-            f"{reason}. Please verify your warmup data is in TFRecord format.",
-        ) from error
+            _replay(model, wire.PredictionLog.FromString(data))
     except DecodeError as error:
         raise invalid(f"Failed to parse warmup record: {count} from {path}") from error
     return count
 
 
-def _replay(model: LoadedModel, log: Any) -> None:
+def _replay(model: Model, log: wire.PredictionLog) -> None:
     kind = log.WhichOneof("log_type")
-    if kind is None:
-        return
-    request = getattr(log, kind).request
     if kind == "predict_log":
-        predict(model, request)
+        predict(model, log.predict_log.request)
     elif kind == "classify_log":
-        classify(model, request.model_spec.signature_name, request.input)
+        classified = log.classify_log.request
+        classify(model, classified.model_spec.signature_name, classified.input)
     elif kind == "regress_log":
-        regress(model, request.model_spec.signature_name, request.input)
+        regressed = log.regress_log.request
+        regress(model, regressed.model_spec.signature_name, regressed.input)
     elif kind == "multi_inference_log":
-        multi_inference(model, request.tasks, request.input)
-    else:
+        several = log.multi_inference_log.request
+        multi_inference(model, several.tasks, several.input)
+    elif kind is not None:
         number = log.DESCRIPTOR.fields_by_name[kind].number
         raise ModelError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {number}")

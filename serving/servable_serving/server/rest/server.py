@@ -38,10 +38,10 @@ class RestServer:
     Args:
         models: The models.
         requests: Where requests are kept.
-        threads: How many requests are worked on at once.
-        timeout: Seconds that one may take.
-        cors: Whether pages of other origins may ask.
-        metrics: Where to tell the metrics, and which; nowhere unless given.
+        threads: Maximum concurrent requests.
+        timeout: Seconds that a request may take.
+        cors: Whether to enable CORS.
+        metrics: The path of the metrics, and the metrics; not served unless given.
         web: Whether to serve the web page at "/", where TensorFlow Serving has nothing.
     """
 
@@ -66,7 +66,7 @@ class RestServer:
         self._thread: threading.Thread | None = None
 
     def start(self, sock: socket.socket) -> None:
-        """Begin to answer at a bound socket, which is closed at the end."""
+        """Start answering at a bound socket, which is closed at the end."""
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app,
@@ -87,7 +87,7 @@ class RestServer:
         self._thread.start()
 
     def stop(self, grace: float) -> None:
-        """Take no more requests, and finish those in flight.
+        """Refuse new requests, and finish those in flight.
 
         Args:
             grace: Seconds to wait for them.
@@ -110,14 +110,14 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that passes over a wish for another protocol, as RFC 9110, 7.8, allows.
+    """HTTP/1.1 that ignores a request to upgrade, as RFC 9110, 7.8, allows.
 
-    httptools ends a request behind the headers where they have such a wish, and so loses the
-    body: that of each first POST of Java's HttpClient, which asks for HTTP/2 unless told not to.
+    httptools ends a request after the headers where they ask for an upgrade, and so loses the
+    body: that of each first POST of Java's HttpClient, which asks for HTTP/2 by default.
     """
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Parse what came."""
         if not getattr(self.cycle, "more_body", False):
             # What comes begins with headers, or with some of them.
             end = data.find(b"\r\n\r\n")

@@ -66,7 +66,7 @@ class RestService:
     Args:
         models: The models.
         requests: Where requests are kept.
-        timeout: Seconds that one may take; any time where it is 0 or less.
+        timeout: Seconds that a request may take; no limit where it is 0 or less.
     """
 
     def __init__(self, models: Models, requests: RequestLog, *, timeout: float) -> None:
@@ -95,10 +95,10 @@ class RestService:
             record.code = "INVALID_ARGUMENT"
             return 400, b""
         except Exception:  # noqa: BLE001
-            # Nothing that a request does may end the server or tell a stranger of its insides.
+            # No request may end the server or reveal its internals to a caller.
             _log.exception("a REST request failed")
             record.code = "INTERNAL"
-            return 500, write_error("the server failed; its log says why")
+            return 500, write_error("internal server error; see the server's log")
         finally:
             self._requests.keep(record)
 

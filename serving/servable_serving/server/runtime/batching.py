@@ -1,8 +1,17 @@
-"""Batches across requests: what waits while the runtime is busy goes together.
+"""Batching: requests that wait while the runtime is busy share the next run.
 
-There is no thread that collects: whoever finds the runtime free runs its own request at once,
-and whoever ends hands its place on to the first that waits, which takes with it all that wait
-for the same signature. A lone request so feels nothing, and a crowd shares its runs.
+There is no collector thread. A request's own thread runs it, in one of three ways:
+
+1. A run slot is free (fewer runs than `threads` in progress): the thread *leads*. It takes its
+   request and those that wait for the same key and fit, merges them, runs them, splits the
+   outputs, and wakes the others.
+2. No slot is free: the request joins the queue of its key, and its thread sleeps on a lock of
+   its own, until a leader has its outputs or makes it the next leader, or its deadline passes.
+3. When a run ends, its leader hands the slot to the longest waiting request, of whatever key.
+
+So a single request is never delayed, and under load the batches grow by themselves. A run that
+fails is repeated request by request, so that one bad request does not fail the others. With a
+`timeout`, as TensorFlow Serving has it, the leader first waits for its batch to fill up.
 
 The parameters are those of TensorFlow Serving's batching parameters file:
 https://www.tensorflow.org/tfx/serving/serving_config#batching_configuration
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How requests are put together.
+    """How requests are batched.
 
     Args:
         max_batch_size: Rows in one run, and in one request.
@@ -62,7 +71,7 @@ class Batching:
         """From the parameters file.
 
         Raises:
-            ModelError: A value makes no sense; `code` is INVALID_ARGUMENT.
+            ModelError: A value is not valid; `code` is INVALID_ARGUMENT.
         """
 
         def value(name: str, default: Any) -> Any:
@@ -125,7 +134,7 @@ class _Task:
             self.wake()
 
     def fits(self, other: _Task) -> bool:
-        """Whether two go together as they are."""
+        """Whether two can share a batch as they are."""
         return all(
             array.shape[1:] == other.inputs[name].shape[1:]
             and array.dtype == other.inputs[name].dtype
@@ -145,26 +154,28 @@ class _Queue:
 
 
 class Batcher:
-    """Runs requests, several at a time.
+    """Runs requests in batches.
 
     Args:
-        settings: How.
+        settings: How to batch.
+        queued: Called when a request waits for its run, before any other request is looked at.
     """
 
-    def __init__(self, settings: Batching) -> None:
+    def __init__(self, settings: Batching, *, queued: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._queued = queued
         self._condition = threading.Condition()
         self._queues: dict[Hashable, _Queue] = {}
         self._running = 0
 
     def apart(self) -> Batcher:
-        """Another with the same settings, whose runs take no place from those of this one."""
+        """Another with the same settings and run slots of its own."""
         return Batcher(self._settings)
 
     def run(
         self, key: Hashable, inputs: Arrays, run: Run, *, deadline: float | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Run a request, perhaps with others that have the same key.
+        """Run a request, possibly batched with others that have the same key.
 
         Args:
             key: Which requests may go together.
@@ -208,6 +219,8 @@ class Batcher:
             elif self._running < settings.threads:
                 self._running += 1
                 queue.led = task.leads = True
+            if not task.leads:
+                self._queued()
         if not task.leads:
             self._wait(key, queue, task)
         if task.leads:
@@ -282,7 +295,7 @@ class Batcher:
                 self._forget(key, queue)
 
     def _hand_on(self) -> None:
-        """Give a place to run to whoever has waited longest; the lock is held."""
+        """Give the run slot to the request that has waited longest; the lock is held."""
         waiting = [queue for queue in self._queues.values() if queue.tasks and not queue.led]
         if not waiting:
             self._running -= 1
@@ -318,13 +331,13 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].finish(None, error)
                 return
-            # One of them is to blame, and the others are not to suffer.
+            # One request is at fault; the others must not fail with it.
             for task in batch:
                 self._execute(run, [task])
         except BaseException:
             # It ends this thread, and would leave the others asleep.
             for task in batch:
-                task.finish(None, ModelError("INTERNAL", "The run of the batch was broken off"))
+                task.finish(None, ModelError("INTERNAL", "The run of the batch was interrupted"))
             raise
         else:
             for task, part in zip(batch, outputs, strict=True):
@@ -334,7 +347,7 @@ class Batcher:
         settings = self._settings
         rows = sum(task.size for task in batch)
         filled = next((size for size in settings.allowed_sizes if size >= rows), rows)
-        # Until the last of them: whoever has less time is not to end what others wait for.
+        # The latest of them: a request with less time must not end what others wait for.
         deadlines = [task.deadline for task in batch if task.deadline is not None]
         deadline = max(deadlines) if len(deadlines) == len(batch) else None
         if len(batch) == 1 and filled == rows and not settings.strict:

@@ -1,4 +1,4 @@
-"""A version in memory: the graph, and how its requests are batched."""
+"""A loaded version: the graph, and how its requests are batched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LoadOptions:
         intra_op_threads: As in SavedModel.
         inter_op_threads: As in SavedModel.
         warm_up: Whether to replay the warm-up records.
-        batcher: Puts requests together.
+        batcher: Batches requests.
         batch_all: Whether for every model, or for those alone whose rows are known to be
             independent of each other: those that Servable exported.
         metrics: Where runs are counted.
@@ -102,7 +102,7 @@ class LoadedModel:
             deadline: Until when, by time.monotonic.
 
         Raises:
-            ModelError: The inputs do not fit, the graph refused them, or the time is over.
+            ModelError: The inputs do not fit, the graph refused them, or the deadline has passed.
         """
 
         def run(
@@ -139,11 +139,11 @@ class LoadedModel:
         return answer
 
     def close(self) -> None:
-        """Give the memory back; it cannot be run any more."""
+        """Release the memory; it cannot be run any more."""
         self._graph.close()
 
     def _fits(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> bool:
-        """Whether the dtypes are the signature's; what is wrong is not to spoil a batch."""
+        """Whether the dtypes are the signature's; a wrong request must not fail a batch."""
         expected = self.signatures[signature].inputs
         return all(
             array.dtype == numpy_dtype(expected[name].dtype) for name, array in inputs.items()
