@@ -62,15 +62,11 @@ def read_meta_graph(folder: Path) -> Any:
     )
 
 
-def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
-    """The signatures in a SavedModel, by name, without loading it.
-
-    Raises:
-        ModelError: There is no SavedModel, or it is damaged.
-    """
+def signatures_of(meta_graph: Any) -> dict[str, wire.SignatureDef]:
+    """The signatures in a MetaGraphDef, by name."""
     return {
         name: wire.SignatureDef.FromString(signature.SerializeToString())
-        for name, signature in read_meta_graph(folder).signature_def.items()
+        for name, signature in meta_graph.signature_def.items()
     }
 
 
@@ -79,6 +75,7 @@ class SavedModel:
 
     Args:
         folder: The version's folder.
+        meta_graph: What `read_meta_graph` gave for it, where that has been called already.
         intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
         inter_op_threads: Ops side by side; 0 lets TensorFlow choose.
 
@@ -87,9 +84,16 @@ class SavedModel:
     """
 
     def __init__(
-        self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
+        self,
+        folder: Path,
+        *,
+        meta_graph: Any = None,
+        intra_op_threads: int = 0,
+        inter_op_threads: int = 0,
     ) -> None:
-        self.signatures = read_signatures(folder)
+        self.signatures = signatures_of(
+            read_meta_graph(folder) if meta_graph is None else meta_graph
+        )
         _quiet_first_session()
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(

@@ -15,7 +15,7 @@ from tests.functional.serving.releases import Stage, skipping, with_ballast
 
 from servable_client import ServableError
 from servable_serving.release.inventory import verify
-from servable_serving.repository.manifest import check_candidate
+from servable_serving.repository.candidate import check_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,10 +78,11 @@ def check_whole(stage: Stage) -> None:
     """Every version in sight is whole, and what is served is what was served."""
     for folder in stage.repository.folders().values():
         check_candidate(folder)
-    # But for what was left in the middle of being written, which no server looks at.
-    trouble = [c for c in verify(stage.labels()) if c.trouble and ".incoming-" not in c.what]
+    with stage.deployment() as deployment:
+        # Except for what was left incomplete, which no server reads.
+        trouble = [c for c in verify(deployment) if c.trouble and ".incoming-" not in c.what]
     assert not trouble
-    assert stage.labels().now()["stable"] == 1
+    assert stage.labels()["stable"] == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -97,7 +98,8 @@ def test_a_push_that_is_killed_as_a_step_begins(stage: Stage, step: str) -> None
     assert (stage.resolved("stable"), stage.resolved("canary")) == (1, version)
     assert not stage.repository.leftovers()
     # What the killed one had listed is not loaded for ever.
-    assert stage.labels().listed() == {1, version}
+    with stage.deployment() as deployment:
+        assert deployment.listed() == {1, version}
 
 
 def test_a_push_that_is_killed_at_any_moment_of_its_staging(stage: Stage) -> None:

@@ -1,9 +1,9 @@
-"""The servers that watch a repository: what they have of a model, and waiting for more."""
+"""The servers of a repository: their versions and labels of a model, and waiting for changes."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from servable_client import (
     TLS,
@@ -17,7 +17,7 @@ from servable_client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from servable_client import VersionStatus
 
@@ -26,57 +26,94 @@ _U = TypeVar("_U")
 
 _ASK_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
-_HURRY_SECONDS = 2.0
-# How long what a server said of a version before may stand after it was asked for again: two
-# looks of a server at its file and its folders.
+_RELOAD_SECONDS = 2.0
+# A server may report an old failure for this long after a version was listed again: two polls of
+# its file and its folders.
 _STALE_SECONDS = 5.0
 
 
 class ReleaseError(ServableError):
-    """A step of a release failed; what was served before is served."""
+    """A step of a release failed; the servers serve what they served before."""
 
 
 class NoAnswer(ReleaseError):
     """No server answers."""
 
 
-class Live:
-    """The servers at an address, as a release asks them.
+class Servers(Protocol):
+    """What a release needs of the servers; see `ServerGroup`."""
+
+    @property
+    def address(self) -> str:
+        """Their addresses, for people."""
+
+    @property
+    def clients(self) -> Sequence[Client]:
+        """A client for each."""
+
+    def check(self) -> None:
+        """Make sure that a server answers."""
+
+    def states(self) -> list[dict[int, VersionStatus]]:
+        """The model's versions at each server that answers."""
+
+    def available(self) -> set[int]:
+        """The versions that some server serves."""
+
+    def watches_config(self, labels: Mapping[str, int]) -> bool | None:
+        """Whether the servers read models.config."""
+
+    def request_reload(self, text: str) -> None:
+        """Have the servers apply models.config now."""
+
+    def wait_for(
+        self, version: int, *, timeout: float, before: list[dict[int, VersionStatus]]
+    ) -> None:
+        """Wait until every server that answers serves a version."""
+
+    def wait_for_label(
+        self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
+    ) -> None:
+        """Wait until a label stands for a version at every server that answers."""
+
+
+class ServerGroup:
+    """The servers at an address, as a release sees them; to be used as a context manager.
 
     Args:
-        server: Their addresses, with commas.
+        address: Their addresses, separated by commas.
         model: The model's name.
-        api_key: Sent along.
-        ca: A PEM file of the authority to trust.
+        api_key: The API key.
+        ca: A CA certificate bundle (PEM).
 
     Raises:
-        InvalidInput: An address is malformed.
+        InvalidInput: An address is not valid.
     """
 
     def __init__(
-        self, server: str, *, model: str, api_key: str | None = None, ca: str | None = None
+        self, address: str, *, model: str, api_key: str | None = None, ca: str | None = None
     ) -> None:
-        self.server = server
+        self.address = address
         tls = None if ca is None else TLS(ca=ca)
 
-        def client(address: str) -> Client:
-            # Not tried again: what waits here asks again anyway, and a person waits for the rest.
+        def client(one: str) -> Client:
+            # Without retries: the waits here ask again anyway, and a person waits for the rest.
             return Client(
-                address, model=model, api_key=api_key, tls=tls, timeout=_ASK_SECONDS,
+                one, model=model, api_key=api_key, tls=tls, timeout=_ASK_SECONDS,
                 retry=Retry(attempts=1),
             )  # fmt: skip
 
-        with client(server) as all_of_them:
-            addresses = all_of_them.endpoints
-        # One for each: a release is to reach all of them, and not the first that answers.
-        self.clients = [client(address) for address in addresses]
+        with client(address) as combined:
+            addresses = combined.endpoints
+        # One for each: a release must reach all of them, and not the first that answers.
+        self.clients = [client(one) for one in addresses]
 
     def check(self) -> None:
-        """Make sure that a server answers, whatever it says.
+        """Make sure that a server answers, whatever it reports.
 
         Raises:
             NoAnswer: None does.
-            ServableError: One refuses: the key is wrong, say.
+            ServableError: One refuses the request, for the API key for example.
         """
         self.states()
 
@@ -91,14 +128,14 @@ class Live:
         )
         if not found:
             raise NoAnswer(
-                f"no server answers at {self.server}: {trouble}",
+                f"no server answers at {self.address}: {trouble}",
                 hint="start one with `servable serve`, name another with --server, or publish "
-                "without waiting for one with --no-wait",
+                "without waiting for a server with --no-wait",
             )
         return found
 
     def available(self) -> set[int]:
-        """The versions that some server answers with."""
+        """The versions that some server serves."""
         return {
             version
             for states in self.states()
@@ -106,10 +143,10 @@ class Live:
             if status.state == "AVAILABLE"
         }
 
-    def follows(self, labels: Mapping[str, int]) -> bool | None:
-        """Whether the servers know the labels that models.config gives the model.
+    def watches_config(self, labels: Mapping[str, int]) -> bool | None:
+        """Whether the servers read models.config: they know the labels in it.
 
-        None where there is none to tell by.
+        None where there is no label to tell by.
         """
         known = None
         for label in labels:
@@ -118,18 +155,18 @@ class Live:
             known = False
         return known
 
-    def hurry(self, text: str) -> None:
-        """Have servers that take it apply models.config now, and not at their next look.
+    def request_reload(self, text: str) -> None:
+        """Have the servers that allow it apply models.config now, and not at their next poll.
 
         Args:
-            text: What is in the file: any other content would be undone at the next look.
+            text: The content of the file: any other would be undone at the next poll.
         """
         for client in self.clients:
             try:
                 client.reload_config(text, timeout=_ASK_SECONDS)
             except ServableError:
-                # Over REST, behind a gateway that lets it not pass, or refused since a version is
-                # still loading: the server looks at the file itself.
+                # Over REST, behind a gateway that blocks it, or refused since a version is still
+                # loading: the server polls the file anyway.
                 continue
 
     def wait_for(
@@ -140,7 +177,7 @@ class Live:
         Args:
             version: The version.
             timeout: Seconds.
-            before: What the servers said before it was asked for.
+            before: What the servers reported before it was listed.
 
         Raises:
             ReleaseError: It failed to load, or is not available in time.
@@ -148,18 +185,18 @@ class Live:
         began = time.monotonic()
         stale = [s[version] for s in before if version in s]
 
-        def there() -> str:
+        def missing() -> str:
             lacking = ""
             for states in self.states():
                 status = states.get(version)
                 if status is None:
-                    lacking = "the server does not know of it"
+                    lacking = "the server does not know it"
                 elif status.state == "AVAILABLE":
                     continue
                 elif status.error_code != "OK" and (
                     status not in stale or time.monotonic() > began + _STALE_SECONDS
                 ):
-                    # LOADING as well: it is tried again, but what fails once is not to go out.
+                    # LOADING as well: the server retries, but one failure is enough to refuse it.
                     raise ReleaseError(
                         f"version {version} failed to load: {status.error_message}",
                         hint=f"the code is {status.error_code}; the server's log may say more",
@@ -168,60 +205,60 @@ class Live:
                     lacking = f"it is {status.state} there"
             return lacking
 
-        lacking = _wait(there, timeout)
+        lacking = _wait(missing, timeout)
         if lacking:
             raise ReleaseError(
-                f"version {version} was not available at {self.server} within {timeout:g} s: "
+                f"version {version} was not available at {self.address} within {timeout:g} s: "
                 f"{lacking}",
-                hint="does the server read this repository, and its models.config where it was "
-                "started with one? its log says why it does not apply it; --timeout waits longer",
+                hint="check that the server reads this repository and its models.config; its log "
+                "says why it does not apply it; --timeout waits longer",
             )
 
     def wait_for_label(
-        self, label: str, version: int, *, timeout: float, hurry: Callable[[], None]
+        self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
     ) -> None:
         """Wait until a label stands for a version at every server that answers.
 
         Args:
             label: The label.
-            version: What it is to stand for.
+            version: The version that it is to stand for.
             timeout: Seconds.
-            hurry: Called every now and then.
+            reload: Called every two seconds.
 
         Raises:
             ReleaseError: It does not in time.
         """
-        hurried = time.monotonic()
+        reloaded = time.monotonic()
 
-        def there() -> str:
-            nonlocal hurried
+        def missing() -> str:
+            nonlocal reloaded
             lacking = ""
             for found in self._resolved(label):
                 if found != version:
                     lacking = f"it is {'not known' if found is None else found} there"
-            if lacking and time.monotonic() > hurried + _HURRY_SECONDS:
-                hurry()
-                hurried = time.monotonic()
+            if lacking and time.monotonic() > reloaded + _RELOAD_SECONDS:
+                reload()
+                reloaded = time.monotonic()
             return lacking
 
-        lacking = _wait(there, timeout)
+        lacking = _wait(missing, timeout)
         if lacking:
             raise ReleaseError(
-                f"{label} did not come to version {version} at {self.server} within {timeout:g} s: "
-                f"{lacking}",
-                hint="was the server started with --model_config_file=.../models.config and "
-                "--model_config_file_poll_wait_seconds=1? its log says why it does not apply it",
+                f"{label} did not come to version {version} at {self.address} within "
+                f"{timeout:g} s: {lacking}",
+                hint="start the server with --model_config_file=.../models.config and "
+                "--model_config_file_poll_wait_seconds=1; its log says why it does not apply it",
             )
 
     def _resolved(self, label: str) -> list[int | None]:
         """What a label stands for at each server that answers."""
         found, trouble = self._each(lambda client: client.resolve(label=label), None)
         if not found:
-            raise NoAnswer(f"no server answers at {self.server} any more: {trouble}")
+            raise NoAnswer(f"no server answers at {self.address}: {trouble}")
         return found
 
     def _each(self, ask: Callable[[Client], _T], missing: _U) -> tuple[list[_T | _U], str]:
-        """What each server that answers says, and why the others do not."""
+        """The replies of the servers that answer, and why the others do not."""
         found: list[_T | _U] = []
         trouble = ""
         for client in self.clients:
@@ -234,7 +271,7 @@ class Live:
         return found, trouble
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for client in self.clients:
             client.close()
 
@@ -246,13 +283,13 @@ class Live:
 
 
 def _wait(lacking: Callable[[], str], timeout: float) -> str:
-    """Ask until nothing is lacking any more, or the time is over; what still is then."""
+    """Poll until nothing is lacking, or until the timeout; returns what is lacking then."""
     end = time.monotonic() + timeout
     pause = _FIRST_PAUSE
     while True:
         try:
             found = lacking()
-        except NoAnswer as error:  # perhaps it is just being started again
+        except NoAnswer as error:  # the server may be restarting
             found = str(error)
         if not found or time.monotonic() >= end:
             return found
