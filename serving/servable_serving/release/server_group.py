@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from servable_client import (
     TLS,
@@ -40,6 +40,37 @@ class NoAnswer(ReleaseError):
     """No server answers."""
 
 
+class ReleaseClient(Protocol):
+    """What a release needs of `servable_client.Client`."""
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address."""
+
+    def status(self) -> list[VersionStatus]:
+        """The model's versions."""
+
+    def resolve(self, *, label: str) -> int:
+        """The version that a label stands for."""
+
+    def reload_config(self, config: str, *, timeout: float) -> None:
+        """Have the server apply a configuration."""
+
+    def metadata(self, *, version: int) -> Mapping[str, Any]:
+        """A version's signatures by name."""
+
+    def predict(
+        self, inputs: Mapping[str, Any], *, signature: str, version: int, timeout: float
+    ) -> Any:
+        """Run a signature."""
+
+    def classify(self, image: bytes, /, *, version: int, timeout: float) -> Any:
+        """Classify an image."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
 class Servers(Protocol):
     """What a release needs of the servers; see `ServerGroup`."""
 
@@ -48,7 +79,7 @@ class Servers(Protocol):
         """Their addresses, for people."""
 
     @property
-    def clients(self) -> Sequence[Client]:
+    def clients(self) -> Sequence[ReleaseClient]:
         """A client for each."""
 
     def check(self) -> None:
@@ -106,7 +137,7 @@ class ServerGroup:
         with client(address) as combined:
             addresses = combined.endpoints
         # One for each: a release must reach all of them, and not the first that answers.
-        self.clients = [client(one) for one in addresses]
+        self.clients: list[ReleaseClient] = [client(one) for one in addresses]
 
     def check(self) -> None:
         """Make sure that a server answers, whatever it reports.
@@ -257,7 +288,7 @@ class ServerGroup:
             raise NoAnswer(f"no server answers at {self.address}: {trouble}")
         return found
 
-    def _each(self, ask: Callable[[Client], _T], missing: _U) -> tuple[list[_T | _U], str]:
+    def _each(self, ask: Callable[[ReleaseClient], _T], missing: _U) -> tuple[list[_T | _U], str]:
         """The replies of the servers that answer, and why the others do not."""
         found: list[_T | _U] = []
         trouble = ""

@@ -14,9 +14,8 @@ from servable_serving.release.server_group import ReleaseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from servable_client import Client
     from servable_serving.release.deployment import Deployment
-    from servable_serving.release.server_group import Servers
+    from servable_serving.release.server_group import ReleaseClient, Servers
     from servable_serving.release.steps import Steps
 
 # Servers may compute in bfloat16, or on another processor than the one that exported.
@@ -83,7 +82,7 @@ def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> s
 
 
 def _ask(
-    client: Client, version: int, images: list[bytes], golden: list[Mapping[str, Any]]
+    client: ReleaseClient, version: int, images: list[bytes], golden: list[Mapping[str, Any]]
 ) -> None:
     answers = client.predict(
         {"image_bytes": images}, signature=BYTES_SIGNATURE, version=version, timeout=_SECONDS
@@ -108,7 +107,7 @@ def _ask(
         )
 
 
-def _check_version(client: Client, found: int | None, version: int) -> None:
+def _check_version(client: ReleaseClient, found: int | None, version: int) -> None:
     if found != version:
         raise ReleaseError(f"version {found} answered at {client.endpoint} for version {version}")
 

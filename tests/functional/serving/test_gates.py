@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import ROOT, SHIPPED
+from tests.conftest import NAME, ROOT, SHIPPED
 from tests.functional.serving.candidates import HandMade, edit_graph, hand_made, sign
 from tests.functional.serving.fixture_models import Garments, add_warmup
 
 from servable_client import InvalidInput
 from servable_serving.gates.run import GATES, Finding, GateError, Holdout, Tolerances, inspect
+from servable_serving.model import saved_model
 from servable_serving.model.contract import contract_of
+from servable_serving.release.deployment import Deployment
+from servable_serving.release.folder_target import FolderTarget
+from servable_serving.release.push import Plan, push
+from servable_serving.release.steps import Steps
+from servable_serving.repository import candidate, manifest
 from servable_serving.repository.candidate import check_candidate
+from servable_serving.repository.local import Repository
 from servable_serving.repository.manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -355,6 +363,41 @@ def test_the_shipped_model_passes_every_gate(holdout: Holdout) -> None:
     assert figures["size"]["ratio"] == 1
     assert "no held-out set" not in findings[3].said
     json.dumps([one.figures for one in findings])
+
+
+@pytest.mark.parametrize("pushes", [1, 2])
+def test_a_push_hashes_parses_and_loads_each_version_once(
+    holdout: Holdout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushes: int
+) -> None:
+    counted: Counter[tuple[str, Path]] = Counter()
+
+    def count(module: Any, name: str, what: str) -> None:
+        original = getattr(module, name)
+
+        def call(path: Path, *args: Any, **kwargs: Any) -> Any:
+            counted[what, path] += 1
+            return original(path, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    repository = Repository(tmp_path / "models" / NAME)
+    target = FolderTarget(Deployment(model=NAME, repository=repository))
+    plan = Plan(skip=NO_SERVER, holdout=lambda: holdout, tolerances=Tolerances(latency=99))
+    for _ in range(pushes - 1):
+        push(SHIPPED, target, Steps(None), plan)
+    count(manifest, "_sha256", "hashed")
+    count(candidate, "_copy", "copied")
+    count(saved_model, "read_meta_graph", "parsed")
+    count(saved_model, "SavedModel", "loaded")
+    push(SHIPPED, target, Steps(None), plan)
+    files = [p for p in SHIPPED.rglob("*") if p.is_file() and p.name != "manifest.json"]
+    expected = {("hashed", path): 1 for path in files} | {("copied", path): 1 for path in files}
+    expected |= {("parsed", SHIPPED): 1, ("loaded", SHIPPED): 1}
+    if pushes > 1:  # what it is compared with
+        served = repository.path / "1"
+        expected |= {("parsed", served): 1, ("loaded", served): 1}
+    assert counted == expected
+    assert check_candidate(repository.path / str(pushes))["sha256"]
 
 
 @pytest.fixture(scope="module")
