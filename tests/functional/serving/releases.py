@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
+BALLAST = "assets/ballast"
 # What is slow, and has tests of its own.
 UNGATED = dict.fromkeys(("operations", "trial", "accuracy", "latency", "size"), "a test of labels")
 FLAGS = (
@@ -128,8 +129,8 @@ def named(candidate: Path, folder: Path, name: str) -> Path:
 
 def with_ballast(candidate: Path, megabytes: int) -> Path:
     """Make a candidate take its time to be copied."""
-    (candidate / "assets").mkdir(exist_ok=True)
-    (candidate / "assets" / "ballast").write_bytes(bytes(megabytes << 20))
+    (candidate / BALLAST).parent.mkdir(exist_ok=True)
+    (candidate / BALLAST).write_bytes(bytes(megabytes << 20))
     sign(candidate)
     return candidate
 

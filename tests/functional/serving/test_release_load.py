@@ -1,4 +1,4 @@
-"""Twenty releases under callers who pin `stable`, over both protocols."""
+"""A row of releases under callers who pin `stable`, over both protocols."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.functional.serving.releases import Stage
 
 _CALLERS = 8
-_RELEASES = 20
+_RELEASES = 12
 _PAUSE = 0.05
 # Over REST the SDK asks by the number that the label stood for, and looks again every second.
 _FOLLOWS = {"grpc": 0.0, "http": 1.0}
@@ -111,7 +111,7 @@ def test_no_request_fails_and_each_answer_is_of_the_version_that_held_the_label(
         for caller in callers:
             caller.thread.join()
     assert sum(done.values()) == _RELEASES
-    assert min(done.values()) >= 3, done
+    assert min(done.values()) >= 2, done
     assert not [failure for caller in callers for failure in caller.failures]
     for caller in callers:
         follows = _FOLLOWS[caller.scheme]
