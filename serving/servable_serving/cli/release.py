@@ -69,7 +69,7 @@ def push(
     holdout: HoldoutFile = None,
     data: Data = None,
     accuracy_loss: Annotated[
-        float, typer.Option(help="Maximum accuracy drop against the served version.", min=0)
+        float, typer.Option(help="Maximum accuracy drop against the served version, 0 to 1.", min=0)
     ] = 0.005,
     latency_ratio: Annotated[
         float, typer.Option(help="Maximum latency relative to the served version.", min=0)
