@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that lost its label is unloaded at once."""
     monkeypatch.setattr(module, "_FOLLOW_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk takes most of the time, and proves nothing here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

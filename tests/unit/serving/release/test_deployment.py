@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -248,7 +249,7 @@ def test_clients_get_time_to_follow_a_label(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(module, "_FOLLOW_SECONDS", 1000.0)
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     for version in (2, 3):
         deployment.load(version)
         deployment.set_label("stable", version, what="promote")
@@ -261,7 +262,7 @@ def test_a_label_lost_long_ago_is_not_waited_for(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     lost = {**history.event("push", label="canary", version=3, before=2),
             "when": datetime(2020, 1, 1, tzinfo=UTC).isoformat()}  # fmt: skip
     deployment.load(2)
@@ -279,7 +280,7 @@ def test_a_version_that_got_a_label_meanwhile_stays(
 
     deployment.load(2)
     deployment.repository.note(history.event("push", label="x", version=3, before=2))
-    monkeypatch.setattr(module.time, "sleep", label)
+    monkeypatch.setattr(time, "sleep", label)
     deployment.unload_unlabelled()
     assert deployment.listed() == {1, 2}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,8 +184,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch, timeout: float) -> list[float]:
 
     monkeypatch.setattr(module, "_FIRST_PAUSE", 1.0)
     monkeypatch.setattr(module, "_LONGEST_PAUSE", 2.0)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
     lacking: Callable[[], str] = lambda: "it is not there"  # noqa: E731
     assert module._wait(lacking, timeout) == "it is not there"
     return slept

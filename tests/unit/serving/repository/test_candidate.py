@@ -12,7 +12,7 @@ from tests.unit.serving.repository.candidates import edit_manifest, make_candida
 
 from servable_serving.repository import candidate as module
 from servable_serving.repository.candidate import Candidate, check_candidate
-from servable_serving.repository.manifest import MANIFEST, CandidateError
+from servable_serving.repository.manifest import MANIFEST, CandidateError, checksums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
 
 def test_files_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
-    original = module.checksums
+    original = checksums
 
     def counted(path: Path) -> dict[str, str]:
         calls.append(path)
