@@ -21,8 +21,7 @@ from PIL import Image
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import to_proto
-from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE
-from servable_serving.model.image_limits import MAX_BYTES, MAX_SIDE
+from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE, MAX_BYTES, MAX_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

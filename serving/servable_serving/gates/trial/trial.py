@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import grpc
 import httpcore
@@ -107,10 +107,27 @@ def _golden_of(manifest: Mapping[str, Any]) -> list[_Golden]:
         ) from error
 
 
+class Server(Protocol):
+    """What the gate needs of a `TrialServer` to which it sends requests."""
+
+    grpc_port: int
+    rest_port: int
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def died(self, *, within: float) -> bool:
+        """Whether it has ended, or does so within some seconds."""
+
+    def how_it_ended(self) -> str:
+        """The signal or status that it ended with."""
+
+
 class _TrialClient:
     """Sends requests to a trial server; to be used as a context manager."""
 
-    def __init__(self, server: TrialServer, name: str) -> None:
+    def __init__(self, server: Server, name: str) -> None:
         self._server, self._name = server, name
         self._channel = grpc.insecure_channel(
             f"127.0.0.1:{server.grpc_port}",
