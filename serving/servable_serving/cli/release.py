@@ -129,12 +129,12 @@ def push(
         tolerances=Tolerances(accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio),
         trial_server=trial_server,
         version=version,
+        prepare=import_tensorflow,
     )
     ask_servers = not (no_wait or dry_run)
     with _push_target(
         name, repository, server if ask_servers else None, api_key, ca, timeout
     ) as to:
-        import_tensorflow()  # takes seconds: after all checks of the options
         steps = Steps()
         pushed = push_candidate(files, to, steps, plan)
         labels = {} if pushed is None else to.labels()

@@ -33,6 +33,8 @@ class Plan:
         tolerances: How much worse than the served version it may be.
         trial_server: A tensorflow_model_server for the trial; `servable serve` unless given.
         version: The version's number; the next unless given.
+        prepare: Called before the gates; the commands import TensorFlow here, which takes seconds,
+            so that a push that cannot succeed fails before.
     """
 
     promote: bool = False
@@ -42,6 +44,7 @@ class Plan:
     tolerances: Tolerances | None = None
     trial_server: Path | None = None
     version: int | None = None
+    prepare: Callable[[], object] = lambda: None
 
 
 class Target(Protocol):
@@ -109,6 +112,7 @@ def push(candidate: Path | Candidate, target: Target, steps: Steps, plan: Plan) 
     if not isinstance(candidate, Candidate):
         candidate = Candidate(candidate)
     target.check(plan)
+    plan.prepare()
     with target.served(steps) as served:
         about = run_gates(candidate, served, steps, plan)
     if plan.dry_run:

@@ -360,8 +360,8 @@ def test_what_goes_wrong_is_one_sentence(s3: str, tmp_path: Path) -> None:
     [
         (["nosuch://bucket", "models"], "nosuch"),
         (["bucket/models", "models"], "is no URL"),
-        (["memory://x", "models", "--every", "soon"], "no time"),
-        (["memory://x", "models", "--every", "0s"], "no time"),
+        (["memory://x", "models", "--every", "soon"], "'soon'"),
+        (["memory://x", "models", "--every", "0s"], "'0s'"),
         (["memory://x", "models", "--metrics-port", "1"], "--every"),
     ],
 )

@@ -136,6 +136,13 @@ def test_a_push_takes_every_step_in_order(candidate: Path) -> None:
 
 
 @pytest.mark.usefixtures("gates")
+def test_the_gates_are_prepared_after_the_target_is_checked(candidate: Path) -> None:
+    target = FakeTarget()
+    push(candidate, target, Steps(None), Plan(prepare=lambda: target.calls.append("prepare")))
+    assert target.calls[:3] == ["check", "prepare", "served"]
+
+
+@pytest.mark.usefixtures("gates")
 def test_a_dry_run_only_runs_the_gates(candidate: Path) -> None:
     target = FakeTarget()
     assert push(candidate, target, Steps(None), Plan(dry_run=True)) is None
