@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from servable_serving.gates.run import inspect
     from servable_serving.gates.verdict import Finding, GateError, Tolerances
     from servable_serving.model.saved_model import SavedModel
+    from servable_serving.repository.candidate import check_candidate
     from servable_serving.repository.local import Repository
-    from servable_serving.repository.manifest import CandidateError, check_candidate
+    from servable_serving.repository.manifest import CandidateError
     from servable_serving.server.options import ServerOptions
     from servable_serving.server.server import Server, ServerError
 
@@ -54,7 +55,7 @@ __getattr__, __dir__ = lazily(
         "ServerError": "server.server",
         "ServerOptions": "server.options",
         "Tolerances": "gates.verdict",
-        "check_candidate": "repository.manifest",
+        "check_candidate": "repository.candidate",
         "export": "export.export",
         "find_holdout": "gates.holdout",
         "inspect": "gates.run",

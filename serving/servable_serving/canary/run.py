@@ -11,8 +11,8 @@ from servable_client import ServableError
 from servable_serving.canary.watch import NoMetrics, Watch
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.core.statistics import binomial_tail
-from servable_serving.release.fleet import ReleaseError
 from servable_serving.release.promote import promote
+from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
 from servable_serving.repository.traffic import write_traffic
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servable_serving.canary.watch import Tally
-    from servable_serving.release.deployment import Labels
+    from servable_serving.release.deployment import Deployment
     from servable_serving.release.steps import Steps
 
 # The gateway reads the shares once a second, more slowly on a busy machine, and says which are in
@@ -103,13 +103,13 @@ class Trial:
         return {**asdict(self), "share": self.share}
 
 
-def plan(version: int, labels: Labels, rules: Rules) -> Trial:
+def plan(version: int, labels: Deployment, rules: Rules) -> Trial:
     """A trial to come; nothing has changed yet.
 
     Raises:
         ReleaseError: There is nothing to compare the version with, or it is not there.
     """
-    against = labels.now().get(STABLE)
+    against = labels.labels().get(STABLE)
     if against is None or against == version:
         raise ReleaseError(
             f"no version of {labels.model} is stable, so there is nothing to compare with"
@@ -134,7 +134,7 @@ def plan(version: int, labels: Labels, rules: Rules) -> Trial:
 
 def run(
     trial: Trial,
-    labels: Labels,
+    labels: Deployment,
     steps: Steps,
     *,
     metrics: str,
@@ -158,9 +158,9 @@ def run(
     version, rules = trial.version, trial.rules
     watch = Watch(metrics, model=trial.model)
     with steps.step("wait") as step:
-        step.said = labels.bring(version)
+        step.said = labels.load(version)
     with steps.step("label") as step:
-        step.said = labels.move(CANARY, version, what="canary")
+        step.said = labels.set_label(CANARY, version, what="canary")
     root = labels.repository.path.parent
     began = time.monotonic()
     try:
@@ -192,7 +192,7 @@ def run(
         if trial.outcome != PROMOTED:
             steps.say(
                 f"the share of version {version} is back to 0: requests that name no version go "
-                f"to version {labels.now().get(STABLE)}"
+                f"to version {labels.labels().get(STABLE)}"
             )
         labels.repository.note(
             history.event(
@@ -206,7 +206,7 @@ def run(
     if trial.outcome == ROLLED_BACK:
         with steps.step("withdraw") as step:
             _settle(watch)
-            labels.withdraw(version)
+            labels.unload(version)
             write_traffic(root, {})
             step.said = f"version {version} has no label and is loaded no more"
 

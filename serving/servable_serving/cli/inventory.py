@@ -20,9 +20,11 @@ from servable_client.cli.options import (
 from servable_serving.cli.options import Data, Folder, HoldoutFile, release
 
 if TYPE_CHECKING:
-    from servable_serving.release.deployment import Labels
+    from servable_serving.release.deployment import Deployment
 
-Offline = Annotated[bool, typer.Option("--offline", help="Ask no server; go by models.config.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Contact no server; use models.config only.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,14 +46,14 @@ def versions(
 ) -> None:
     """Show a model's versions: state, labels, accuracy, size, age, and who pushed them.
 
-    Where no server answers, the state is what models.config lists.
+    If no server answers, the state is what models.config lists.
     """
     from servable_client.cli.console import print_json, print_table, say
     from servable_serving.release.inventory import versions as entries_of
 
-    with release(model, repository, server, offline, api_key, ca) as labels:
-        entries = entries_of(_answering(labels))
-        where = labels.repository.path
+    with release(model, repository, server, offline, api_key, ca) as deployment:
+        entries = entries_of(_answering(deployment))
+        where = deployment.repository.path
     if json:
         print_json([asdict(entry) for entry in entries])
         return
@@ -82,28 +84,28 @@ def verify(
     repository: Folder = None,
     json: Json = False,
 ) -> None:
-    """Hold every file of a model's versions against its checksum; exit status 1 where one fails."""
+    """Verify the checksums of all files of a model's versions; exit status 1 if one fails."""
     from servable_client import ServableError
     from servable_client.cli.console import print_json
     from servable_serving.release.inventory import verify as check_all
 
-    with release(model, repository, DEFAULT_SERVER, True, None, None) as labels:
-        found = check_all(labels)
+    with release(model, repository, DEFAULT_SERVER, True, None, None) as deployment:
+        found = check_all(deployment)
     trouble = [checked for checked in found if checked.trouble]
     if json:
         print_json([asdict(checked) for checked in found])
     else:
         for checked in found:
-            typer.echo(f"{checked.what}: {checked.trouble or 'whole'}")
+            typer.echo(f"{checked.what}: {checked.trouble or 'ok'}")
     if trouble:
         raise ServableError(
-            f"{len(trouble)} of {len(found)} are not as they should be",
-            hint="push that version's candidate again, and `servable promote` the new one",
+            f"{len(trouble)} of {len(found)} checks failed",
+            hint="push the candidate of that version again, and `servable promote` the new one",
         )
 
 
 def prune(
-    keep: Annotated[int, typer.Option(help="How many of the highest to keep in any case.", min=1)],
+    keep: Annotated[int, typer.Option(help="Number of the highest versions to keep.", min=1)],
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,
@@ -112,51 +114,51 @@ def prune(
     ca: CaBundle = None,
     json: Json = False,
 ) -> None:
-    """Take old versions away for good, never one with a label or one that is served.
+    """Delete old versions for good, never one with a label or one that is served.
 
-    The numbers of what is gone do not come back.
+    The numbers of deleted versions are not reused.
     """
     from servable_client.cli.console import print_json
-    from servable_serving.release.inventory import prune as take_away
+    from servable_serving.release.inventory import prune as prune_versions
 
-    with release(model, repository, server, offline, api_key, ca) as labels:
-        if labels.live is not None:
-            labels.live.check()
-        gone = take_away(labels, keep=keep)
-        left = labels.repository.versions()
+    with release(model, repository, server, offline, api_key, ca) as deployment:
+        if deployment.servers is not None:
+            deployment.servers.check()
+        gone = prune_versions(deployment, keep=keep)
+        left = deployment.repository.versions()
     if json:
         print_json({"pruned": gone, "left": left})
     else:
         typer.echo(
-            f"took away {', '.join(map(str, gone)) or 'nothing'}; "
-            f"{', '.join(map(str, left)) or 'nothing'} is left"
+            f"pruned {', '.join(map(str, gone)) or 'nothing'}; "
+            f"kept {', '.join(map(str, left)) or 'nothing'}"
         )
 
 
 def diff(
-    one: Annotated[str, typer.Argument(metavar="A", help="A version, or a candidate's folder.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    one: Annotated[str, typer.Argument(metavar="A", help="Version, or folder of a candidate.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="Another version or folder.")],
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     holdout: HoldoutFile = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show what is different between two versions: figures, settings, and answers."""
+    """Show the differences between two versions: figures, settings, and answers."""
     from servable_client.cli.console import print_json, print_table, say
     from servable_serving.core.lazy_tensorflow import import_tensorflow
     from servable_serving.gates.holdout import find_holdout
     from servable_serving.release.diff import compare_answers, differences
 
-    with release(model, repository, DEFAULT_SERVER, True, None, None) as labels:
-        first, second = _folder(labels, one), _folder(labels, other)
-        model = labels.model
+    with release(model, repository, DEFAULT_SERVER, True, None, None) as deployment:
+        first, second = _folder(deployment, one), _folder(deployment, other)
+        model = deployment.model
     found = differences(first, second)
-    pictures = find_holdout(model, file=holdout, data=data)
+    images = find_holdout(model, file=holdout, data=data)
     answers = None
-    if pictures is not None:
+    if images is not None:
         import_tensorflow()
-        answers = compare_answers(first, second, pictures)
+        answers = compare_answers(first, second, images)
     if json:
         print_json(
             {
@@ -170,14 +172,14 @@ def diff(
             ("figure", one, other), [(k, _cell(a), _cell(b)) for k, (a, b) in found.items()]
         )
     else:
-        say("their manifests tell the same figures")
+        say("manifests are identical")
     if answers is None:
-        say(f"no held-out pictures are known for {model}; --holdout names some")
+        say(f"there is no held-out set for {model}; name one with --holdout")
         return
     typer.echo(
-        f"{answers.changed} of {answers.pictures} held-out pictures "
-        f"({answers.changed / answers.pictures:.2%}) are named otherwise: "
-        f"{answers.mended} were wrong and are right, {answers.broken} were right and are wrong"
+        f"predictions differ on {answers.changed} of {answers.pictures} images "
+        f"({answers.changed / answers.pictures:.2%}): {answers.mended} fixed, "
+        f"{answers.broken} regressed"
     )
 
 
@@ -185,32 +187,35 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _answering(labels: Labels) -> Labels:
-    """The labels without their servers, and a word on that, where none answers."""
+def _answering(deployment: Deployment) -> Deployment:
+    """The deployment; without its servers, and with a message, if none answers."""
     from dataclasses import replace
 
     from servable_client.cli.console import say
-    from servable_serving.release.fleet import NoAnswer
+    from servable_serving.release.server_group import NoAnswer
 
-    if labels.live is None:
-        return labels
+    if deployment.servers is None:
+        return deployment
     try:
-        labels.live.check()
+        deployment.servers.check()
     except NoAnswer:
-        say(f"no server answers at {labels.live.server}: the states are those of models.config")
-        return replace(labels, live=None)
-    return labels
+        say(
+            f"no server answers at {deployment.servers.address}: "
+            "the states are those of models.config"
+        )
+        return replace(deployment, servers=None)
+    return deployment
 
 
-def _folder(labels: Labels, what: str) -> Path:
+def _folder(deployment: Deployment, what: str) -> Path:
     """A version's folder, or a candidate's."""
     from servable_client import ServableError
-    from servable_serving.repository.manifest import check_candidate
+    from servable_serving.repository.candidate import check_candidate
 
-    folder = labels.repository.folders().get(int(what)) if what.isdigit() else Path(what)
+    folder = deployment.repository.folders().get(int(what)) if what.isdigit() else Path(what)
     if folder is None or not folder.is_dir():
         raise ServableError(
-            f"there is no version {what} in {labels.repository.path}"
+            f"there is no version {what} in {deployment.repository.path}"
             if what.isdigit()
             else f"there is no folder {what}",
             hint="`servable versions` shows them",

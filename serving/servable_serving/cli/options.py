@@ -14,30 +14,27 @@ from servable_client.cli.options import DEFAULT_MODEL, usage_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servable_serving.release.deployment import Labels
-    from servable_serving.release.fleet import Live
+    from servable_serving.release.deployment import Deployment
+    from servable_serving.release.push import Target
+    from servable_serving.release.server_group import ServerGroup
 
 Folder = Annotated[
     str | None,
     typer.Option(
-        help="The model's folder in the repository; models/MODEL unless given. Or the URL of a "
-        "whole repository elsewhere: s3://bucket/models, say."
+        help="Folder of the model's versions (default: models/MODEL), or URL of a model "
+        "repository, e.g. s3://bucket/models."
     ),
 ]
-NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="Ask no server: write what the next one will find.")
-]
-StepTimeout = Annotated[
-    float, typer.Option(help="Seconds that a server may take for each thing.", min=0.1)
-]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Publish without waiting for a server.")]
+StepTimeout = Annotated[float, typer.Option(help="Timeout per step, in seconds.", min=0.1)]
 STEP_TIMEOUT = 120.0
 HoldoutFile = Annotated[
     Path | None,
-    typer.Option("--holdout", help="Held-out pictures: an .npz with images and targets."),
+    typer.Option("--holdout", help="Held-out images: an .npz file with images and targets."),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(envvar="SERVABLE_DATA", help="The dataset's folder, for its held-out pictures."),
+    typer.Option(envvar="SERVABLE_DATA", help="Folder of the dataset, for its held-out images."),
 ]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -53,44 +50,90 @@ def release(
     api_key: str | None,
     ca: str | None,
     timeout: float = STEP_TIMEOUT,
-) -> Iterator[Labels]:
-    """The labels of a model, as the flags name it; the servers are hung up at the end."""
+) -> Iterator[Deployment]:
+    """The deployment that the flags name; the connections are closed at the end.
+
+    Raises:
+        FolderError: There is no such folder.
+    """
+    from servable_serving.core.errors import FolderError
     from servable_serving.repository.manifest import check_name
 
     if is_url(repository):
         raise typer.BadParameter(
-            "this looks at folders: bring what is behind a URL into one with `servable sync`",
+            "this command reads folders; `servable sync` mirrors a URL into one",
             param_hint="--repository",
         )
     if repository is not None and model == DEFAULT_MODEL:
         model = Path(repository).resolve().name
     check_name(model)
+    path = Path(repository or Path("models") / model)
+    if not path.is_dir():
+        raise FolderError(
+            f"there is no folder {path}",
+            hint="--repository names the folder of the model's versions; `servable push` creates "
+            "it with the first one",
+        )
     exit_on_signals()
-    with nullcontext() if no_wait else servers_at(server, model, api_key, ca) as live:
-        yield deployment_of(Path(repository or Path("models") / model), model, live, timeout)
+    with nullcontext() if no_wait else servers_at(server, model, api_key, ca) as servers:
+        yield deployment_of(path, model, servers, timeout)
 
 
-def deployment_of(path: Path, model: str, live: Live | None, timeout: float) -> Labels:
-    """A model's repository together with the servers that read it."""
-    from servable_serving.release.deployment import Labels
-    from servable_serving.repository.local import Repository
+@contextmanager
+def release_target(
+    model: str,
+    repository: str | None,
+    server: str,
+    no_wait: bool,
+    api_key: str | None,
+    ca: str | None,
+    timeout: float = STEP_TIMEOUT,
+) -> Iterator[Target]:
+    """The target that the flags name: a folder, or a repository behind a URL."""
+    from servable_serving.release.folder_target import FolderTarget
 
-    return Labels(model=model, repository=Repository(path), live=live, timeout=timeout)
+    if is_url(repository):
+        yield remote_target(repository, model)
+        return
+    with release(model, repository, server, no_wait, api_key, ca, timeout) as deployment:
+        yield FolderTarget(deployment)
 
 
-def servers_at(server: str, model: str, api_key: str | None, ca: str | None) -> Live:
-    """The servers; an address that is none was asked wrongly, which is exit status 2."""
+def remote_target(url: str, model: str) -> Target:
+    """A repository behind a URL; an invalid URL is a usage error."""
     from servable_client import InvalidInput
-    from servable_serving.release.fleet import Live
+    from servable_serving.release.remote_target import RemoteTarget
+    from servable_serving.repository.remote import Remote
 
     try:
-        return Live(server, model=model, api_key=api_key, ca=ca)
+        return RemoteTarget(Remote(url), model)
+    except InvalidInput as error:
+        raise usage_error(error, param_hint="--repository") from None
+
+
+def deployment_of(
+    path: Path, model: str, servers: ServerGroup | None, timeout: float
+) -> Deployment:
+    """A model's repository together with the servers that read it."""
+    from servable_serving.release.deployment import Deployment
+    from servable_serving.repository.local import Repository
+
+    return Deployment(model=model, repository=Repository(path), servers=servers, timeout=timeout)
+
+
+def servers_at(server: str, model: str, api_key: str | None, ca: str | None) -> ServerGroup:
+    """The servers at an address; an invalid address is a usage error."""
+    from servable_client import InvalidInput
+    from servable_serving.release.server_group import ServerGroup
+
+    try:
+        return ServerGroup(server, model=model, api_key=api_key, ca=ca)
     except InvalidInput as error:
         raise usage_error(error) from None
 
 
 def exit_on_signals() -> None:
-    """Be told of an end as of an exception, so that nothing is left half done."""
+    """Turn SIGTERM and SIGHUP into an exception, so that a release undoes its steps."""
     import signal
     import sys
 
@@ -99,7 +142,7 @@ def exit_on_signals() -> None:
 
 
 def is_url(repository: str | None) -> TypeGuard[str]:
-    """Whether a repository is behind a URL, and not a folder."""
+    """Whether a repository is a URL, and not a folder."""
     return repository is not None and "://" in repository
 
 

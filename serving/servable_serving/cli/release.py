@@ -1,9 +1,10 @@
-"""The sub-commands that release versions: push, promote, roll back."""
+"""The sub-commands that release versions: push, promote, rollback."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,17 +28,17 @@ from servable_serving.cli.options import (
     deployment_of,
     exit_on_signals,
     is_url,
-    release,
+    release_target,
+    remote_target,
     servers_at,
 )
 
 if TYPE_CHECKING:
-    from servable_serving.release.push import Plan
-    from servable_serving.repository.remote import Remote
+    from collections.abc import Iterator
 
-if TYPE_CHECKING:
     from servable_serving.gates.holdout import Holdout
-    from servable_serving.release.deployment import Labels
+    from servable_serving.release.push import Target
+    from servable_serving.release.steps import Steps
 
 
 def register(app: typer.Typer) -> None:
@@ -48,50 +49,52 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    candidate: Annotated[Path, typer.Argument(help="A folder that `servable export` wrote.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder that `servable export` wrote.")],
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,
     promote: Annotated[
         bool, typer.Option("--promote", help="Move stable to it, in place of canary.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only ask the gates; nothing is published.")
+        bool, typer.Option("--dry-run", help="Run the gates only; publish nothing.")
     ] = False,
     no_wait: NoWait = False,
-    skip: Annotated[
-        list[str] | None, typer.Option(help="A gate to leave out; may be given again.")
-    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Gate to skip; repeatable.")] = None,
     why: Annotated[
         list[str] | None,
-        typer.Option(help="Why, which the history keeps: once, or once for each --skip."),
+        typer.Option(
+            help="Reason for --skip, recorded in the history; one for all gates, or one for each."
+        ),
     ] = None,
     holdout: HoldoutFile = None,
     data: Data = None,
     accuracy_loss: Annotated[
-        float, typer.Option(help="How far its accuracy may lie below the served one's.", min=0)
+        float, typer.Option(help="Maximum accuracy drop against the served version, 0 to 1.", min=0)
     ] = 0.005,
     latency_ratio: Annotated[
-        float, typer.Option(help="How many times as long it may take.", min=0)
+        float, typer.Option(help="Maximum latency relative to the served version.", min=0)
     ] = 1.5,
     size_ratio: Annotated[
-        float, typer.Option(help="How many times as large it may be.", min=0)
+        float, typer.Option(help="Maximum size relative to the served version.", min=0)
     ] = 2.0,
     trial_server: Annotated[
         Path | None,
-        typer.Option(help="A tensorflow_model_server for the trial, in place of `servable serve`."),
+        typer.Option(
+            help="tensorflow_model_server to run the gate 'trial' with (default: `servable serve`)."
+        ),
     ] = None,
     version: Annotated[
-        int | None, typer.Option(help="The version's number; the next unless given.", min=1)
+        int | None, typer.Option(help="Version number (default: the next).", min=1)
     ] = None,
     api_key: Key = None,
     ca: CaBundle = None,
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Bring a candidate in: gates, publish, wait, smoke test, label.
+    """Publish a candidate: gates, publish, wait, smoke test, label.
 
-    The servers at --server must read the repository. Whatever fails, they go on with what they
-    served, and the exit status is 1.
+    The servers at --server must read the repository. If a step fails, they continue to serve what
+    they served, and the exit status is 1.
     """
     from servable_client.cli.console import print_json
     from servable_serving.core.lazy_tensorflow import import_tensorflow
@@ -100,15 +103,21 @@ def push(
     from servable_serving.release.push import Plan
     from servable_serving.release.push import push as push_candidate
     from servable_serving.release.steps import Steps
+    from servable_serving.repository.candidate import Candidate
 
     skipped = _skips(skip or [], why or [])
     if dry_run and (no_wait or promote):
-        raise typer.BadParameter("--dry-run publishes nothing: leave --no-wait and --promote out")
-    name = _name_of(candidate)
+        raise typer.BadParameter("--dry-run publishes nothing and excludes --no-wait and --promote")
+    if is_url(repository) and version is not None:
+        raise typer.BadParameter(
+            "a repository behind a URL gives the number", param_hint="--version"
+        )
+    files = Candidate(candidate)
+    name = files.name
     exit_on_signals()
 
     def held_out() -> Holdout | None:
-        # Not where it is not needed: it may be a download away.
+        # Only where it is needed: it may be a download.
         needed = holdout is not None or "accuracy" not in skipped
         return find_holdout(name, file=holdout, data=data) if needed else None
 
@@ -120,40 +129,34 @@ def push(
         tolerances=Tolerances(accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio),
         trial_server=trial_server,
         version=version,
+        prepare=import_tensorflow,
     )
-    if is_url(repository):
-        import_tensorflow()
-        push_to_url(candidate, repository, name, plan, json=json)
-        return
-    live = None if no_wait or dry_run else servers_at(server, name, api_key, ca)
-    import_tensorflow()  # seconds, which nobody waits who asks wrongly
-    labels = deployment_of(Path(repository or Path("models") / name), name, live, timeout)
-    steps = Steps()
-    try:
-        pushed = push_candidate(candidate, labels, steps, plan)
-    finally:
-        if live is not None:
-            live.close()
-    path = labels.repository.path
+    ask_servers = not (no_wait or dry_run)
+    with _push_target(
+        name, repository, server if ask_servers else None, api_key, ca, timeout
+    ) as to:
+        steps = Steps()
+        pushed = push_candidate(files, to, steps, plan)
+        labels = {} if pushed is None else to.labels()
     if json:
         print_json(
             {
-                "repository": str(path),
+                "repository": to.location,
                 "version": pushed,
-                "labels": {} if pushed is None else labels.now(),
+                "labels": labels,
                 "steps": steps.as_json(),
             }
         )
     elif pushed is None:
         typer.echo(f"{candidate} passes; nothing was published")
     else:
-        carried = [label for label, v in labels.now().items() if v == pushed]
+        carried = [label for label, v in labels.items() if v == pushed]
         said = f", {' and '.join(carried)}" if carried else ", without a label"
-        typer.echo(f"{candidate} is version {pushed} in {path}{said}")
+        typer.echo(f"{candidate} is {to.describe(pushed)}{said}")
 
 
 def promote(
-    version: Annotated[int, typer.Argument(help="The version that stable is to stand for.")],
+    version: Annotated[int, typer.Argument(help="Version that stable is to stand for.")],
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,
@@ -163,22 +166,18 @@ def promote(
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Move stable to a version, once it is loaded and answers as it should."""
-    from servable_serving.release.promote import promote as promote_version
+    """Move stable to a version, once it is loaded and passes the smoke test."""
     from servable_serving.release.steps import Steps
 
-    if is_url(repository):
-        move_at_url(repository, model, version, json=json)
-        return
-    with release(model, repository, server, no_wait, api_key, ca, timeout) as labels:
+    with release_target(model, repository, server, no_wait, api_key, ca, timeout) as target:
         steps = Steps()
-        promote_version(version, labels, steps)
-        _tell(labels, version, steps, json=json)
+        target.promote(version, steps)
+        _report(target, version, steps, json=json)
 
 
 def rollback(
     to: Annotated[
-        int | None, typer.Option(help="The version; what was stable before unless given.")
+        int | None, typer.Option(help="Version (default: the one that was stable before).")
     ] = None,
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
@@ -189,46 +188,66 @@ def rollback(
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Move stable back to what it was; that version is still loaded, so it is at once."""
-    from servable_serving.release.promote import roll_back
+    """Move stable back to the previous version, which is still loaded."""
     from servable_serving.release.steps import Steps
 
-    if is_url(repository):
-        if to is None:
-            raise typer.BadParameter(
-                "a repository behind a URL has no history: say to which version", param_hint="--to"
-            )
-        move_at_url(repository, model, to, json=json)
-        return
-    with release(model, repository, server, no_wait, api_key, ca, timeout) as labels:
+    if is_url(repository) and to is None:
+        raise typer.BadParameter(
+            "a repository behind a URL has no history: name the version", param_hint="--to"
+        )
+    with release_target(model, repository, server, no_wait, api_key, ca, timeout) as target:
         steps = Steps()
-        version = roll_back(labels, steps, to=to)
-        _tell(labels, version, steps, json=json)
+        version = target.roll_back(steps, to=to)
+        _report(target, version, steps, json=json)
 
 
-def _tell(labels: Labels, version: int, steps: Any, *, json: bool) -> None:
+@contextmanager
+def _push_target(
+    model: str,
+    repository: str | None,
+    server: str | None,
+    api_key: str | None,
+    ca: str | None,
+    timeout: float,
+) -> Iterator[Target]:
+    """Where a push goes: a folder that need not exist yet, or a repository behind a URL."""
+    from contextlib import nullcontext
+
+    from servable_serving.release.folder_target import FolderTarget
+
+    if is_url(repository):
+        yield remote_target(repository, model)
+        return
+    path = Path(repository or Path("models") / model)
+    with nullcontext() if server is None else servers_at(server, model, api_key, ca) as servers:
+        yield FolderTarget(deployment_of(path, model, servers, timeout))
+
+
+def _report(target: Target, version: int, steps: Steps, *, json: bool) -> None:
     from servable_client.cli.console import print_json
 
     if json:
+        # A repository behind a URL takes no steps that are worth a line.
+        taken = {"steps": steps.as_json()} if steps.taken else {}
         print_json(
             {
-                "repository": str(labels.repository.path),
+                "repository": target.location,
                 "version": version,
-                "labels": labels.now(),
-                "steps": steps.as_json(),
+                "labels": target.labels(),
+                **taken,
             }
         )
     else:
-        typer.echo(f"stable is version {version} of {labels.model}")
+        typer.echo(f"stable is {target.describe(version)}")
 
 
 def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
-    """Why each gate is left out."""
+    """The reason for each gate that is skipped."""
     from servable_client import InvalidInput
     from servable_serving.gates.run import check_skips
 
     if bool(gates) != bool(reasons) or not all(reason.strip() for reason in reasons):
-        raise typer.BadParameter("a gate is left out for a reason: give both --skip and --why")
+        raise typer.BadParameter("--skip needs a reason: give both --skip and --why")
     if len(reasons) not in {1, len(gates)} and gates:
         raise typer.BadParameter("give --why once, or once for each --skip")
     if len(reasons) == 1:
@@ -239,111 +258,3 @@ def _skips(gates: list[str], reasons: list[str]) -> dict[str, str]:
     except InvalidInput as error:
         raise usage_error(error) from None
     return skipped
-
-
-def _name_of(candidate: Path) -> str:
-    """The model's name, by a candidate's manifest.
-
-    Raises:
-        CandidateError: There is none that can be told; else the gates say what is wrong with it.
-    """
-    from servable_serving.repository.manifest import (
-        CandidateError,
-        check_candidate,
-        check_name,
-        manifest_of,
-    )
-
-    name = manifest_of(candidate).get("name")
-    try:
-        check_name(name)
-    except CandidateError:
-        name = check_candidate(candidate)["name"]
-    return str(name)
-
-
-def push_to_url(candidate: Path, url: str, name: str, plan: Plan, *, json: bool) -> None:
-    """Bring a candidate into a repository behind a URL: gates, upload, label.
-
-    It is compared with what `stable` stands for there.
-
-    Raises:
-        GateError: It does not pass a gate.
-        CandidateError: It is not whole, or not as it was exported.
-        StoreError: The repository cannot be reached or written.
-        ModelsConfigError: Its models.config is none.
-    """
-    import tempfile
-
-    from servable_client.cli.console import print_json
-    from servable_serving.core.names import CANARY, STABLE
-    from servable_serving.release.push import ask_gates
-    from servable_serving.release.steps import Steps
-
-    if plan.version is not None:
-        raise typer.BadParameter(
-            "is for folders; behind a URL it is the next", param_hint="--version"
-        )
-    remote, steps = _remote(url), Steps()
-
-    stable = remote.labels(name).get(STABLE)
-    with tempfile.TemporaryDirectory() as folder:
-        if stable is not None:
-            with steps.step("fetch") as step:
-                remote.fetch(name, stable, Path(folder))
-                step.said = f"version {stable}, which is stable, to compare with"
-        about = ask_gates(candidate, None if stable is None else Path(folder), steps, plan)
-    if plan.dry_run:
-        if json:
-            print_json({"repository": remote.url, "version": None, "steps": steps.as_json()})
-        else:
-            typer.echo(f"{candidate} passes; nothing was published")
-        return
-    with steps.step("upload") as step:
-        version = remote.push(candidate, about=about)
-        step.said = f"version {version} is whole at {remote.url}"
-    with steps.step("label") as step:
-        # Moved by one change of models.config, which servers apply when the version is loaded.
-        label = STABLE if plan.promote or stable is None else CANARY
-        labels = remote.label(name, version, label)
-        step.said = f"{label} is version {version}"
-    if json:
-        print_json(
-            {
-                "repository": remote.url,
-                "version": version,
-                "labels": labels,
-                "steps": steps.as_json(),
-            }
-        )
-    else:
-        typer.echo(f"{candidate} is version {version} of {name} at {remote.url}, {label}")
-
-
-def move_at_url(url: str, model: str, version: int, *, json: bool) -> None:
-    """Have `stable` stand for a version in a repository behind a URL.
-
-    Raises:
-        StoreError: The version is not whole there, or models.config cannot be written.
-        ModelsConfigError: models.config is none.
-    """
-    from servable_client.cli.console import print_json
-    from servable_serving.core.names import STABLE
-
-    remote = _remote(url)
-    labels = remote.label(model, version, STABLE)
-    if json:
-        print_json({"repository": remote.url, "version": version, "labels": labels})
-    else:
-        typer.echo(f"{STABLE} is version {version} of {model} at {remote.url}")
-
-
-def _remote(url: str) -> Remote:
-    """A repository behind a URL; one that is none was asked wrongly, which is exit status 2."""
-    from servable_client import InvalidInput
-    from servable_serving.repository.remote import Remote
-
-    try:
-        return Remote(url)
-    except InvalidInput as error:
-        raise usage_error(error, param_hint="--repository") from None

@@ -20,6 +20,10 @@ PREDICT_METHOD = "tensorflow/serving/predict"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 
+# Limits of an image file that a graph decodes: pixels of a side, and bytes.
+MAX_SIDE = 4096
+MAX_BYTES = 10 << 20
+
 # Warm-up records within a version folder.
 WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 

@@ -1,1 +1,1 @@
-"""The checks that a candidate must pass."""
+"""Gates: the checks that a candidate must pass."""

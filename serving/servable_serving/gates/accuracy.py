@@ -1,69 +1,80 @@
-"""The gate of the accuracy: a candidate against the served version on the same pictures.
+"""Gate `accuracy`: a candidate against the served version on the same images.
 
-Both answer every held-out picture, so what counts is where they differ: of `b` pictures the served
-version alone is right, of `c` the candidate alone. The accuracies are (c - b) / n apart, and the
-interval is that of Agresti and Min for matched proportions, which adds half a picture to each of
-the four cells (Statistics in Medicine 24, 2005, 729-740, https://doi.org/10.1002/sim.1781). The
+Both classify every held-out image, so what counts is where they differ: of `b` images only the
+served version is right, of `c` only the candidate. The accuracies are (c - b) / n apart, and the
+interval is that of Agresti and Min for matched proportions, which adds half an image to each of the
+four cells (Statistics in Medicine 24, 2005, 729-740, https://doi.org/10.1002/sim.1781). The
 probability that chance alone makes such a difference is McNemar's, the exact one (1947).
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.core.statistics import Z, binomial_tail, wilson_interval
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.saved_model import SavedModel
-from servable_serving.repository.manifest import check_candidate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from servable_serving.gates.holdout import Holdout
+    from servable_serving.gates.inspected_version import Classifier
 
 _BATCH = 500
 
 
 def compare_accuracy(
-    candidate: Path, served: Path | None, holdout: Holdout | None, tolerance: float
+    candidate: Classifier, served: Classifier | None, holdout: Holdout | None, tolerance: float
 ) -> Verdict:
-    """Hold a candidate's answers against the truth and the served version's.
+    """Compare a candidate's answers with the truth and with the served version's.
 
     Args:
-        candidate: A folder as `export` writes it.
-        served: Another; or None, and then the candidate's accuracy is told and no more.
-        holdout: The pictures; or None, and then there is nothing to say.
-        tolerance: How far its accuracy may lie below, 0 to 1.
+        candidate: The candidate.
+        served: The served version; None to report the candidate's accuracy only.
+        holdout: The images; None if there are none, and then the gate is skipped.
+        tolerance: The maximum drop in accuracy, 0 to 1.
 
     Raises:
-        Refused: It lies lower.
+        Refused: The accuracy is lower than that.
         ModelError: One of the two cannot be run.
     """
     if holdout is None:
         return Verdict(
             outcome="skipped",
-            said="skipped: this model has no held-out set; name one with --holdout FILE.npz",
+            said="this model has no held-out set; name one with --holdout FILE.npz",
         )
     _, right = classes(candidate, holdout)
+    before = None if served is None else classes(served, holdout)[1]
+    return judge(right, before, source=holdout.source, tolerance=tolerance)
+
+
+def judge(
+    right: NDArray[np.bool_], before: NDArray[np.bool_] | None, *, source: str, tolerance: float
+) -> Verdict:
+    """The verdict on which images a candidate and the served version classify correctly.
+
+    Args:
+        right: Whether the candidate is right, for each image.
+        before: Whether the served version is; None if nothing is served.
+        source: Where the images come from.
+        tolerance: The maximum drop in accuracy, 0 to 1.
+
+    Raises:
+        Refused: The accuracy is lower than that.
+    """
     count, hits = len(right), int(right.sum())
     low, high = wilson_interval(hits, count)
     figures: dict[str, Any] = {
-        "holdout": holdout.source, "count": count,
-        "accuracy": hits / count, "interval": [low, high],
+        "holdout": source, "count": count, "accuracy": hits / count, "interval": [low, high],
     }  # fmt: skip
     said = (
-        f"{hits / count:.4f} of {count:,} held-out pictures (95 % interval {low:.4f} to {high:.4f})"
+        f"{hits / count:.4f} of {count:,} held-out images (95 % interval {low:.4f} to {high:.4f})"
     )
-    if served is None:
-        return Verdict(said=f"{said}; nothing is served to hold it against", figures=figures)
-    _, before = classes(served, holdout)
+    if before is None:
+        return Verdict(said=f"{said}; no served version to compare with", figures=figures)
     lost, won = int((before & ~right).sum()), int((right & ~before).sum())
     difference, before_accuracy, p = (won - lost) / count, float(before.mean()), mcnemar(lost, won)
     low, high = paired_interval(lost, won, count)
@@ -78,63 +89,59 @@ def compare_accuracy(
     )
     if hits < int(before.sum()) - tolerance * count:
         raise Refused(
-            f"{said}, and at most {tolerance:g} less is tolerated",
+            f"{said}; the maximum drop is {tolerance:g}",
             hint="train it longer, or skip the gate 'accuracy' with a reason",
             figures=figures,
         )
     return Verdict(said=said, figures=figures)
 
 
-def classes(folder: Path, holdout: Holdout) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """What a version takes each picture for, and whether that is right.
+def classes(version: Classifier, holdout: Holdout) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The class that a version gives each image, and whether that is right.
 
     By the classes' names, bytes [N], since versions may number them differently; by their numbers,
     int64 [N], where the held-out set has no names.
 
     Raises:
-        Refused: The pictures are of another size, or of classes that it does not know.
+        Refused: The images have another size, or classes that the version does not know.
         ModelError: It cannot be run.
     """
     output, truth = "class_id", holdout.targets
     if holdout.labels:
         names = np.array([label.encode() for label in holdout.labels], object)
         output, truth = "label", names[holdout.targets]
-    with closing(SavedModel(folder)) as model:
-        _check(folder, model, holdout)
-        batches = (holdout.images[i : i + _BATCH] for i in range(0, len(holdout.images), _BATCH))
-        given = np.concatenate(
-            [model.run(DEFAULT_SIGNATURE, {"image": batch}, [output])[output] for batch in batches]
-        )
+    _check(version, holdout)
+    batches = (holdout.images[i : i + _BATCH] for i in range(0, len(holdout.images), _BATCH))
+    given = np.concatenate([version.run(batch, output) for batch in batches])
     return given, np.asarray(given == truth)
 
 
-def _check(folder: Path, model: SavedModel, holdout: Holdout) -> None:
-    """Refuse pictures that are of another size, or of classes that a version does not know."""
-    image = model.signatures[DEFAULT_SIGNATURE].inputs["image"]
-    taken = [dim.size for dim in image.tensor_shape.dim][1:]
-    if taken != list(holdout.images.shape[1:]):
+def _check(version: Classifier, holdout: Holdout) -> None:
+    expected = version.image_shape
+    if expected != list(holdout.images.shape[1:]):
         raise Refused(
-            f"{holdout.source} has pictures of {list(holdout.images.shape[1:])}, and {folder} "
-            f"takes {taken}",
-            hint="hold it against pictures of its own size, with --holdout FILE.npz",
+            f"{holdout.source} has images of {list(holdout.images.shape[1:])}, and "
+            f"{version.folder} takes {expected}",
+            hint="name images of the model's own size with --holdout FILE.npz",
         )
     if not holdout.labels:
         return
-    missing = sorted(set(holdout.labels) - set(check_candidate(folder)["labels"]))
+    missing = sorted(set(holdout.labels) - set(version.labels))
     if missing:
         raise Refused(
-            f"{holdout.source} has classes that {folder} does not know: {', '.join(missing)}",
-            hint="hold it against pictures of its own classes, with --holdout FILE.npz",
+            f"{holdout.source} has classes that {version.folder} does not know: "
+            f"{', '.join(missing)}",
+            hint="name images of the model's own classes with --holdout FILE.npz",
         )
 
 
 def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
-    """Where the true difference of two accuracies on the same pictures lies, 95 % (Agresti, Min).
+    """The 95 % interval of the difference of two accuracies on the same images (Agresti, Min).
 
     Args:
-        lost: Pictures that the first alone names rightly.
-        won: Pictures that the second alone does.
-        count: All pictures.
+        lost: Images that only the first classifies correctly.
+        won: Images that only the second does.
+        count: All images.
     """
     b, c, n = lost + 0.5, won + 0.5, count + 2
     middle = (c - b) / n
@@ -143,5 +150,5 @@ def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """How likely chance makes the two differ at least so much: two-sided, exact."""
+    """The probability that chance makes the two differ at least so much: two-sided, exact."""
     return min(2 * binomial_tail(max(lost, won), lost + won, 0.5), 1.0)

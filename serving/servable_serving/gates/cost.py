@@ -1,6 +1,7 @@
-"""The gate of the latency: how long a candidate takes beside the served version.
+"""Gates `latency` and `size`: what a candidate costs compared with the served version.
 
-In this process, without a server, and in turns: whatever else the machine does hits both alike.
+Latency is measured in this process, without a server, and in turns: other load on the machine
+affects both alike.
 """
 
 from __future__ import annotations
@@ -11,83 +12,115 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from servable_serving.core.files import folder_size
-from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.saved_model import SavedModel
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from servable_serving.gates.holdout import Holdout
+    from servable_serving.gates.inspected_version import Classifier
 
-# Batch size, and how often each of the two is asked.
+# Calls of each model, by batch size.
 _ROUNDS = {1: 60, 32: 20}
 _WARM_UP = 5
-_NEVER_TOO_MUCH_MS = 0.5
+_NEGLIGIBLE_MS = 0.5
+_NEGLIGIBLE_BYTES = 1 << 20
 _ATTEMPTS = 3
 
 
 def compare_latency(
-    candidate: Path, served: Path | None, holdout: Holdout | None, ratio: float
+    candidate: Classifier, served: Classifier | None, holdout: Holdout | None, ratio: float
 ) -> Verdict:
-    """Hold a candidate's time at batch 1 and 32 against the served version's.
+    """Compare a candidate's latency at batch 1 and 32 with the served version's.
 
-    A machine that others use makes single measurements lie: what looks too slow is measured twice
-    more, and the best of the three ratios counts.
+    Single measurements on a busy machine are unreliable: a candidate that looks too slow is
+    measured twice more, and the best of the three ratios counts.
 
     Raises:
-        Refused: Its median is more than `ratio` times as long at one of them, and half a
-            millisecond longer.
+        Refused: See `judge_latency`.
         ModelError: One of the two cannot be run.
     """
-    mine = SavedModel(candidate)
-    try:
-        pictures = _pictures(mine, holdout)
-        if served is None:
-            times = {n: _ms(_times([mine], pictures[:n], r)[0]) for n, r in _ROUNDS.items()}
-            told = ", ".join(f"{ms:.2f} ms at batch {n}" for n, ms in times.items())
-            return Verdict(
-                said=f"{told}; nothing is served to hold it against",
-                figures={"milliseconds": {str(n): round(ms, 3) for n, ms in times.items()}},
-            )
-        theirs = SavedModel(served)
-        try:
-            found = {n: _compared(mine, theirs, pictures[:n], n, ratio) for n in _ROUNDS}
-        finally:
-            theirs.close()
-    finally:
-        mine.close()
-    told = "; ".join(
-        f"{now:.2f} ms at batch {n}, {now / before:.2f} times the served version's {before:.2f}"
-        for n, (now, before) in found.items()
+    images = _images(candidate, holdout)
+    if served is None:
+        times = {n: _ms(_times([candidate], images[:n], r)[0]) for n, r in _ROUNDS.items()}
+        return judge_latency(times, None, ratio)
+    pairs = {n: _compared(candidate, served, images[:n], n, ratio) for n in _ROUNDS}
+    return judge_latency(
+        {n: now for n, (now, _) in pairs.items()},
+        {n: before for n, (_, before) in pairs.items()},
+        ratio,
     )
-    figures: dict[str, Any] = {
-        "milliseconds": {str(n): round(now, 3) for n, (now, _) in found.items()},
-        "served_milliseconds": {str(n): round(before, 3) for n, (_, before) in found.items()},
+
+
+def judge_latency(
+    times: Mapping[int, float], served: Mapping[int, float] | None, ratio: float
+) -> Verdict:
+    """The verdict on median latencies.
+
+    Args:
+        times: The candidate's milliseconds, by batch size.
+        served: The served version's; None if nothing is served.
+        ratio: The maximum latency relative to the served version's.
+
+    Raises:
+        Refused: One is more than `ratio` times the served version's, and more than half a
+            millisecond above it.
+    """
+    figures: dict[str, Any] = {"milliseconds": {str(n): round(ms, 3) for n, ms in times.items()}}
+    if served is None:
+        told = ", ".join(f"{ms:.2f} ms at batch {n}" for n, ms in times.items())
+        return Verdict(said=f"{told}; no served version to compare with", figures=figures)
+    told = "; ".join(
+        f"{ms:.2f} ms at batch {n}, {ms / served[n]:.2f} times the served version's {served[n]:.2f}"
+        for n, ms in times.items()
+    )
+    figures |= {
+        "served_milliseconds": {str(n): round(ms, 3) for n, ms in served.items()},
         "tolerance": ratio,
     }
-    if any(_too_slow(now, before, ratio) for now, before in found.values()):
+    if any(_too_slow(ms, served[n], ratio) for n, ms in times.items()):
         raise Refused(
-            f"{told}; at most {ratio:g} times is tolerated",
+            f"{told}; the maximum is {ratio:g} times",
             hint="make the network smaller, or skip the gate 'latency' with a reason",
             figures=figures,
         )
     return Verdict(said=told, figures=figures)
 
 
+def judge_size(size: int, served: int | None, ratio: float) -> Verdict:
+    """The verdict on a candidate's size.
+
+    Args:
+        size: Bytes of all its files.
+        served: Those of the served version; None if nothing is served.
+        ratio: The maximum size relative to the served version's.
+
+    Raises:
+        Refused: It is more than `ratio` times as large, and a mebibyte larger.
+    """
+    figures: dict[str, object] = {"bytes": size}
+    if served is None:
+        return Verdict(said=f"{_mb(size)}; no served version to compare with", figures=figures)
+    figures |= {"served_bytes": served, "ratio": round(size / served, 3), "tolerance": ratio}
+    said = f"{_mb(size)}, {size / served:.2f} times the served version's {_mb(served)}"
+    if size > max(served * ratio, served + _NEGLIGIBLE_BYTES):
+        raise Refused(
+            f"{said}; the maximum is {ratio:g} times",
+            hint="skip the gate 'size' with a reason, or raise --size-ratio",
+            figures=figures,
+        )
+    return Verdict(said=said, figures=figures)
+
+
 def _compared(
-    mine: SavedModel, theirs: SavedModel, pictures: NDArray[np.uint8], batch: int, ratio: float
+    candidate: Classifier, served: Classifier, images: NDArray[np.uint8], batch: int, ratio: float
 ) -> tuple[float, float]:
-    """The medians of both, in milliseconds; of several attempts the kindest to the candidate."""
+    """The medians of both, in milliseconds; of several attempts the best for the candidate."""
     best: tuple[float, float] | None = None
     for _ in range(_ATTEMPTS):
-        now, before = map(_ms, _times([mine, theirs], pictures, _ROUNDS[batch]))
+        now, before = map(_ms, _times([candidate, served], images, _ROUNDS[batch]))
         if best is None or now / before < best[0] / best[1]:
             best = now, before
         if not _too_slow(now, before, ratio):
@@ -97,16 +130,18 @@ def _compared(
 
 
 def _too_slow(now: float, before: float, ratio: float) -> bool:
-    return now > max(before * ratio, before + _NEVER_TOO_MUCH_MS)
+    return now > max(before * ratio, before + _NEGLIGIBLE_MS)
 
 
-def _times(models: list[SavedModel], pictures: NDArray[np.uint8], rounds: int) -> list[list[float]]:
-    """Seconds of each call, for each model; they take turns."""
-    found: list[list[float]] = [[] for _ in models]
+def _times(
+    versions: Sequence[Classifier], images: NDArray[np.uint8], rounds: int
+) -> list[list[float]]:
+    """Seconds of each call, for each version; they take turns."""
+    found: list[list[float]] = [[] for _ in versions]
     for index in range(_WARM_UP + rounds):
-        for model, times in zip(models, found, strict=True):
+        for version, times in zip(versions, found, strict=True):
             began = time.perf_counter()
-            model.run(DEFAULT_SIGNATURE, {"image": pictures})
+            version.run(images)
             if index >= _WARM_UP:
                 times.append(time.perf_counter() - began)
     return found
@@ -116,41 +151,13 @@ def _ms(seconds: list[float]) -> float:
     return statistics.median(seconds) * 1000
 
 
-def _pictures(model: SavedModel, holdout: Holdout | None) -> NDArray[np.uint8]:
-    """As many pictures as the largest batch: held-out ones, or noise where there are none."""
-    shape = [
-        dim.size for dim in model.signatures[DEFAULT_SIGNATURE].inputs["image"].tensor_shape.dim
-    ]
+def _images(version: Classifier, holdout: Holdout | None) -> NDArray[np.uint8]:
+    """As many images as the largest batch: held-out ones, or noise where there are none."""
     most = max(_ROUNDS)
     if holdout is not None:
         return holdout.images[np.arange(most) % len(holdout.images)]
     noise = np.random.default_rng(0)
-    return noise.integers(0, 256, [most, *shape[1:]], np.uint8)
-
-
-_NEVER_TOO_MUCH = 1 << 20
-
-
-def compare_size(candidate: Path, served: Path | None, ratio: float) -> Verdict:
-    """Hold a candidate's size against the served version's.
-
-    Raises:
-        Refused: It is more than `ratio` times as large, and a mebibyte larger.
-    """
-    size = folder_size(candidate)
-    figures: dict[str, object] = {"bytes": size}
-    if served is None:
-        return Verdict(said=f"{_mb(size)}; nothing is served to hold it against", figures=figures)
-    before = folder_size(served)
-    figures |= {"served_bytes": before, "ratio": round(size / before, 3), "tolerance": ratio}
-    said = f"{_mb(size)}, {size / before:.2f} times the served version's {_mb(before)}"
-    if size > max(before * ratio, before + _NEVER_TOO_MUCH):
-        raise Refused(
-            f"{said}, and at most {ratio:g} times is tolerated",
-            hint="skip the gate 'size' with a reason, or raise its tolerance",
-            figures=figures,
-        )
-    return Verdict(said=said, figures=figures)
+    return noise.integers(0, 256, [most, *version.image_shape], np.uint8)
 
 
 def _mb(size: int) -> str:

@@ -1,8 +1,8 @@
-"""Pictures held out, by which a candidate and the served version are compared.
+"""Held-out images, with which a candidate and the served version are compared.
 
-Whoever knows a dataset offers it under the entry point group `servable.holdouts`, by the name of
-the model: a callable that takes the dataset's folder, or None to look for it, and gives the
-pictures, their class numbers and the classes' names. So this package knows of no dataset.
+A package that knows a dataset provides it under the entry point group `servable.holdouts`, by the
+name of the model: a callable that takes the dataset's folder, or None to look for it, and returns
+the images, their class numbers and the classes' names. So this package needs no dataset.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ GROUP = "servable.holdouts"
 
 
 class HoldoutError(ServableError):
-    """A held-out set cannot be read, or is none."""
+    """A held-out set cannot be read, or is not valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holdout:
-    """Pictures with their true classes.
+    """Images with their true classes.
 
     Attributes:
         source: Where they come from, for people.
@@ -51,14 +51,14 @@ def find_holdout(
     Args:
         model: The model's name.
         file: An .npz with the arrays `images` and `targets`, and perhaps `labels`; it wins.
-        data: The folder of the dataset, for the one that an installed package offers.
+        data: The folder of the dataset, for the one that an installed package provides.
 
     Returns:
-        The set; None where no package offers one for that model.
+        The set; None where no package provides one for that model.
 
     Raises:
-        HoldoutError: It cannot be read, or is none.
-        ServableError: The package that offers it cannot get it.
+        HoldoutError: It cannot be read, or is not valid.
+        ServableError: The package that provides it cannot get it.
     """
     if file is not None:
         return _from_file(file)
@@ -89,7 +89,7 @@ def _from_file(file: Path) -> Holdout:
             hint="np.savez(FILE, images=..., targets=...) writes one",
         ) from None
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or "it is no .npz file"
+        reason = getattr(error, "strerror", None) or "it is not an .npz file"
         raise HoldoutError(
             f"cannot read {file}: {reason}", hint="np.savez(FILE, images=..., targets=...)"
         ) from error
@@ -99,10 +99,10 @@ def _from_file(file: Path) -> Holdout:
 def _checked(source: str, images: Any, targets: Any, labels: Any) -> Holdout:
     import numpy as np
 
-    pictures = images.dtype == np.uint8 and (
+    valid = images.dtype == np.uint8 and (
         images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
     )
-    if not pictures:
+    if not valid:
         raise HoldoutError(
             f"{source} has images of {images.dtype} {list(images.shape)}, and they must be uint8 "
             "[N, height, width] or [N, height, width, 3]"
@@ -113,7 +113,7 @@ def _checked(source: str, images: Any, targets: Any, labels: Any) -> Holdout:
             f"integers [{len(images)}], one for each of the images"
         )
     if not len(images):
-        raise HoldoutError(f"{source} holds no pictures")
+        raise HoldoutError(f"{source} holds no images")
     if targets.min() < 0 or (len(labels) and targets.max() >= len(labels)):
         raise HoldoutError(
             f"{source} has class numbers from {targets.min()} to {targets.max()}"

@@ -1,12 +1,12 @@
-"""The gate of the operations: nothing in a graph that reaches out of it.
+"""Gate `operations`: nothing in a graph that reaches outside of it.
 
-A SavedModel is a program. TensorFlow says so itself, and asks to run none that is not trusted:
-https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md. What is let in here can compute
-and no more: `operations.txt` lists the operations.
+A SavedModel is a program, and TensorFlow advises against running untrusted ones:
+https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md. `operations.txt` lists the
+operations that are allowed, all of which only compute.
 
 TensorFlow's own saver and the initialization of variables are the exceptions. They read the
-version's own files and set variables, so they are let in where the loader alone runs them:
-what a request runs is followed from the signatures, through every function that is called.
+version's own files and set variables, so they are allowed where only the loader runs them: the
+gate follows what a request runs from the signatures, through every function that is called.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from tensorflow.python.framework import op_def_registry
 
 from servable_client._wire.status import INIT_SIGNATURE
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.saved_model import read_meta_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
-# What writes a checkpoint and what reads it, each let in on its own way alone.
+# Operations that write and read a checkpoint, each allowed on its own path only.
 _SAVING = {"SaveV2", "MergeV2Checkpoints", "ShardedFilename"}
 _RESTORING = {"RestoreV2"}
 _ASSIGNING = {"AssignVariableOp", "Assign"}
@@ -54,21 +52,22 @@ _WHY = {
 
 @cache
 def allowed_operations() -> frozenset[str]:
-    """The operations that a graph may hold anywhere."""
+    """The operations that are allowed anywhere in a graph."""
     text = files(__package__).joinpath("operations.txt").read_text()
     return frozenset(
         name for line in text.splitlines() if not line.startswith("#") for name in line.split()
     )
 
 
-def check_operations(candidate: Path) -> Verdict:
-    """Hold every operation in a candidate's graph and its functions against the list.
+def check_operations(meta: Any) -> Verdict:
+    """Compare every operation in a graph and its functions with the list.
+
+    Args:
+        meta: The candidate's MetaGraphDef.
 
     Raises:
-        Refused: One is not in it.
-        ModelError: There is no SavedModel, or it is damaged.
+        Refused: One is not on it.
     """
-    meta = read_meta_graph(candidate)
     saver = meta.saver_def
     graph = _Graph(meta.graph_def, checkpoint=_node_of(saver.filename_tensor_name))
     saving = graph.reached([saver.save_tensor_name])
@@ -86,7 +85,7 @@ def check_operations(candidate: Path) -> Verdict:
         key = (place, node.name)
         if node.op in allowed_operations() or graph.calls_own_function(node):
             continue
-        # By the loader alone, and not by a request.
+        # Run by the loader only, and not by a request.
         if key not in asked and (
             (node.op in _SAVING and key in saving and key not in restoring | starting)
             or (node.op in _RESTORING and key in restoring and graph.reads_own_files(place, node))
@@ -97,7 +96,7 @@ def check_operations(candidate: Path) -> Verdict:
             continue
         raise _refused(place, node, asked=key in asked)
     return Verdict(
-        said=f"{found.total():,} operations of {len(found)} kinds, all of them on the list",
+        said=f"{found.total():,} operations of {len(found)} kinds, all on the list",
         figures={"operations": dict(sorted(found.items()))},
     )
 
@@ -106,16 +105,16 @@ def _refused(place: str, node: Any, *, asked: bool) -> Refused:
     where = f"in the function {place}" if place else "in the graph"
     why = f", which {_WHY[node.op]}," if node.op in _WHY else ""
     return Refused(
-        f"the operation {node.op}{why} is not on the list of those that a graph may hold: it is "
+        f"the operation {node.op}{why} is not on the list of allowed operations: it is "
         f"{node.name}, {where}" + (", and a request runs it" if asked else ""),
-        hint="take it out of what is exported, or skip the gate 'operations' with a reason if you "
-        "trust who made the candidate with your server",
+        hint="export the model without it, or skip the gate 'operations' with a reason if you "
+        "trust the candidate's author with your server",
         figures={"operation": node.op, "node": node.name, "function": place, "asked": asked},
     )
 
 
 def _initializers(meta: Any) -> Iterator[str]:
-    """The names of what the loader runs beside the saver."""
+    """The names of the tensors and operations that the loader runs beside the saver."""
     if INIT_SIGNATURE in meta.signature_def:
         yield from (one.name for one in meta.signature_def[INIT_SIGNATURE].outputs.values())
     for key in ("saved_model_main_op", "legacy_init_op", "main_op"):
@@ -185,7 +184,7 @@ class _Graph:
         )
 
     def _source(self, place: str, tensor: str) -> str:
-        """The node or argument that a tensor comes from, past what hands it on as it is."""
+        """The node or argument that a tensor comes from, through any Identity."""
         name = _node_of(tensor)
         while (node := self._bodies[place].get(name)) is not None and node.op == "Identity":
             name = _node_of(node.input[0])

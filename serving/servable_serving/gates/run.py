@@ -1,10 +1,10 @@
-"""The gates: what a candidate must pass before it is brought into the model repository.
+"""The gates: the checks that a candidate must pass before it is published.
 
     for finding in inspect(candidate, served=Path("models/fashion_mnist/1"), holdout=None):
         print(finding.gate, finding.outcome, finding.said)
 
-From the cheapest to the dearest, and none runs a graph in this process before `operations` has
-seen what is in it and `trial` has seen it run in another.
+From the cheapest to the most expensive. None runs a graph in this process before `operations` has
+checked what is in it and `trial` has run it in another.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import InvalidInput, ServableError
 from servable_serving.gates.holdout import Holdout, find_holdout
+from servable_serving.gates.inspected_version import InspectedVersion
 from servable_serving.gates.verdict import GATES, Finding, GateError, Refused, Tolerances, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from servable_serving.repository.candidate import Candidate
 
 __all__ = [
     "GATES",
@@ -34,7 +37,7 @@ __all__ = [
 
 
 def inspect(
-    candidate: Path,
+    candidate: Path | Candidate,
     *,
     served: Path | None,
     holdout: Holdout | None,
@@ -43,30 +46,44 @@ def inspect(
     tolerances: Tolerances | None = None,
     server: Path | None = None,
 ) -> list[Finding]:
-    """Hold a candidate against every gate, in order.
+    """Check a candidate at every gate, in order.
 
     Args:
         candidate: A folder as `export` writes it; nothing in it is changed.
-        served: The folder of the version that is served now, to compare with; None where there
-            is none.
-        holdout: Pictures that neither version learnt from, with their classes; without, the gate
-            of the accuracy has nothing to say.
-        skip: The gates to leave out, each with the reason why.
+        served: The folder of the served version, to compare with; None where there is none.
+        holdout: Images that neither version was trained on, with their classes; without, the gate
+            `accuracy` is skipped.
+        skip: The gates to skip, each with the reason.
         tell: Called with each finding as soon as there is one, that of a failure too.
-        tolerances: How much worse than what is served it may be.
+        tolerances: How much worse than the served version it may be.
         server: A tensorflow_model_server for the trial; `servable serve` unless given.
 
     Returns:
         A finding for each gate.
 
     Raises:
-        GateError: The first gate that refuses it; the gates after that are not tried.
-        InvalidInput: `skip` names what is no gate, or the one that cannot be left out.
+        GateError: The first gate that it fails; the gates after that are not run.
+        InvalidInput: `skip` names an unknown gate, or the one that cannot be skipped.
     """
     check_skips(skip)
-    limits = tolerances or Tolerances()
+    with InspectedVersion(candidate) as version:
+        if served is None:
+            gates = _gates(version, None, holdout, tolerances or Tolerances(), server)
+            return _run(gates, skip, tell)
+        with InspectedVersion(served) as current:
+            gates = _gates(version, current, holdout, tolerances or Tolerances(), server)
+            return _run(gates, skip, tell)
 
-    # Each imports TensorFlow, if it needs it, when its turn comes.
+
+def _gates(
+    candidate: InspectedVersion,
+    served: InspectedVersion | None,
+    holdout: Holdout | None,
+    limits: Tolerances,
+    server: Path | None,
+) -> dict[str, Callable[[], Verdict]]:
+    """The gates by name, in order; each imports TensorFlow, if it needs it, when it runs."""
+
     def structure() -> Verdict:
         from servable_serving.gates.structure import check_structure
 
@@ -75,7 +92,7 @@ def inspect(
     def operations() -> Verdict:
         from servable_serving.gates.operations import check_operations
 
-        return check_operations(candidate)
+        return check_operations(candidate.meta_graph)
 
     def trial() -> Verdict:
         from servable_serving.gates.trial.trial import try_out
@@ -93,21 +110,28 @@ def inspect(
         return compare_latency(candidate, served, holdout, limits.latency)
 
     def size() -> Verdict:
-        from servable_serving.gates.cost import compare_size
+        from servable_serving.gates.cost import judge_size
 
-        return compare_size(candidate, served, limits.size)
+        return judge_size(candidate.size, None if served is None else served.size, limits.size)
 
-    steps = (structure, operations, trial, accuracy, latency, size)
+    return dict(zip(GATES, (structure, operations, trial, accuracy, latency, size), strict=True))
+
+
+def _run(
+    gates: Mapping[str, Callable[[], Verdict]],
+    skip: Mapping[str, str],
+    tell: Callable[[Finding], object],
+) -> list[Finding]:
     findings = []
-    for gate, step in zip(GATES, steps, strict=True):
+    for gate, check in gates.items():
+        hint = None
         if gate in skip:
             finding = Finding(
-                gate=gate, outcome="skipped", said=f"skipped: {skip[gate]}", seconds=0.0,
+                gate=gate, outcome="skipped", said=skip[gate], seconds=0.0,
                 figures={"why": skip[gate]},
             )  # fmt: skip
-            hint = None
         else:
-            finding, hint = _pass(gate, step)
+            finding, hint = _pass(gate, check)
         tell(finding)
         if finding.outcome == "failed":
             raise GateError(finding, hint=hint)
@@ -116,28 +140,28 @@ def inspect(
 
 
 def check_skips(skip: Mapping[str, str]) -> None:
-    """Refuse to leave out what is no gate, what cannot be left out, or without saying why.
+    """Refuse to skip an unknown gate, one that cannot be skipped, or any without a reason.
 
     Raises:
-        InvalidInput: So it is.
+        InvalidInput: One of these.
     """
     for gate, why in skip.items():
         if gate not in GATES:
             raise InvalidInput(f"there is no gate {gate!r}", hint=f"there are {', '.join(GATES)}")
         if gate == "structure":
             raise InvalidInput(
-                "the gate 'structure' cannot be skipped: without it nobody knows what the files are"
+                "the gate 'structure' cannot be skipped: it verifies the files that are published"
             )
         if not why.strip():
-            raise InvalidInput(f"the gate {gate!r} cannot be skipped without saying why")
+            raise InvalidInput(f"the gate {gate!r} cannot be skipped without a reason")
 
 
-def _pass(gate: str, step: Callable[[], Verdict]) -> tuple[Finding, str | None]:
+def _pass(gate: str, check: Callable[[], Verdict]) -> tuple[Finding, str | None]:
     began = time.monotonic()
     figures: dict[str, Any]
     hint = None
     try:
-        verdict = step()
+        verdict = check()
         outcome, said, figures = verdict.outcome, verdict.said, verdict.figures
     except Refused as error:
         outcome, said, figures, hint = "failed", error.message, error.figures, error.hint

@@ -1,4 +1,4 @@
-"""The gate of the structure: the files, the signatures, and weights that are numbers."""
+"""Gate `structure`: the files, the signatures, and finite weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from servable_serving.core.errors import ModelError
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.contract import check_compatible, check_contract, contract_of
-from servable_serving.model.saved_model import read_meta_graph
-from servable_serving.repository.manifest import check_candidate, manifest_digest
+from servable_serving.model.contract import check_compatible, check_contract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from servable_serving.gates.inspected_version import InspectedVersion
 
 VARIABLES = "variables/variables"
 
@@ -23,15 +23,15 @@ _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 _TRAIN_AGAIN = "its training diverged: train it again with a lower learning rate"
 
 
-def check_structure(candidate: Path, served: Path | None) -> Verdict:
-    """Hold a candidate's files against its manifest and the contract.
+def check_structure(candidate: InspectedVersion, served: InspectedVersion | None) -> Verdict:
+    """Compare a candidate's files with its manifest, and its signatures with the contract.
 
     Raises:
-        ServableError: A file is missing or changed, a signature is not by the contract or not that
-            of the served version, or a weight is no number.
+        ServableError: A file is missing or changed, a signature breaks the contract or differs from
+            the served version's, or a weight is NaN or infinite.
     """
-    manifest = check_candidate(candidate)
-    signatures = contract_of(candidate)
+    manifest = candidate.files.verify()
+    signatures = candidate.contract
     if "signatures" in manifest and manifest["signatures"] != signatures:
         raise Refused(
             "the signatures are not those in the manifest", hint="export the candidate again"
@@ -39,46 +39,49 @@ def check_structure(candidate: Path, served: Path | None) -> Verdict:
     check_contract(signatures, len(manifest["labels"]))
     if served is not None:
         check_compatible(signatures, _served_contract(served))
-    weights = check_weights(candidate)
+    weights = check_weights(candidate.folder, candidate.meta_graph.graph_def)
     files = len(manifest["sha256"])
     return Verdict(
-        said=f"{files} files as in the manifest, the signatures {', '.join(signatures)} by the "
-        f"contract, {weights:,} weights finite",
+        said=f"{files} files match the manifest, the signatures {', '.join(signatures)} follow the "
+        f"contract, {weights:,} weights are finite",
         figures={
             "files": files,
             "signatures": list(signatures),
             "weights": weights,
-            "manifest_sha256": manifest_digest(candidate),
+            "manifest_sha256": candidate.files.manifest_sha256,
         },
     )
 
 
-def check_weights(folder: Path) -> int:
-    """See that every weight is a number: the variables, and the constants in the graph.
+def check_weights(folder: Path, graph: Any) -> int:
+    """Check that every weight is finite: the variables, and the constants in the graph.
 
-    A constant of one number may be infinite, as the one that masks are made of.
+    A scalar constant may be infinite, as the one that masks are made of.
+
+    Args:
+        folder: The version's folder, for the values of its variables.
+        graph: Its GraphDef.
 
     Returns:
-        How many weights there are.
+        The number of weights.
 
     Raises:
-        Refused: One is none, or a variable has no value.
+        Refused: One is NaN or infinite, or a variable has no value.
     """
-    graph = read_meta_graph(folder).graph_def
     count = 0
     for name, array in (*_variables(folder, graph), *_constants(graph)):
         if array.size > 1 and not np.isfinite(array).all():
-            kind = "NaN" if np.isnan(array).any() else "infinite"
-            raise Refused(f"the weights {name} hold what is no number ({kind})", hint=_TRAIN_AGAIN)
+            what = "NaN" if np.isnan(array).any() else "infinite values"
+            raise Refused(f"the weights {name} contain {what}", hint=_TRAIN_AGAIN)
         count += array.size
     return count
 
 
-def _served_contract(served: Path) -> dict[str, Any]:
+def _served_contract(served: InspectedVersion) -> dict[str, Any]:
     try:
-        return contract_of(served)
+        return served.contract
     except ModelError:
-        return {}  # what is broken already has no callers
+        return {}  # a broken version has no callers
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -107,7 +110,7 @@ def _variables(folder: Path, graph: Any) -> Iterator[tuple[str, Any]]:
         reader = tf.train.load_checkpoint(str(prefix))
         dtypes = reader.get_variable_to_dtype_map()
         for name, dtype in sorted(dtypes.items()):
-            value = reader.get_tensor(name)  # read all the same: its shard may be missing
+            value = reader.get_tensor(name)  # read even if not floating: its shard may be missing
             if dtype.is_floating:
                 yield name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"), np.asarray(value)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:

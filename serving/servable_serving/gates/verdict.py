@@ -1,4 +1,4 @@
-"""What a gate found out about a candidate."""
+"""What a gate says of a candidate."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Finding:
         gate: One of `GATES`.
         outcome: "passed", "failed" or "skipped".
         said: One sentence, with the figures.
-        seconds: How long it took.
-        figures: The same for machines; JSON can hold it.
+        seconds: Its duration.
+        figures: The same for machines; serializable as JSON.
     """
 
     gate: str
@@ -30,20 +30,20 @@ class Finding:
 
 
 class GateError(ServableError):
-    """A candidate was refused at a gate.
+    """A candidate failed a gate.
 
     Attributes:
-        finding: That gate's.
+        finding: The finding of that gate.
     """
 
     def __init__(self, finding: Finding, *, hint: str | None = None) -> None:
-        super().__init__(f"refused at the gate {finding.gate!r}: {finding.said}", hint=hint)
+        super().__init__(f"gate {finding.gate!r} failed: {finding.said}", hint=hint)
         self.finding = finding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a gate says that lets a candidate through, or that has nothing to hold it against."""
+    """The result of a gate that a candidate passes, or that has nothing to check."""
 
     said: str
     figures: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Verdict:
 
 
 class Refused(ServableError):
-    """What a gate says that does not; its figures are those of the finding."""
+    """A candidate fails a gate; the figures are those of the finding."""
 
     def __init__(
         self, said: str, *, hint: str | None = None, figures: dict[str, Any] | None = None
@@ -65,10 +65,10 @@ class Tolerances:
     """How much worse than the served version a candidate may be.
 
     Attributes:
-        accuracy: How far its share of right answers may lie below, 0 to 1.
-        latency: How many times as long its answers may take; half a millisecond more is never
-            too much.
-        size: How many times as large it may be; a mebibyte more is never too much.
+        accuracy: Maximum drop in accuracy, 0 to 1.
+        latency: Maximum latency relative to the served version's; half a millisecond more is
+            always allowed.
+        size: Maximum size relative to the served version's; a mebibyte more is always allowed.
     """
 
     accuracy: float = 0.005

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servable_client._wire import wire_pb2 as wire
@@ -13,23 +14,27 @@ from servable_serving.core.names import (
     DEFAULT_SIGNATURE,
     PREDICT_METHOD,
 )
-from servable_serving.model.saved_model import read_signatures
 from servable_serving.repository.manifest import CandidateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 _HINT = "docs/gates.md has the contract; `servable export` writes candidates that keep it"
 
 
-def contract_of(folder: Path) -> dict[str, Any]:
+def contract_of(model: Path | Any) -> dict[str, Any]:
     """What a SavedModel's signatures take and give, as written, for JSON.
+
+    Args:
+        model: Its folder, or its MetaGraphDef where that has been read already.
 
     Raises:
         ModelError: There is no SavedModel, or it is damaged.
     """
+    from servable_serving.model.saved_model import read_meta_graph, signatures_of
+
+    meta_graph = read_meta_graph(model) if isinstance(model, Path) else model
 
     def tensors(infos: Mapping[str, wire.TensorInfo]) -> dict[str, Any]:
         return {
@@ -48,7 +53,7 @@ def contract_of(folder: Path) -> dict[str, Any]:
             "inputs": tensors(signature.inputs),
             "outputs": tensors(signature.outputs),
         }
-        for key, signature in sorted(read_signatures(folder).items())
+        for key, signature in sorted(signatures_of(meta_graph).items())
         if key != INIT_SIGNATURE
     }
 

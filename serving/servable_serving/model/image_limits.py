@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-MAX_SIDE = 4096
-MAX_BYTES = 10 << 20
+from servable_serving.core.names import MAX_BYTES, MAX_SIDE
 
 
 def refusals(encoded: tf.Tensor) -> list[tf.Operation]:

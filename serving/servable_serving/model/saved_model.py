@@ -63,15 +63,11 @@ def read_meta_graph(folder: Path) -> Any:
     )
 
 
-def read_signatures(folder: Path) -> dict[str, wire.SignatureDef]:
-    """The signatures in a SavedModel, by name, without loading it.
-
-    Raises:
-        ModelError: There is no SavedModel, or it is damaged.
-    """
+def signatures_of(meta_graph: Any) -> dict[str, wire.SignatureDef]:
+    """The signatures in a MetaGraphDef, by name."""
     return {
         name: wire.SignatureDef.FromString(signature.SerializeToString())
-        for name, signature in read_meta_graph(folder).signature_def.items()
+        for name, signature in meta_graph.signature_def.items()
     }
 
 
@@ -80,6 +76,7 @@ class SavedModel:
 
     Args:
         folder: The version's folder.
+        meta_graph: What `read_meta_graph` gave for it, where that has been called already.
         intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
         inter_op_threads: Threads for ops in parallel; 0 lets TensorFlow choose.
 
@@ -88,9 +85,16 @@ class SavedModel:
     """
 
     def __init__(
-        self, folder: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
+        self,
+        folder: Path,
+        *,
+        meta_graph: Any = None,
+        intra_op_threads: int = 0,
+        inter_op_threads: int = 0,
     ) -> None:
-        self.signatures = read_signatures(folder)
+        self.signatures = signatures_of(
+            read_meta_graph(folder) if meta_graph is None else meta_graph
+        )
         if is_quiet():
             _quiet_first_session()
         self._graph = tf.Graph()

@@ -1,8 +1,9 @@
-"""Moving labels: what servers load, and what `stable` and `canary` stand for.
+"""The deployment of a model: which versions servers load, and what its labels stand for.
 
-In two phases, so that no request meets a label without a version: a version is listed in
-models.config and waited for, and only then labelled. What lost its label stays loaded until
-clients that go by its number have followed, the previous `stable` for as long as it is that.
+In two phases, so that no request uses a label without a version: a version is listed in
+models.config and waited for, and only then labelled. A version that lost its label stays loaded
+until clients that address it by number have followed, and the previous `stable` for as long as it
+is that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.core.names import STABLE
-from servable_serving.release.fleet import ReleaseError
+from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
 from servable_serving.repository.models_config import ModelsConfig, check_labels, set_versions
 from servable_serving.repository.traffic import write_traffic
@@ -24,39 +25,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from servable_client import VersionStatus
-    from servable_serving.release.fleet import Live
+    from servable_serving.release.server_group import Servers
     from servable_serving.repository.history import Event
     from servable_serving.repository.local import Repository
 
-# Over REST the SDK goes by the number that a label stood for up to a second ago.
+# Over REST the client uses the number that a label stood for up to a second ago.
 _FOLLOW_SECONDS = 3.0
-# A server that gives no sign of reading models.config is not waited for longer.
+# A server that shows no sign of reading models.config is not waited for longer.
 _SIGN_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
-    """The labels of a model's versions, in its repository and at the servers that watch it.
+class Deployment:
+    """A model's versions in its repository, and at the servers that read it.
 
     Args:
         model: The model's name.
         repository: Its versions.
-        live: The servers; None to wait for none.
-        timeout: Seconds to wait for what a server is to do.
+        servers: The servers; None to wait for none.
+        timeout: Seconds to wait for each step of a server.
     """
 
     model: str
     repository: Repository
-    live: Live | None = None
+    servers: Servers | None = None
     timeout: float = 120.0
 
     @property
     def config(self) -> ModelsConfig:
-        """The file that holds them."""
+        """The models.config of the repository."""
         return ModelsConfig(self.repository.path.parent)
 
-    def now(self) -> dict[str, int]:
-        """What each label stands for.
+    def labels(self) -> dict[str, int]:
+        """The version that each label stands for.
 
         Raises:
             ModelsConfigError: models.config cannot be read.
@@ -64,7 +65,7 @@ class Labels:
         return self.config.labels(self.model)
 
     def listed(self) -> set[int]:
-        """What servers load.
+        """The versions that servers load.
 
         Raises:
             ModelsConfigError: models.config cannot be read.
@@ -72,92 +73,95 @@ class Labels:
         return self.config.listed(self.model, self.repository.path)
 
     def served(self) -> int | None:
-        """What `stable` stands for, else the highest version; None where there is none."""
+        """The version of `stable`, else the highest; None where there is none."""
         there = self.repository.versions()
-        stable = self.now().get(STABLE)
+        stable = self.labels().get(STABLE)
         return stable if stable in there else max(there, default=None)
 
     def check(self, *, moving: str = "") -> None:
         """Make sure that servers can apply models.config as it is.
+
+        Args:
+            moving: A label that is about to be moved, and may stand for a missing version.
 
         Raises:
             ModelsConfigError: They cannot.
         """
         check_labels(self.config, self.model, self.repository.path, moving=moving)
 
-    def bring(self, version: int) -> str:
+    def load(self, version: int) -> str:
         """Have a version loaded, and wait until every server that answers serves it.
 
         Returns:
-            What came of it, in words.
+            The outcome, in words.
 
         Raises:
-            ReleaseError: It failed to load, or did not in time; what is loaded is as before.
+            ReleaseError: It failed to load, or did not in time; the listed versions are as before.
         """
         before: list[dict[int, VersionStatus]] = []
-        if self.live is not None:
-            before = self.live.states()
+        if self.servers is not None:
+            before = self.servers.states()
         listed = self.listed()
-        follows = self._follows()
+        watched = self._watched()
         try:
             with self.config.change(self.model, self.repository.path) as entry:
                 set_versions(entry, {*entry.model_version_policy.specific.versions, version})
-            if self.live is None:
-                return "nothing was waited for"
-            self._hurry(follows)
-            self.live.wait_for(version, timeout=self.timeout, before=before)
+            if self.servers is None:
+                return "listed; no server was waited for"
+            self._request_reload(watched)
+            self.servers.wait_for(version, timeout=self.timeout, before=before)
         except BaseException:
             if version not in listed:
-                self.withdraw(version)
+                self.unload(version)
             raise
-        return f"version {version} is AVAILABLE at {self.live.server}"
+        return f"version {version} is AVAILABLE at {self.servers.address}"
 
-    def withdraw(self, version: int) -> None:
-        """Have a version loaded no more; no label stands for it.
+    def unload(self, version: int) -> None:
+        """Have a version unloaded, and its labels removed.
 
         Raises:
             FolderError: models.config cannot be written.
         """
-        if version in self.now().values():
-            self._traffic()
+        if version in self.labels().values():
+            self._reset_traffic()
         with self.config.change(self.model, self.repository.path) as entry:
             for label in [k for k, v in entry.version_labels.items() if v == version]:
                 del entry.version_labels[label]
             set_versions(entry, {*entry.model_version_policy.specific.versions} - {version})
-        with suppress(ServableError):  # a server that is away looks at the file when it is back
-            self._hurry(self._follows())
+        with suppress(ServableError):  # a server that is down reads the file when it is back
+            self._request_reload(self._watched())
 
-    def move(self, label: str, version: int, *, what: str) -> str:
+    def set_label(self, label: str, version: int, *, what: str) -> str:
         """Have a label stand for a version that is loaded, and wait until it does.
 
         Args:
             label: The label.
-            version: What it is to stand for.
-            what: What the history calls it: "push", "promote" or "rollback".
+            version: The version.
+            what: The name of the event in the history: "push", "promote" or "rollback".
 
         Returns:
-            What came of it, in words.
+            The outcome, in words.
 
         Raises:
-            ReleaseError: No server took it in time; the label is where it was.
+            ReleaseError: The servers did not apply it in time; the label is where it was.
         """
-        live = self.live
-        follows = self._follows()
+        servers = self.servers
+        watched = self._watched()
         before = self._write(label, version)
         try:
-            self._hurry(follows)
-            if live is not None and follows is not False:
-                live.wait_for_label(
+            self._request_reload(watched)
+            if servers is not None and watched is not False:
+                servers.wait_for_label(
                     label,
                     version,
-                    timeout=self.timeout if follows else min(self.timeout, _SIGN_SECONDS),
-                    hurry=lambda: self._hurry(follows),
+                    timeout=self.timeout if watched else min(self.timeout, _SIGN_SECONDS),
+                    reload=lambda: self._request_reload(watched),
                 )
         except ReleaseError:
-            if follows is not None:
+            if watched is not None:
                 self._write(label, before, was=version)
                 raise
-            follows = False
+            watched = False
         except BaseException:
             self._write(label, before, was=version)
             raise
@@ -166,13 +170,13 @@ class Labels:
         said = f"{label} is version {version}"
         if before not in (None, version):
             said += f", and was {before}"
-        self._traffic()
-        if live is not None and follows is False:
-            said += f" in {self.config.path}, which the server at {live.server} does not read"
+        self._reset_traffic()
+        if servers is not None and watched is False:
+            said += f" in {self.config.path}, which the server at {servers.address} does not read"
         return said
 
-    def adopt(self, version: int) -> None:
-        """Call a version `stable` where none is: it is what is served now.
+    def adopt_current_as_stable(self, version: int) -> None:
+        """Label the version that is served now `stable`, where no version is.
 
         Raises:
             FolderError: models.config cannot be written.
@@ -184,56 +188,55 @@ class Labels:
             set_versions(entry, {*entry.model_version_policy.specific.versions, version})
         self.repository.note(history.event("adopt", label=STABLE, version=version, before=None))
 
-    def drop(self) -> None:
-        """Have servers load no more what no label needs: it is not the previous `stable` either.
+    def unload_unlabelled(self) -> None:
+        """Have the versions unloaded that have no label and are not the previous `stable`.
 
-        The repository is locked: else this might be a version that a push waits for.
+        The repository is locked: else one of them might be a version that a push waits for.
 
         Raises:
             FolderError: models.config cannot be written.
         """
         events = self.repository.history()
-        idle = self._idle(events)
-        if not idle:
+        unneeded = self._unneeded(events)
+        if not unneeded:
             return
         lost = history.lost_label_at(events)
-        if last := max((lost[v] for v in idle if v in lost), default=None):
+        if last := max((lost[v] for v in unneeded if v in lost), default=None):
             age = (datetime.now(UTC) - last).total_seconds()
             time.sleep(min(max(_FOLLOW_SECONDS - age, 0.0), _FOLLOW_SECONDS))
         with self.config.change(self.model, self.repository.path) as entry:
-            # What got a label meanwhile stays.
-            labelled = set(entry.version_labels.values())
-            idle -= labelled
-            set_versions(entry, set(entry.model_version_policy.specific.versions) - idle)
+            # A version may have got a label meanwhile.
+            unneeded -= set(entry.version_labels.values())
+            set_versions(entry, set(entry.model_version_policy.specific.versions) - unneeded)
         with suppress(ServableError):
-            self._hurry(self._follows())
+            self._request_reload(self._watched())
 
-    def _follows(self) -> bool | None:
-        """Whether the servers read models.config, by the labels that they know."""
-        return None if self.live is None else self.live.follows(self.now())
+    def _watched(self) -> bool | None:
+        """Whether the servers read models.config; None where that cannot be told."""
+        return None if self.servers is None else self.servers.watches_config(self.labels())
 
-    def _traffic(self) -> None:
-        """Have the gateway send what asks for no label to `stable`, and know the versions.
+    def _reset_traffic(self) -> None:
+        """Have the gateway send requests without a label to `stable`.
 
         A share of `canary` was meant for another version than it stands for now.
         """
-        shares = {label: 0.0 for label in self.now() if label != STABLE}
-        # The gateway goes by the labels, which have moved: that is not to fail for its file.
+        shares = {label: 0.0 for label in self.labels() if label != STABLE}
+        # The labels have moved already: an error in the gateway's file must not fail that.
         with suppress(ServableError):
             write_traffic(self.config.root, {self.model: shares})
 
-    def _hurry(self, follows: bool | None) -> None:
-        # Only those that read it: another server would be told of folders that it may not have.
-        if self.live is not None and follows:
-            self.live.hurry(self.config.text())
+    def _request_reload(self, watched: bool | None) -> None:
+        # Only of servers that read the file: another may not have the folders in it.
+        if self.servers is not None and watched:
+            self.servers.request_reload(self.config.text())
 
-    def _idle(self, events: Sequence[Event]) -> set[int]:
-        labels = self.now()
+    def _unneeded(self, events: Sequence[Event]) -> set[int]:
+        labels = self.labels()
         previous = history.last_other(events, labels.get(STABLE))
         return self.listed() - {*labels.values(), previous}
 
     def _write(self, label: str, version: int | None, *, was: int | None = None) -> int | None:
-        """Write what a label stands for; what it stood for before.
+        """Write the version of a label; returns the one before.
 
         With `was`, only where it still stands for that: somebody else may have moved it.
         """

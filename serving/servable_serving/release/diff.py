@@ -1,4 +1,4 @@
-"""What is different between two versions: figures, settings, and answers."""
+"""The differences between two versions: figures, settings, and answers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     from servable_serving.gates.holdout import Holdout
 
-# What differs between any two versions, and is told by `servable versions`.
+# They differ between any two versions; `servable versions` shows them.
 _APART = {"created", "git_revision", "golden", "history", "sha256", "signatures", "versions"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """How the answers to the held-out pictures differ.
+    """How the answers to the held-out images differ.
 
     Attributes:
-        pictures: How many there are.
-        changed: How many are named otherwise.
-        mended: How many the second names rightly and the first did not.
-        broken: How many the first names rightly and the second does not.
+        pictures: The number of images.
+        changed: How many are classified differently.
+        mended: How many only the second classifies correctly.
+        broken: How many only the first classifies correctly.
     """
 
     pictures: int
@@ -35,9 +35,9 @@ class Answers:
 
 
 def differences(one: Path, other: Path) -> dict[str, tuple[Any, Any]]:
-    """What the manifests of two versions say differently, by the names of the figures.
+    """The values that differ between the manifests of two versions, by name.
 
-    Example: `{"metrics.test.accuracy": (0.93, 0.94)}`; None stands for what one does not say.
+    Example: `{"metrics.test.accuracy": (0.93, 0.94)}`; None where one has no such value.
     """
     first, second = _flat(manifest_of(one)), _flat(manifest_of(other))
     return {
@@ -48,21 +48,24 @@ def differences(one: Path, other: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def compare_answers(one: Path, other: Path, holdout: Holdout) -> Answers:
-    """Ask two versions for the same pictures.
+    """Classify the same images with two versions.
 
     Args:
         one: A version's folder.
         other: Another's.
-        holdout: The pictures.
+        holdout: The images.
 
     Raises:
-        Refused: The pictures are of another size, or of classes that one does not know.
+        Refused: The images have another size, or classes that one does not know.
         ModelError: One cannot be loaded or run.
     """
     from servable_serving.gates.accuracy import classes
+    from servable_serving.gates.inspected_version import InspectedVersion
 
-    first, right = classes(one, holdout)
-    second, right_too = classes(other, holdout)
+    with InspectedVersion(one) as version:
+        first, right = classes(version, holdout)
+    with InspectedVersion(other) as version:
+        second, right_too = classes(version, holdout)
     return Answers(
         pictures=len(first),
         changed=int((first != second).sum()),
@@ -72,7 +75,7 @@ def compare_answers(one: Path, other: Path, holdout: Holdout) -> Answers:
 
 
 def _flat(manifest: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested figures by dotted names; lists, as curves and classes are, are left out."""
+    """Nested values by dotted names; lists, as curves and classes are, are left out."""
     flat: dict[str, Any] = {}
     for name, value in manifest.items():
         if not before and name in _APART:

@@ -1,4 +1,4 @@
-"""What is in a repository: its versions, whether they are as they were pushed, and what may go."""
+"""A repository's versions: list them, verify them, prune them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_serving.core.files import folder_size
+from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.history import HISTORY, Event
-from servable_serving.repository.manifest import (
-    CandidateError,
-    check_candidate,
-    manifest_digest,
-    manifest_of,
-)
+from servable_serving.repository.manifest import CandidateError, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from servable_serving.release.deployment import Labels
+    from servable_serving.release.deployment import Deployment
     from servable_serving.repository.local import Repository
 
 REJECTED = "rejected"
@@ -30,19 +26,19 @@ _NOT_LOADED = "not loaded"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A version, as it is told.
+    """A version.
 
     Attributes:
         version: Its number.
-        state: What the servers say of it; without one, whether models.config lists it.
-        labels: Those that stand for it.
-        accuracy: On the test pictures, by its manifest; None where that does not say.
-        size: Of all its files, in bytes.
+        state: Its state at the servers; without one, whether models.config lists it.
+        labels: The labels that stand for it.
+        accuracy: The test accuracy in its manifest, None where there is none.
+        size: Bytes of all its files.
         created: When it was exported.
         git: The revision that it was exported at.
         pushed: When it was pushed.
         by: Who pushed it.
-        reason: Why it was rejected, None where it was not.
+        reason: Why it was quarantined, None where it was not.
     """
 
     version: int
@@ -59,36 +55,36 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What came of a check.
+    """The result of a check.
 
     Attributes:
-        what: What was checked: a version's folder, a file.
-        trouble: What is wrong with it, None for nothing.
+        what: A version's folder, or a file.
+        trouble: What is wrong with it, or None.
     """
 
     what: str
     trouble: str | None
 
 
-def versions(labels: Labels) -> list[Entry]:
-    """The versions in a repository, highest first, those that were rejected among them.
+def versions(deployment: Deployment) -> list[Entry]:
+    """The versions of a repository, highest first, including the quarantined ones.
 
     Raises:
-        NoAnswer: A server was to be asked, and none answers.
+        NoAnswer: There are servers, and none answers.
         ServableError: The repository or models.config cannot be read.
     """
-    repository = labels.repository
-    carried = labels.now()
-    listed = labels.listed()
-    states = None if labels.live is None else labels.live.states()
+    repository = deployment.repository
+    carried = deployment.labels()
+    listed = deployment.listed()
+    states = None if deployment.servers is None else deployment.servers.states()
     pushes = _pushes(repository)
     entries, folders = [], repository.folders()
     for version, folder in folders.items():
         if states is None:
             state = LISTED if version in listed else UNLISTED
         else:
-            told = [s[version].state if version in s else _NOT_LOADED for s in states]
-            state = ", ".join(dict.fromkeys(told))
+            found = [s[version].state if version in s else _NOT_LOADED for s in states]
+            state = ", ".join(dict.fromkeys(found))
         entries.append(
             _entry(version, folder, state, [k for k, v in carried.items() if v == version], pushes)
         )
@@ -98,13 +94,13 @@ def versions(labels: Labels) -> list[Entry]:
     return sorted(entries, key=lambda entry: -entry.version)
 
 
-def verify(labels: Labels) -> list[Checked]:
-    """Hold every file in a repository against its checksum, and models.config against them.
+def verify(deployment: Deployment) -> list[Checked]:
+    """Compare every file with its checksum, and models.config with the versions.
 
     Raises:
         FolderError: The repository cannot be read.
     """
-    repository = labels.repository
+    repository = deployment.repository
     pushes = _pushes(repository)
     found = [
         Checked(
@@ -114,50 +110,49 @@ def verify(labels: Labels) -> list[Checked]:
         for version, folder in sorted(repository.folders().items())
     ]
     found += [
-        Checked(what=str(left), trouble="was left by a push or a pruning that was killed, or is "
-                "at work; the next push clears it")
+        Checked(what=str(left), trouble="was left by a push or prune that was killed, or is "
+                "running; the next push removes it")
         for left in repository.leftovers()
     ]  # fmt: skip
     try:
-        labels.check()
-        missing = labels.listed() - set(repository.versions())
+        deployment.check()
+        missing = deployment.listed() - set(repository.versions())
     except ServableError as error:
-        found.append(Checked(what=str(labels.config.path), trouble=str(error)))
+        found.append(Checked(what=str(deployment.config.path), trouble=str(error)))
     else:
         listed = ", ".join(map(str, sorted(missing)))
         found.append(
             Checked(
-                what=str(labels.config.path),
+                what=str(deployment.config.path),
                 trouble=f"lists {listed}, and there is no such version" if missing else None,
             )
         )
     return found
 
 
-def prune(labels: Labels, *, keep: int) -> list[int]:
-    """Take old versions away for good.
+def prune(deployment: Deployment, *, keep: int) -> list[int]:
+    """Delete old versions for good.
 
-    Never one that a label stands for, that servers load or answer with, or that is among the
-    highest `keep`.
+    Never one that has a label, that servers load or serve, or that is among the highest `keep`.
 
     Args:
-        labels: Those of the repository.
-        keep: How many to keep in any case.
+        deployment: The model's deployment.
+        keep: The number of the highest versions to keep.
 
     Returns:
-        What was taken away, lowest first.
+        The deleted versions, lowest first.
 
     Raises:
         FolderError: The repository cannot be written.
-        ServableError: models.config cannot be read: then nobody knows what is needed.
+        ServableError: models.config cannot be read: it says what is needed.
     """
-    repository = labels.repository
+    repository = deployment.repository
     with repository.locked():
-        labels.drop()
+        deployment.unload_unlabelled()
         gone = []
-        for version in _idle(labels, keep):
-            # No server begins to load it meanwhile: a label is moved under the same lock.
-            with labels.config.change(labels.model, repository.path) as entry:
+        for version in _prunable(deployment, keep):
+            # Under the lock that labels move under, so that no server begins to load it.
+            with deployment.config.change(deployment.model, repository.path) as entry:
                 if version in entry.model_version_policy.specific.versions:
                     continue
                 if version in entry.version_labels.values():
@@ -167,17 +162,17 @@ def prune(labels: Labels, *, keep: int) -> list[int]:
     return gone
 
 
-def _idle(labels: Labels, keep: int) -> list[int]:
-    needed = {*labels.listed(), *labels.now().values()}
-    if labels.live is not None:
-        for states in labels.live.states():
+def _prunable(deployment: Deployment, keep: int) -> list[int]:
+    needed = {*deployment.listed(), *deployment.labels().values()}
+    if deployment.servers is not None:
+        for states in deployment.servers.states():
             needed |= {v for v, status in states.items() if status.state != "END"}
-    there = labels.repository.versions()
+    there = deployment.repository.versions()
     return [version for version in there[: max(len(there) - keep, 0)] if version not in needed]
 
 
 def _pushes(repository: Repository) -> dict[int, Event]:
-    """What the history says of each version's coming."""
+    """The event that published each version."""
     return {
         e["version"]: e
         for e in repository.history()
@@ -189,8 +184,8 @@ def _entry(
     version: int, folder: Path, state: str, carried: list[str], pushes: dict[int, Any]
 ) -> Entry:
     manifest = manifest_of(folder)
-    told = [e for e in manifest.get("history", ()) if e.get("version") == version]
-    pushed: dict[str, Any] = pushes.get(version) or next(iter(told), {})
+    noted = [e for e in manifest.get("history", ()) if e.get("version") == version]
+    pushed: dict[str, Any] = pushes.get(version) or next(iter(noted), {})
     try:
         reason = json.loads((folder / "reason.json").read_text())["reason"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -218,12 +213,13 @@ def _accuracy(manifest: dict[str, Any]) -> float | None:
 
 def _trouble(folder: Path, digest: str | None) -> str | None:
     try:
-        check_candidate(folder)
-        found = manifest_digest(folder)
+        candidate = Candidate(folder)
+        candidate.verify()
+        found = candidate.manifest_sha256
     except CandidateError as error:
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if digest not in (None, found):
-        return f"its manifest is not the one that was pushed, by {HISTORY}"
+        return f"its manifest is not the one that was pushed, according to {HISTORY}"
     return None

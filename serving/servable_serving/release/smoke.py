@@ -1,4 +1,4 @@
-"""The smoke test: a version answers its own golden requests where it is served."""
+"""The smoke test: a version is asked its own golden requests where it is served."""
 
 from __future__ import annotations
 
@@ -9,82 +9,83 @@ import numpy as np
 
 from servable_client import ConnectionFailed, DeadlineExceeded
 from servable_serving.core.names import BYTES_SIGNATURE
-from servable_serving.release.fleet import ReleaseError
+from servable_serving.release.server_group import ReleaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from servable_client import Client
-    from servable_serving.release.deployment import Labels
-    from servable_serving.release.fleet import Live
+    from servable_serving.release.deployment import Deployment
+    from servable_serving.release.server_group import ReleaseClient, Servers
     from servable_serving.release.steps import Steps
 
-# Servers may compute in bfloat16, on another processor than the one that exported.
+# Servers may compute in bfloat16, or on another processor than the one that exported.
 _TOLERANCE = 0.02
 _SECONDS = 30.0
 
 
-def bring_up(version: int, labels: Labels, steps: Steps, manifest: Mapping[str, Any]) -> None:
+def bring_up(
+    version: int, deployment: Deployment, steps: Steps, manifest: Mapping[str, Any]
+) -> None:
     """Wait until a version is served, and test it there.
 
     Args:
-        version: The version, which is in the repository.
-        labels: The model's labels.
-        steps: Where the steps are told.
+        version: A version of the repository.
+        deployment: The model's deployment.
+        steps: Reports the steps.
         manifest: The version's manifest.
 
     Raises:
         ReleaseError: It fails to load or to answer.
     """
     with steps.step("wait") as step:
-        step.said = labels.bring(version)
+        step.said = deployment.load(version)
     with steps.step("smoke") as step:
-        if labels.live is None:
-            step.outcome, step.said = "skipped", "no server was asked"
+        if deployment.servers is None:
+            step.outcome, step.said = "skipped", "no server"
         else:
-            step.said = smoke_test(labels.live, version, manifest)
+            step.said = smoke_test(deployment.servers, version, manifest)
 
 
-def smoke_test(live: Live, version: int, manifest: Mapping[str, Any]) -> str:
-    """Ask each server that answers for a version's golden requests, by the SDK.
+def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> str:
+    """Send a version's golden requests to each server that answers.
 
     Args:
-        live: The servers.
-        version: The version to ask.
+        servers: The servers.
+        version: The version.
         manifest: Its manifest.
 
     Returns:
-        What was asked, in words.
+        The outcome, in words.
 
     Raises:
-        ReleaseError: An answer is another one, or came from another version.
+        ReleaseError: An answer differs, or came from another version.
         ServableError: The server failed.
     """
     golden = manifest.get("golden") or []
-    pictures = [base64.b64decode(request["png"]) for request in golden]
+    images = [base64.b64decode(request["png"]) for request in golden]
     asked = 0
-    for client in live.clients:
+    for client in servers.clients:
         try:
             signatures = client.metadata(version=version)
         except (ConnectionFailed, DeadlineExceeded):
-            continue  # one that is away: others serve it
+            continue  # it is down: others serve the version
         asked += 1
         if BYTES_SIGNATURE not in signatures:
-            golden = []  # they are files
+            golden = []  # they are image files
         if golden:
-            _ask(client, version, pictures, golden)
+            _ask(client, version, images, golden)
     if not asked:
-        raise ReleaseError(f"version {version} does not answer at {live.server}")
+        raise ReleaseError(f"version {version} does not answer at {servers.address}")
     if not golden:
-        return f"version {version} tells its signatures; it has no golden requests"
+        return f"version {version} reports its signatures; it has no golden requests"
     return f"{len(golden)} golden requests answered as exported, by version {version}"
 
 
 def _ask(
-    client: Client, version: int, pictures: list[bytes], golden: list[Mapping[str, Any]]
+    client: ReleaseClient, version: int, images: list[bytes], golden: list[Mapping[str, Any]]
 ) -> None:
     answers = client.predict(
-        {"image_bytes": pictures}, signature=BYTES_SIGNATURE, version=version, timeout=_SECONDS
+        {"image_bytes": images}, signature=BYTES_SIGNATURE, version=version, timeout=_SECONDS
     )
     _check_version(client, answers.version, version)
     for row, request in enumerate(golden):
@@ -92,21 +93,21 @@ def _ask(
         found = np.asarray(answers["probabilities"][row], np.float64)
         if found.shape != expected.shape or not np.abs(found - expected).max() <= _TOLERANCE:
             raise ReleaseError(
-                f"golden request {row} was answered otherwise at {client.endpoint} than when "
-                f"version {version} was exported: {_top(found)} in place of {_top(expected)}"
+                f"{client.endpoint} answers golden request {row} differently than when version "
+                f"{version} was exported: {_top(found)} in place of {_top(expected)}"
             )
-    # And as a user would, the picture prepared by the SDK.
-    answer = client.classify(pictures[0], version=version, timeout=_SECONDS)
+    # And as a user would, with the client preparing the image.
+    answer = client.classify(images[0], version=version, timeout=_SECONDS)
     _check_version(client, answer.version, version)
     expected = np.asarray(golden[0]["probabilities"], np.float64)
     if expected[answer.class_id] < expected.max() - _TOLERANCE:
         raise ReleaseError(
-            f"{client.endpoint} says {answer.label} of golden request 0, and "
-            f"{golden[0]['label']} is right"
+            f"{client.endpoint} classifies golden request 0 as {answer.label}, expected "
+            f"{golden[0]['label']}"
         )
 
 
-def _check_version(client: Client, found: int | None, version: int) -> None:
+def _check_version(client: ReleaseClient, found: int | None, version: int) -> None:
     if found != version:
         raise ReleaseError(f"version {found} answered at {client.endpoint} for version {version}")
 

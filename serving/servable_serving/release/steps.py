@@ -1,4 +1,4 @@
-"""The steps of a release, as the person who waits sees them: a line each, with its time."""
+"""The steps of a release, for the person who waits: a line each, with its duration."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Step:
 
     Attributes:
         name: One word.
-        outcome: How it ended: "passed", "failed" or "skipped".
-        said: What came of it.
-        seconds: How long it took.
+        outcome: "passed", "failed" or "skipped".
+        said: The result, in words.
+        seconds: Its duration.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Step:
 
 
 class Steps:
-    """Writes a step's name when it begins, and the rest of the line when it has ended.
+    """Writes a step's name when it begins, and the rest of the line when it ends.
 
     Args:
-        out: Where to; standard error unless given, None for nowhere.
+        out: The stream; standard error unless given, None to write nothing.
     """
 
     def __init__(self, out: IO[str] | None = sys.stderr) -> None:
@@ -44,7 +44,7 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """A step that lasts as long as the block; the block says what came of it."""
+        """A step that lasts as long as the block, which sets its `said`."""
         step = Step(name)
         self._write(f"{name:<{_NAME_WIDTH}} ")
         began = time.monotonic()
@@ -60,13 +60,13 @@ class Steps:
             self.taken.append(step)
 
     def note(self, name: str, *, outcome: str, said: str, seconds: float) -> None:
-        """A step that has been taken by somebody else."""
-        told = said if outcome == "passed" or said.startswith(outcome) else f"{outcome}: {said}"
+        """Report a step that has run elsewhere."""
+        told = said if outcome == "passed" else f"{outcome}: {said}"
         self._write(f"{name:<{_NAME_WIDTH}} {seconds:6.2f} s  {told}\n")
         self.taken.append(Step(name, outcome, said, round(seconds, 3)))
 
     def say(self, text: str) -> None:
-        """A line between the steps."""
+        """Write a line between the steps."""
         self._write(f"{text}\n")
 
     def as_json(self) -> list[dict[str, Any]]:

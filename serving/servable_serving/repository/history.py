@@ -1,7 +1,7 @@
-"""What was done to a model's versions, when and by whom: one JSON object a line.
+"""The history of a model's versions: what was done, when and by whom, one JSON object a line.
 
-The file stands beside the versions, and is only ever added to; models.config is the truth about
-what labels stand for now, this is how they came there.
+The file stands beside the versions and is append-only. models.config is the source of truth for
+labels; the history is how they came there.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ Event = dict[str, Any]
 
 
 def who() -> str:
-    """Who acts, as user@machine."""
+    """The current user, as user@machine."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as containers have them
+    except (KeyError, OSError):  # a user without a name, as in containers
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
 def event(what: str, **facts: Any) -> Event:
-    """Something that was done, now."""
+    """An event of this moment."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return {"when": now, "who": who(), "what": what, **facts}
 
 
 def add(folder: Path, happened: Event) -> None:
-    """Write an event down.
+    """Append an event.
 
     Raises:
         OSError: It cannot be written.
@@ -51,14 +51,14 @@ def add(folder: Path, happened: Event) -> None:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                line = b"\n" + line  # whoever wrote the last line was killed on the way
+                line = b"\n" + line  # the process that wrote the last line was killed
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read(folder: Path) -> list[Event]:
-    """The events, oldest first; a line that is none, as a kill leaves it, is passed over."""
+    """The events, oldest first; an invalid line, as a killed process leaves it, is skipped."""
     try:
         lines = (folder / HISTORY).read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -75,12 +75,12 @@ def read(folder: Path) -> list[Event]:
 
 
 def moves(events: Sequence[Event], label: str) -> list[Event]:
-    """Those that moved a label."""
+    """The events that moved a label."""
     return [e for e in events if e.get("label") == label and isinstance(e.get("version"), int)]
 
 
 def last_other(events: Sequence[Event], now: int | None) -> int | None:
-    """What `stable` stood for before it came to `now`; None where that is not known."""
+    """The version of `stable` before `now`; None where that is not known."""
     for move in reversed(moves(events, STABLE)):
         for version in (move["version"], move.get("before")):
             if isinstance(version, int) and version != now:
@@ -89,7 +89,7 @@ def last_other(events: Sequence[Event], now: int | None) -> int | None:
 
 
 def before(events: Sequence[Event], now: int | None) -> int | None:
-    """Where a rollback of `stable` goes: to what was promoted before `now`, and not rolled back.
+    """The version that a rollback of `stable` goes to: promoted before `now`, and not rolled back.
 
     So a second rollback goes one version further, and not back to the bad one.
     """
@@ -103,7 +103,7 @@ def before(events: Sequence[Event], now: int | None) -> int | None:
             line.append(move["before"])
         if line[-1:] != [version]:
             line.append(version)
-    if now in line:  # else the file was edited by hand, and all of the line is older
+    if now in line:  # else models.config was edited by hand, and all of the line is older
         while line.pop() != now:
             pass
     return line[-1] if line else None

@@ -1,4 +1,4 @@
-"""The model repository: version folders that are whole, or not there at all."""
+"""The model repository: version folders that are complete, or absent."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, new_folder, sync_folder, sync_tree
 from servable_serving.core.locks import locked, locked_if_free
 from servable_serving.repository import history
+from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.layout import version_folders
-from servable_serving.repository.manifest import MANIFEST, check_candidate, manifest_digest
+from servable_serving.repository.manifest import MANIFEST, manifest_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,15 +57,14 @@ class Repository:
             raise FolderError(f"cannot read {self.path}: {error.strerror}") from error
 
     def rejected(self) -> dict[int, Path]:
-        """Where each version is that was taken out again."""
+        """Where each version is that was quarantined."""
         gone = self.path / _REJECTED
         return version_folders(gone) if gone.is_dir() else {}
 
     def push(self, candidate: Path) -> int:
-        """Bring a candidate in as the next version.
+        """Publish a candidate as the next version, without gates and without a server.
 
-        It has a name that servers pass over until it is whole and on the disk. No gate is asked,
-        and no server: `servable push` does that before and after.
+        `servable push` runs the gates before, and waits for the servers after.
 
         Args:
             candidate: A folder that `export` wrote; it stays where it is.
@@ -73,66 +73,75 @@ class Repository:
             The version.
 
         Raises:
-            CandidateError: It is not whole, or not as it was exported.
+            CandidateError: It is incomplete, or not as it was exported.
             FolderError: The repository cannot be written.
         """
-        check_candidate(candidate)
+        files = Candidate(candidate)
+        files.verify()
         with self.locked():
-            return self.bring(lambda incoming: copy(candidate, incoming))
+            return self.publish(files)
 
-    def bring(
+    def publish(
         self,
-        fill: Callable[[Path], None],
+        candidate: Candidate,
         *,
         version: int | None = None,
         about: Mapping[str, Any] | None = None,
-        again: bool = False,
     ) -> int:
-        """Bring a version in; the repository is `locked`.
+        """Publish a candidate; the repository is `locked`.
+
+        The files are compared with the manifest that `candidate` has read as they are copied.
+        Servers ignore the folder's name until it is complete and on the disk.
 
         Args:
-            fill: Writes a candidate's files into a folder that servers pass over.
+            candidate: The candidate.
             version: Its number; the next unless given.
-            about: What its manifest's history and the repository's are to say of it.
-            again: Whether a number may be taken that was used here before, and is not now: where
-                another repository gives the numbers, and this one is its mirror.
+            about: Facts for the history, of the version and of the repository.
 
         Returns:
             The version.
 
         Raises:
-            CandidateError: What was written is not whole, or not as it was exported.
+            CandidateError: A file has changed since the manifest was read.
             FolderError: The repository cannot be written, or there is or was such a version.
         """
-        self._clear_left()
-        used = self._used()
-        if version is None:
-            # The highest ever used plus one: the number of a version that was taken away must
-            # not come back with another model behind it.
-            version = max(used) + 1
-        elif version < 1 or version in (self.folders() if again else used):
-            raise FolderError(
-                f"version {version} of {self.path.name} "
-                + ("exists already" if version in self.folders() else "cannot be had"),
-                hint=f"the next is {max(used) + 1}, which it gets unless told; no number that "
-                "was used before comes back",
-            )
-        happened = history.event("publish", version=version, **(about or {}))
-        with new_folder(self.path / str(version), incoming_prefix=_INCOMING) as incoming:
+        return self._publish(candidate.copy_to, version, about or {}, reuse=False)
+
+    def receive(
+        self,
+        fill: Callable[[Path], None],
+        *,
+        version: int,
+        about: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Publish a version of another repository, of which this is a mirror; it is `locked`.
+
+        Its number may have been used here before, if it is not now: the other gives the numbers.
+
+        Args:
+            fill: Writes the version's files into an empty folder.
+            version: Its number.
+            about: Facts for the history, of the version and of the repository.
+
+        Returns:
+            The version.
+
+        Raises:
+            CandidateError: What was written is incomplete, or not as it was exported.
+            FolderError: The repository cannot be written, or there is such a version.
+        """
+
+        def verified(incoming: Path) -> None:
             fill(incoming)
-            # What was copied, and not what lay there a moment ago.
-            check_candidate(incoming)
-            _keep_history(incoming, happened)
-            _open_to_readers(incoming)
-            sync_tree(incoming)
-            self._remember(max([version, *used]))
-            digest = manifest_digest(incoming)
-        sync_folder(self.path)
-        self.note({**happened, "manifest_sha256": digest})
-        return version
+            Candidate(incoming).verify()
+
+        return self._publish(verified, version, about or {}, reuse=True)
 
     def reject(self, version: int, reason: Mapping[str, Any]) -> Path:
-        """Take a version out of sight, with the reason beside its files.
+        """Quarantine a version, with the reason beside its files.
+
+        Returns:
+            Where it is now.
 
         Raises:
             FolderError: The repository cannot be written.
@@ -143,7 +152,7 @@ class Repository:
             target.parent.mkdir(exist_ok=True)
             (self.path / str(version)).rename(target)
             sync_folder(self.path)
-            with suppress(OSError):  # of a disk that is full: that it is out of sight counts
+            with suppress(OSError):  # a full disk: the quarantine itself counts
                 atomic_write(target / _REASON, json.dumps(happened, indent=1) + "\n")
         except OSError as error:
             raise FolderError(f"cannot write to {target}: {error.strerror}") from error
@@ -152,7 +161,7 @@ class Repository:
         return target
 
     def delete(self, version: int) -> None:
-        """Take a version away for good; its number does not come back.
+        """Delete a version for good; its number is not reused.
 
         Raises:
             FolderError: The repository cannot be written.
@@ -160,7 +169,7 @@ class Repository:
         try:
             self._remember(max(self._used()))
             pruned = tempfile.mkdtemp(dir=self.path, prefix=_PRUNED)
-            # At once out of sight, so that no server reads half of it.
+            # Renamed first, so that no server reads half of it.
             self.folders()[version].rename(os.path.join(pruned, str(version)))  # noqa: PTH118
             sync_folder(self.path)
             shutil.rmtree(pruned)
@@ -169,7 +178,7 @@ class Repository:
         self.note(history.event("prune", version=version))
 
     def history(self) -> list[Event]:
-        """What was done to the versions, oldest first.
+        """The events of the versions, oldest first.
 
         Raises:
             FolderError: It cannot be read.
@@ -182,7 +191,7 @@ class Repository:
             ) from error
 
     def note(self, happened: Event) -> None:
-        """Write an event into the history.
+        """Append an event to the history.
 
         Raises:
             FolderError: It cannot be written.
@@ -196,10 +205,10 @@ class Repository:
 
     @contextmanager
     def locked(self, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Keep two pushes apart; the system gives the lock back when its holder dies.
+        """Hold the repository's lock; the system releases it when its holder dies.
 
         Args:
-            waiting: Called where another holds it, before it is waited for.
+            waiting: Called before waiting for another holder.
 
         Raises:
             FolderError: The repository cannot be written.
@@ -212,7 +221,7 @@ class Repository:
             yield
 
     def locked_if_free(self) -> AbstractContextManager[bool]:
-        """The lock where nobody holds it: whether it is held.
+        """Hold the lock if it is free; yields whether it is held now.
 
         Raises:
             FolderError: The repository cannot be written.
@@ -220,20 +229,52 @@ class Repository:
         return locked_if_free(self.path / _LOCK)
 
     def leftovers(self) -> list[Path]:
-        """What a push or a pruning left behind that was killed, or is at work."""
+        """Folders of a push or a prune that was killed, or is running."""
         return [p for prefix in (_INCOMING, _PRUNED) for p in self.path.glob(f"{prefix}*")]
+
+    def _publish(
+        self,
+        fill: Callable[[Path], None],
+        version: int | None,
+        about: Mapping[str, Any],
+        *,
+        reuse: bool,
+    ) -> int:
+        self._clear_leftovers()
+        used = self._used()
+        if version is None:
+            # The highest ever used plus one: the number of a version that was pruned must not
+            # come back with another model behind it.
+            version = max(used) + 1
+        elif version < 1 or version in (self.folders() if reuse else used):
+            raise FolderError(
+                f"version {version} of {self.path.name} "
+                + ("exists already" if version in self.folders() else "was used before"),
+                hint=f"the next is {max(used) + 1}, the default; numbers are not reused",
+            )
+        happened = history.event("publish", version=version, **about)
+        with new_folder(self.path / str(version), incoming_prefix=_INCOMING) as incoming:
+            fill(incoming)
+            _keep_history(incoming, happened)
+            _open_to_readers(incoming)
+            sync_tree(incoming)
+            self._remember(max([version, *used]))
+            digest = manifest_digest(incoming)
+        sync_folder(self.path)
+        self.note({**happened, "manifest_sha256": digest})
+        return version
 
     def _used(self) -> list[int]:
         """Every version number that is or was used, and 0."""
         last = (self.path / _LOCK).read_text().strip()
-        told = [e["version"] for e in self.history() if isinstance(e.get("version"), int)]
+        recorded = [e["version"] for e in self.history() if isinstance(e.get("version"), int)]
         return [
-            0, *self.folders(), *self.rejected(), *told, int(last) if last.isdigit() else 0
+            0, *self.folders(), *self.rejected(), *recorded, int(last) if last.isdigit() else 0
         ]  # fmt: skip
 
     def _remember(self, version: int) -> None:
         """Keep the highest number that was ever used."""
-        # Over what is there, and in one go: it never gets shorter, and is never empty.
+        # Overwritten in place by one call: the file is never shorter, and never empty.
         handle = os.open(self.path / _LOCK, os.O_WRONLY)
         try:
             os.pwrite(handle, f"{version}\n".encode(), 0)
@@ -241,25 +282,10 @@ class Repository:
         finally:
             os.close(handle)
 
-    def _clear_left(self) -> None:
-        """What a push left behind that was killed: none is under way, the lock is ours."""
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed push left: none is under way, the lock is ours."""
         for left in self.leftovers():
             shutil.rmtree(left, ignore_errors=True)
-
-
-def copy(candidate: Path, incoming: Path) -> None:
-    """Copy a candidate's files into a folder that is there.
-
-    Raises:
-        OSError: They cannot be read or written.
-    """
-    # File by file: copytree goes on after a failure, and hides its reason among others'.
-    for path in sorted(candidate.rglob("*")):
-        target = incoming / path.relative_to(candidate)
-        if path.is_dir():
-            target.mkdir()
-        else:
-            shutil.copyfile(path, target)
 
 
 def _keep_history(folder: Path, happened: Event) -> None:
@@ -271,6 +297,6 @@ def _keep_history(folder: Path, happened: Event) -> None:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Let a server of another user read a version, whatever the umask of who pushed it."""
+    """Let servers of other users read a version, whatever the umask of the push."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,7 +1,7 @@
 """models.config: which versions servers load, and what the labels stand for.
 
-A ModelServerConfig in text that servers poll. It is read with the client's messages, which know
-every field of TensorFlow Serving's, and bring no TensorFlow: a rollback is not to wait for it.
+A ModelServerConfig in text that servers poll. It is parsed with the client's messages, which have
+every field of TensorFlow Serving's and need no TensorFlow: a rollback must not wait for its import.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from google.protobuf import text_format
 
-from servable_client import InvalidInput, ServableError
-from servable_client._wire.model_config import config_of
+from servable_client import ServableError
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, sync_folder
 from servable_serving.core.locks import locked
@@ -24,8 +24,6 @@ from servable_serving.repository.layout import version_folders
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-
-    from servable_client._wire import wire_pb2 as wire
 
 
 NAME = "models.config"
@@ -73,7 +71,7 @@ class VersionPolicy:
 
 
 class ModelsConfigError(ServableError):
-    """models.config cannot be read or is no ModelServerConfig, or asks for what is not there."""
+    """models.config cannot be read or is not valid, or names a version that is missing."""
 
 
 class ModelsConfig:
@@ -105,7 +103,7 @@ class ModelsConfig:
         """What each label of a model stands for.
 
         Raises:
-            ModelsConfigError: It cannot be read, or makes no sense.
+            ModelsConfigError: It cannot be read, or is not valid.
         """
         entry = _entry(self._read(), model)
         return {} if entry is None else dict(sorted(entry.version_labels.items()))
@@ -123,24 +121,24 @@ class ModelsConfig:
             folder: Where its versions are, for a policy that names none.
 
         Raises:
-            ModelsConfigError: It cannot be read, or makes no sense.
+            ModelsConfigError: It cannot be read, or is not valid.
         """
         entry = _entry(self._read(), model)
         return set() if entry is None else _listed(entry, folder)
 
     @contextmanager
     def change(self, model: str, folder: Path) -> Iterator[wire.ModelConfig]:
-        """A model's entry to be changed, written when the block ends well and it has changed.
+        """A model's entry to be changed; written if the block succeeds and changes it.
 
-        One at a time, and only for the moment that it takes: nobody waits for a server here. The
-        policy is `specific` from then on, with the versions that were loaded until now.
+        Under a lock that is held for a moment only: nobody waits for a server here. The policy is
+        `specific` afterwards, with the versions that were loaded before.
 
         Args:
             model: Its name.
             folder: Where its versions are.
 
         Raises:
-            ModelsConfigError: It cannot be read, or makes no sense; it stays as it is.
+            ModelsConfigError: It cannot be read, or is not valid; it stays as it is.
             FolderError: It cannot be written.
         """
         try:
@@ -166,12 +164,13 @@ class ModelsConfig:
 
     def _read(self) -> wire.ModelServerConfig:
         text = self.text()
-        hint = f"mend {self.path}, or take the last one that was whole; servers go on as they are"
+        hint = (
+            f"repair {self.path}, or restore the last valid one; servers keep their configuration"
+        )
         try:
-            config = config_of(text)
-        except InvalidInput as error:
-            reason = str(error).partition(": ")[2]
-            raise ModelsConfigError(f"cannot parse {self.path}: {reason}", hint=hint) from None
+            config = text_format.Parse(text, wire.ModelServerConfig())
+        except text_format.ParseError as error:
+            raise ModelsConfigError(f"cannot parse {self.path}: {error}", hint=hint) from None
         if config.WhichOneof("config") != "model_config_list" and self.path.exists():
             raise ModelsConfigError(f"{self.path} has no model_config_list", hint=hint)
         names = [model.name for model in config.model_config_list.config]
@@ -184,10 +183,10 @@ class ModelsConfig:
         text = self.text()
         head = re.match(r"(?:[ \t]*(?:#.*)?\n)*", text)
         body = text_format.MessageToString(config)
-        path = self.path.resolve()  # through a link: a rename would put a file in its place
+        path = self.path.resolve()  # through a link, which a rename would replace
         try:
             for left in path.parent.glob(f".{path.name}.[0-9]*"):
-                left.unlink(missing_ok=True)  # of one that was killed: the lock is ours
+                left.unlink(missing_ok=True)  # of a killed process: the lock is ours
             atomic_write(path, (head[0] if text and head else _HEAD) + body)
             sync_folder(path.parent)
         except OSError as error:
@@ -195,13 +194,13 @@ class ModelsConfig:
 
 
 def check_labels(config: ModelsConfig, model: str, folder: Path, *, moving: str = "") -> None:
-    """Refuse a file whose labels name versions that are not there: servers refuse it whole.
+    """Refuse a file with a label of a missing version: servers would refuse all of it.
 
     Args:
         config: The file.
         model: The model's name.
         folder: Where its versions are.
-        moving: A label that is about to be moved, and so may name anything.
+        moving: A label that is about to be moved, and so may name any version.
 
     Raises:
         ModelsConfigError: One does.
@@ -211,13 +210,13 @@ def check_labels(config: ModelsConfig, model: str, folder: Path, *, moving: str 
         if label != moving and version not in there:
             raise ModelsConfigError(
                 f"{config.path} labels version {version} of {model} {label}, and there is none",
-                hint=f"`servable rollback` moves stable; else take {label} out of the file",
+                hint=f"`servable rollback` moves stable; else remove {label} from the file",
             )
 
 
 def set_versions(entry: wire.ModelConfig, versions: set[int]) -> None:
     """Have servers load these versions."""
-    # Assigned only where it differs, so that what stays the same is not written again.
+    # Assigned only where it differs: an unchanged file is not written again.
     if sorted(entry.model_version_policy.specific.versions) != sorted(versions):
         entry.model_version_policy.specific.versions[:] = sorted(versions)
 
@@ -231,7 +230,7 @@ def listed(entry: wire.ModelConfig, there: Callable[[], Iterable[int]]) -> set[i
 
     Args:
         entry: A model's.
-        there: Tells the versions that there are, where that counts.
+        there: Returns the existing versions, for a policy that names none.
     """
     policy = VersionPolicy.read(entry.model_version_policy)
     return set(policy.specific) if policy.specific is not None else policy.select(there())

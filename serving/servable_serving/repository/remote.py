@@ -1,12 +1,12 @@
-"""A model repository behind a URL, as versions are pushed into it and read from it.
+"""A model repository behind a URL: push versions into it, and read them.
 
     URL/models.config               what servers load and what the labels stand for
-    URL/NAME/VERSION/...            a version; whole when its manifest is there, which comes last
-    URL/NAME/.claims/VERSION        who took that number, and what its gates said; kept, so that no
-                                    number comes back
+    URL/NAME/VERSION/...            a version; complete when its manifest, the last file, is there
+    URL/NAME/.claims/VERSION        who took that number, and the findings of the gates; kept, so
+                                    that no number is reused
 
-Object stores have no rename and no locks. What takes their place: a put that succeeds only where
-nothing was, for the number of a version and for the turn at models.config.
+Object stores have no rename and no locks. Their substitute is a put that succeeds only if the
+object did not exist: for the number of a version, and as a lock of models.config.
 """
 
 from __future__ import annotations
@@ -21,13 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.repository import history
+from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.layout import version_of
-from servable_serving.repository.manifest import (
-    MANIFEST,
-    CandidateError,
-    check_candidate,
-    check_name,
-)
+from servable_serving.repository.manifest import MANIFEST, CandidateError, check_name
 from servable_serving.repository.models_config import NAME as CONFIG
 from servable_serving.repository.models_config import ModelsConfig, set_versions
 from servable_serving.repository.store import Store, StoreError
@@ -39,8 +35,8 @@ if TYPE_CHECKING:
 
 _CLAIMS = ".claims"
 _TURN = ".models.config.lock"
-# A turn at models.config takes a read and a write; who has it for longer was killed. By this
-# machine's clock alone, from when it is first seen.
+# A change of models.config takes a read and a write; a process that holds the lock for longer was
+# killed. By this machine's clock alone, from when the lock is first seen.
 _TURN_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
 
@@ -53,7 +49,7 @@ class Remote:
         waiting: See `Store`.
 
     Raises:
-        InvalidInput: It is no such URL.
+        InvalidInput: The URL is not valid.
         StoreError: The library for this kind of store is not installed.
     """
 
@@ -71,10 +67,10 @@ class Remote:
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:
-            raise StoreError(f"{self.url}/{CONFIG} is no text") from error
+            raise StoreError(f"{self.url}/{CONFIG} is not UTF-8") from error
 
     def numbers(self, model: str) -> list[int]:
-        """The versions of a model that are there, whole or not, lowest first.
+        """The versions of a model, complete or not, lowest first.
 
         Raises:
             StoreError: They cannot be listed.
@@ -83,11 +79,11 @@ class Remote:
         return sorted({version for version in found if version is not None and version > 0})
 
     def manifest(self, model: str, version: int) -> dict[str, Any] | None:
-        """A version's manifest; None where there is none, so that the version is not whole.
+        """A version's manifest; None where there is none, so that the version is incomplete.
 
         Raises:
             StoreError: It cannot be read.
-            CandidateError: It is no manifest.
+            CandidateError: It is not a valid manifest.
         """
         content = self.store.read(f"{model}/{version}/{MANIFEST.as_posix()}")
         if content is None:
@@ -108,16 +104,16 @@ class Remote:
         return dict(manifest)
 
     def fetch(self, model: str, version: int, folder: Path) -> None:
-        """Bring a version's files into a folder, unchecked.
+        """Download a version's files into a folder, unverified.
 
         Raises:
             StoreError: They are not there, or cannot be read.
-            CandidateError: The manifest is none.
+            CandidateError: The manifest is not valid.
             OSError: They cannot be written.
         """
         manifest = self.manifest(model, version)
         if manifest is None:
-            raise StoreError(f"{self.url}/{model}/{version} is not whole: it has no manifest")
+            raise StoreError(f"{self.url}/{model}/{version} is incomplete: it has no manifest")
         for name in (*sorted(manifest["sha256"]), MANIFEST.as_posix()):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,41 +122,49 @@ class Remote:
                     file.write(chunk)
 
     def push(self, candidate: Path, *, about: Mapping[str, Any] | None = None) -> int:
-        """Bring a candidate in as the next version; its manifest last.
+        """Publish a candidate as the next version; see `publish`.
 
         Args:
             candidate: A folder that `export` wrote, or a version of a repository.
-            about: What is to be kept of it beside who pushed it, and when.
+            about: Facts for the history beside the user and the time.
+        """
+        return self.publish(Candidate(candidate), about=about)
+
+    def publish(self, candidate: Candidate, *, about: Mapping[str, Any] | None = None) -> int:
+        """Upload a candidate as the next version; its manifest last.
+
+        Args:
+            candidate: The candidate; its files are verified once more right before the upload,
+                against the manifest that it has read.
+            about: Facts for the history beside the user and the time.
 
         Returns:
             The version. Servers load it when models.config names it; see `label`.
 
         Raises:
-            CandidateError: It is not whole, or not as it was exported.
-            StoreError: The repository cannot be reached or written; what it held it holds.
+            CandidateError: It is incomplete, or not as it was exported.
+            StoreError: The repository cannot be reached or written; it holds what it held.
         """
-        manifest = check_candidate(candidate)
-        model = str(manifest["name"])
+        candidate.verify_again()
+        model = str(candidate.manifest["name"])
         version, claim = self._claim(model, about or {})
-        for name in sorted(manifest["sha256"]):
-            self.store.put(candidate / name, f"{model}/{version}/{name}")
+        for name in sorted(candidate.manifest["sha256"]):
+            self.store.put(candidate.folder / name, f"{model}/{version}/{name}")
         # Where the store cannot create a file in one step, two can have claimed one number.
         if self.store.read(f"{model}/{_CLAIMS}/{version}") != claim:
             raise StoreError(
                 f"another push took version {version} of {model} at the same moment",
-                hint="push again; this version stays without a manifest, and nobody loads it",
+                hint="push again; this version stays without a manifest, and no server loads it",
             )
-        self.store.write(
-            f"{model}/{version}/{MANIFEST.as_posix()}", (candidate / MANIFEST).read_bytes()
-        )
+        self.store.write(f"{model}/{version}/{MANIFEST.as_posix()}", candidate.manifest_bytes)
         return version
 
     def labels(self, model: str) -> dict[str, int]:
-        """What each label of a model stands for.
+        """The version that each label of a model stands for.
 
         Raises:
             StoreError: models.config cannot be read.
-            ModelsConfigError: It is none.
+            ModelsConfigError: It is not valid.
         """
         with tempfile.TemporaryDirectory() as folder:
             config = ModelsConfig(Path(folder))
@@ -171,20 +175,20 @@ class Remote:
     def label(self, model: str, version: int, label: str) -> dict[str, int]:
         """Have models.config name a version, and a label stand for it.
 
-        What `stable` and `canary` stood for before stays loaded: `stable`'s for a rollback.
+        The previous versions of `stable` and `canary` stay loaded: that of `stable` for a rollback.
 
         Returns:
-            What each label of the model stands for now.
+            The version that each label of the model stands for now.
 
         Raises:
-            StoreError: The version is not whole there, or models.config cannot be written.
-            ModelsConfigError: models.config is none.
+            StoreError: The version is incomplete there, or models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
         """
         check_name(model)
         if self.manifest(model, version) is None:
             there = self.numbers(model)
             raise StoreError(
-                f"version {version} of {model} at {self.url} is not whole: it has no manifest"
+                f"version {version} of {model} at {self.url} is incomplete: it has no manifest"
                 if version in there
                 else f"{self.url} has no version {version} of {model}",
                 hint=f"there are: {', '.join(map(str, there)) or 'none'}",
@@ -202,7 +206,7 @@ class Remote:
             return config.labels(model)
 
     def _claim(self, model: str, about: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Take the next number, which nobody had before."""
+        """Take the next number, which was never used."""
         happened = history.event("push", id=uuid.uuid4().hex, **about)
         claim = json.dumps(happened, ensure_ascii=False, indent=1).encode()
         claimed = (version_of(name) for name in self.store.names(f"{model}/{_CLAIMS}"))
@@ -214,7 +218,7 @@ class Remote:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Keep two changes of models.config apart, for the moment that each takes."""
+        """Hold the lock of models.config, for the moment that a change takes."""
         mine = json.dumps({**history.event("turn"), "id": uuid.uuid4().hex}).encode()
         seen: bytes | None = None
         since = time.monotonic()

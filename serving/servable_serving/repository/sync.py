@@ -234,11 +234,10 @@ class Mirror:
                 hint="its upload is under way or was broken off; `servable push` again",
             )
         with repository.locked():
-            repository.bring(
+            repository.receive(
                 lambda incoming: self._remote.fetch(model, version, incoming),
                 version=version,
                 about={"from": self.url},
-                again=True,
             )
         log.info(
             "%s version %d is here", model, version,

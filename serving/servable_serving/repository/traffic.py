@@ -1,4 +1,4 @@
-"""models.traffic: which label the gateway sends requests to that name none, and how many.
+"""models.traffic: the share of requests without a label that the gateway sends to each label.
 
 One line a label of models.config, `MODEL LABEL VERSION PERCENT`; `#` begins a comment. The gateway
 reads it once a second. It is written whole, by a rename, after each change of a label.
@@ -34,7 +34,7 @@ _WHOLE = 100.0
 
 
 class TrafficError(ServableError):
-    """Shares that make no sense, or models.traffic cannot be read."""
+    """Shares are not valid, or models.traffic cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def read_traffic(models_root: Path) -> dict[str, list[Route]]:
     """The routes of each model; none where there is no file.
 
     Raises:
-        TrafficError: It cannot be read, or a line is none.
+        TrafficError: It cannot be read, or a line is not valid.
     """
     path = models_root / NAME
     try:
@@ -75,8 +75,8 @@ def read_traffic(models_root: Path) -> dict[str, list[Route]]:
             route = Route(label=label, version=int(version), percent=float(percent))
         except ValueError:
             raise TrafficError(
-                f"{path}: {line!r} is no MODEL LABEL VERSION PERCENT",
-                hint=f"remove {path}: the next change of a label writes it anew",
+                f"{path}: {line!r} is not a valid MODEL LABEL VERSION PERCENT",
+                hint=f"remove {path}: the next change of a label writes it again",
             ) from None
         routes.setdefault(model, []).append(route)
     return routes
@@ -100,8 +100,8 @@ def write_traffic(
             with the largest share: a trial ends even if whoever began it is gone.
 
     Raises:
-        TrafficError: A share is no percentage, they come to more than 100, or a label is none of
-            models.config's.
+        TrafficError: A share is not a percentage, they add up to more than 100, or a label is not
+            in models.config.
         ModelsConfigError: models.config cannot be read.
         FolderError: The file cannot be written.
     """
@@ -110,7 +110,7 @@ def write_traffic(
         try:
             before = read_traffic(models_root)
         except TrafficError:
-            before = {}  # what cannot be read is written anew
+            before = {}  # an invalid file is replaced
         _check(shares, labels)
         lines = [_HEAD]
         for model, versions in sorted(labels.items()):
@@ -151,7 +151,8 @@ def _check(
         for label, percent in asked.items():
             if not 0 <= percent <= _WHOLE:
                 raise TrafficError(
-                    f"{percent} is no share of {model}'s requests", hint="give 0 to 100 percent"
+                    f"{percent} is not a valid share of {model}'s requests",
+                    hint="give 0 to 100 percent",
                 )
             if label not in labels.get(model, {}):
                 raise TrafficError(

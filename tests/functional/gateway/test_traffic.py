@@ -75,9 +75,9 @@ def test_a_model_without_labels_has_no_lines(root: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"linear": {"canary": 101.0}}, "101.0 is no share"),
-        ({"linear": {"canary": -1.0}}, "-1.0 is no share"),
-        ({"linear": {"canary": float("nan")}}, "nan is no share"),
+        ({"linear": {"canary": 101.0}}, "101.0 is not a valid share"),
+        ({"linear": {"canary": -1.0}}, "-1.0 is not a valid share"),
+        ({"linear": {"canary": float("nan")}}, "nan is not a valid share"),
         ({"linear": {"canary": 60.0, "stable": 50.0}}, "come to more than 100 percent"),
         ({"linear": {"beta": 10.0}}, "linear has no label beta"),
         ({"shoes": {"stable": 10.0}}, "shoes has no label stable"),
@@ -95,7 +95,7 @@ def test_shares_that_make_no_sense(
 
 def test_a_file_that_is_none_is_said_and_written_anew(root: Path) -> None:
     (root / "models.traffic").write_text("linear stable one 100\n")
-    with pytest.raises(TrafficError, match="'linear stable one 100' is no MODEL LABEL"):
+    with pytest.raises(TrafficError, match="'linear stable one 100' is not a valid MODEL LABEL"):
         read_traffic(root)
     write_traffic(root, {})
     assert shares(root) == {"canary": 0, "stable": 100}

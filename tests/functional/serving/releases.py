@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,21 @@ from tests.functional.serving.fixture_models import LABELS
 from servable_client import Client
 from servable_serving.core.names import WARMUP
 from servable_serving.export.export import export
-from servable_serving.release.deployment import Labels
-from servable_serving.release.fleet import Live
+from servable_serving.release.deployment import Deployment
+from servable_serving.release.folder_target import FolderTarget
 from servable_serving.release.push import Plan, push
+from servable_serving.release.server_group import ServerGroup
 from servable_serving.release.steps import Steps
 from servable_serving.repository.local import Repository
 from servable_serving.repository.manifest import MANIFEST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import RunningServer
 
+BALLAST = "assets/ballast"
 # What is slow, and has tests of its own.
 UNGATED = dict.fromkeys(("operations", "trial", "accuracy", "latency", "size"), "a test of labels")
 FLAGS = (
@@ -125,8 +129,8 @@ def named(candidate: Path, folder: Path, name: str) -> Path:
 
 def with_ballast(candidate: Path, megabytes: int) -> Path:
     """Make a candidate take its time to be copied."""
-    (candidate / "assets").mkdir(exist_ok=True)
-    (candidate / "assets" / "ballast").write_bytes(bytes(megabytes << 20))
+    (candidate / BALLAST).parent.mkdir(exist_ok=True)
+    (candidate / BALLAST).write_bytes(bytes(megabytes << 20))
     sign(candidate)
     return candidate
 
@@ -148,17 +152,22 @@ class Stage:
     def repository(self) -> Repository:
         return Repository(self.path)
 
-    def labels(self, timeout: float = 300.0) -> Labels:
-        live = Live(self.server.grpc, model=self.name)
-        return Labels(model=self.name, repository=self.repository, live=live, timeout=timeout)
+    def labels(self) -> dict[str, int]:
+        return Deployment(model=self.name, repository=self.repository).labels()
+
+    @contextmanager
+    def deployment(self, timeout: float = 300.0) -> Iterator[Deployment]:
+        with ServerGroup(self.server.grpc, model=self.name) as servers:
+            yield Deployment(
+                model=self.name, repository=self.repository, servers=servers, timeout=timeout
+            )
 
     def push(self, candidate: Path | int, *, steps: Steps | None = None, **plan: Any) -> int:
         if isinstance(candidate, int):
             candidate = self.candidates[candidate]
-        labels = self.labels()
-        assert labels.live
-        with labels.live:
-            version = push(candidate, labels, steps or Steps(None), Plan(skip=UNGATED, **plan))
+        with self.deployment() as deployment:
+            target = FolderTarget(deployment)
+            version = push(candidate, target, steps or Steps(None), Plan(skip=UNGATED, **plan))
         assert version is not None
         return version
 

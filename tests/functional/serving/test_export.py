@@ -21,7 +21,8 @@ from servable_serving.core.errors import FolderError, ModelError
 from servable_serving.core.names import IMAGE_FEATURE
 from servable_serving.export.export import ExportError, encode_png, export
 from servable_serving.model.saved_model import SavedModel, read_meta_graph
-from servable_serving.repository.manifest import MANIFEST, check_candidate, checksums
+from servable_serving.repository.candidate import check_candidate
+from servable_serving.repository.manifest import MANIFEST, checksums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import ROOT, SHIPPED
+from tests.conftest import NAME, ROOT, SHIPPED
 from tests.functional.serving.candidates import HandMade, edit_graph, hand_made, sign
 from tests.functional.serving.fixture_models import Garments, add_warmup
 
 from servable_client import InvalidInput
 from servable_serving.gates.run import GATES, Finding, GateError, Holdout, Tolerances, inspect
+from servable_serving.model import saved_model
 from servable_serving.model.contract import contract_of
-from servable_serving.repository.manifest import MANIFEST, check_candidate
+from servable_serving.release.deployment import Deployment
+from servable_serving.release.folder_target import FolderTarget
+from servable_serving.release.push import Plan, push
+from servable_serving.release.steps import Steps
+from servable_serving.repository import candidate, manifest
+from servable_serving.repository.candidate import check_candidate
+from servable_serving.repository.local import Repository
+from servable_serving.repository.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,8 +252,8 @@ STRUCTURE = [
     Case(made(NoLabel), "structure", "gives no label"),
     Case(made(OtherName), "structure", "no signature serving_default"),
     Case(hand_made, "structure", "the served version has a signature classify", served=True),
-    Case(nan_in_a_variable, "structure", r"the weights dense hold what is no number \(NaN\)"),
-    Case(nan_in_a_constant, "structure", r"the weights \w+ hold what is no number \(infinite\)"),
+    Case(nan_in_a_variable, "structure", "the weights dense contain NaN"),
+    Case(nan_in_a_constant, "structure", r"the weights \w+ contain infinite values"),
 ]  # fmt: skip
 OPERATIONS = [
     Case(inside(a_file_is_read), "operations", "ReadFile, which reads files, .* a request runs it"),
@@ -356,6 +365,41 @@ def test_the_shipped_model_passes_every_gate(holdout: Holdout) -> None:
     json.dumps([one.figures for one in findings])
 
 
+@pytest.mark.parametrize("pushes", [1, 2])
+def test_a_push_hashes_parses_and_loads_each_version_once(
+    holdout: Holdout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushes: int
+) -> None:
+    counted: Counter[tuple[str, Path]] = Counter()
+
+    def count(module: Any, name: str, what: str) -> None:
+        original = getattr(module, name)
+
+        def call(path: Path, *args: Any, **kwargs: Any) -> Any:
+            counted[what, path] += 1
+            return original(path, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    repository = Repository(tmp_path / "models" / NAME)
+    target = FolderTarget(Deployment(model=NAME, repository=repository))
+    plan = Plan(skip=NO_SERVER, holdout=lambda: holdout, tolerances=Tolerances(latency=99))
+    for _ in range(pushes - 1):
+        push(SHIPPED, target, Steps(None), plan)
+    count(manifest, "_sha256", "hashed")
+    count(candidate, "_copy", "copied")
+    count(saved_model, "read_meta_graph", "parsed")
+    count(saved_model, "SavedModel", "loaded")
+    push(SHIPPED, target, Steps(None), plan)
+    files = [p for p in SHIPPED.rglob("*") if p.is_file() and p.name != "manifest.json"]
+    expected = {("hashed", path): 1 for path in files} | {("copied", path): 1 for path in files}
+    expected |= {("parsed", SHIPPED): 1, ("loaded", SHIPPED): 1}
+    if pushes > 1:  # what it is compared with
+        served = repository.path / "1"
+        expected |= {("parsed", served): 1, ("loaded", served): 1}
+    assert counted == expected
+    assert check_candidate(repository.path / str(pushes))["sha256"]
+
+
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hand-made candidate, with variables, that keeps the contract."""
@@ -368,7 +412,7 @@ def test_variables_are_welcome(variables: Path) -> None:
     assert [one.outcome for one in findings] == outcomes
     assert "no golden requests" in findings[2].said
     assert "--holdout" in findings[3].said
-    assert "nothing is served" in findings[4].said
+    assert "no served version" in findings[4].said
 
 
 def test_a_worse_candidate_is_refused(variables: Path, holdout: Holdout, tmp_path: Path) -> None:
@@ -379,7 +423,7 @@ def test_a_worse_candidate_is_refused(variables: Path, holdout: Holdout, tmp_pat
         better, lambda meta: [meta.signature_def.pop(k) for k in ("classify", "serving_bytes")]
     )
     edit_manifest(better, signatures=contract_of(better))
-    with pytest.raises(GateError, match=r"of 500 held-out pictures .*McNemar") as caught:
+    with pytest.raises(GateError, match=r"of 500 held-out images .*McNemar") as caught:
         inspect(variables, served=better, holdout=holdout, skip=NO_SERVER)
     figures = caught.value.finding.figures
     assert caught.value.finding.gate == "accuracy"
@@ -399,7 +443,7 @@ def test_a_worse_candidate_is_refused(variables: Path, holdout: Holdout, tmp_pat
     ("labels", "side", "words"),
     [
         (("spoon",), 28, "has classes that .* does not know: spoon"),
-        ((), 20, r"has pictures of \[20, 20\], and .* takes \[28, 28\]"),
+        ((), 20, r"has images of \[20, 20\], and .* takes \[28, 28\]"),
     ],
 )
 def test_pictures_of_something_else_are_refused(
@@ -435,7 +479,7 @@ def test_a_larger_candidate_is_refused(variables: Path, tmp_path: Path) -> None:
     module.ballast = tf.Variable(noise)
     large = hand_made(tmp_path / "large", module)
     skip = {**NO_SERVER, "latency": "it is about size"}
-    with pytest.raises(GateError, match=r"4\.0\d MB, .* at most 2 times") as caught:
+    with pytest.raises(GateError, match=r"4\.0\d MB, .* the maximum is 2 times") as caught:
         inspect(large, served=variables, holdout=None, skip=skip)
     assert caught.value.finding.gate == "size"
     findings = inspect(
@@ -452,7 +496,7 @@ def test_a_gate_is_skipped_with_its_reason_and_not_otherwise(variables: Path) ->
     for wrong, words in (
         ({"structure": "x"}, "cannot be skipped"),
         ({"nosuch": "x"}, "no gate 'nosuch'"),
-        ({"trial": " "}, "without saying why"),
+        ({"trial": " "}, "without a reason"),
     ):
         with pytest.raises(InvalidInput, match=words):
             inspect(variables, served=None, holdout=None, skip=wrong)

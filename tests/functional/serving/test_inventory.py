@@ -56,7 +56,7 @@ def test_versions_tells_what_is_there(three: Stage) -> None:
 def test_verify_finds_what_has_changed(three: Stage) -> None:
     # On a copy, so that the server is left alone.
     done = servable("verify", "--repository", three.path)
-    assert (done.returncode, done.stdout.count(": whole")) == (0, 4), done.stdout
+    assert (done.returncode, done.stdout.count(": ok")) == (0, 4), done.stdout
     broken = three.path.parent / f"{three.name}-broken"
     shutil.copytree(three.path, broken)
     weights = next((broken / "2" / "variables").glob("*.data*"))
@@ -65,7 +65,7 @@ def test_verify_finds_what_has_changed(three: Stage) -> None:
     (broken / "3" / MANIFEST).write_text(json.dumps({**manifest, "seed": 7}))
     (broken / ".incoming-x").mkdir()
     done = servable("verify", "--repository", broken, "--json")
-    assert "3 of 5 are not as they should be" in only_sentence(done)
+    assert "3 of 5 checks failed" in only_sentence(done)
     trouble = {c["what"].rpartition("/")[2]: c["trouble"] for c in json.loads(done.stdout)}
     assert trouble["1"] is None
     assert "is not as it was exported" in trouble["2"]
@@ -82,7 +82,7 @@ def test_prune_takes_away_what_nobody_needs(three: Stage) -> None:
     assert json.loads(done.stdout) == {"pruned": [1], "left": [2, 3, 4]}
     assert not (three.path / "1").exists()
     done = servable("prune", "--keep", "1", *three.flags())
-    assert "took away nothing; 2, 3, 4 is left" in done.stdout
+    assert "pruned nothing; kept 2, 3, 4" in done.stdout
     assert servable("prune", "--keep", "0", *three.flags()).returncode == 2
 
 
@@ -106,7 +106,7 @@ def test_diff_tells_figures_and_answers(three: Stage, tmp_path: Path) -> None:
     }
     assert told["answers"] == {"pictures": 10, "changed": 10, "mended": 3, "broken": 6}
     done = servable("diff", "1", "2", *flags)
-    assert "10 of 10 held-out pictures (100.00%) are named otherwise" in done.stdout
+    assert "predictions differ on 10 of 10 images (100.00%): 3 fixed, 6 regressed" in done.stdout
     assert "hyperparameters.favourite" in done.stdout
     done = servable("diff", "1", "7", *flags)
     assert "there is no version 7" in only_sentence(done)

@@ -1,4 +1,4 @@
-"""Twenty releases under callers who pin `stable`, over both protocols."""
+"""A row of releases under callers who pin `stable`, over both protocols."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.functional.serving.releases import Stage
 
 _CALLERS = 8
-_RELEASES = 20
+_RELEASES = 12
 _PAUSE = 0.05
 # Over REST the SDK asks by the number that the label stood for, and looks again every second.
 _FOLLOWS = {"grpc": 0.0, "http": 1.0}
@@ -79,12 +79,10 @@ def test_no_request_fails_and_each_answer_is_of_the_version_that_held_the_label(
     done = dict.fromkeys(("push", "push --promote", "promote", "rollback"), 0)
     try:
         for _ in range(_RELEASES):
-            labels = stage.labels(timeout=300)
-            assert labels.live
-            with labels.live:
-                now = labels.now()["stable"]
+            with stage.deployment() as deployment:
+                now = deployment.labels()["stable"]
                 choices = ["push", "push --promote"]
-                choices += ["promote"] if labels.now().get("canary", now) != now else []
+                choices += ["promote"] if deployment.labels().get("canary", now) != now else []
                 back = history.before(stage.repository.history(), now)
                 choices += ["rollback"] if back is not None else []
                 what = min(draw.sample(choices, len(choices)), key=lambda c: done[c])
@@ -95,10 +93,10 @@ def test_no_request_fails_and_each_answer_is_of_the_version_that_held_the_label(
                     version = stage.push(favourite, promote=what == "push --promote", steps=moment)
                     favourites[version] = favourite
                 elif what == "promote":
-                    promote(labels.now()["canary"], labels, moment)
+                    promote(deployment.labels()["canary"], deployment, moment)
                 else:
-                    assert roll_back(labels, moment) == back
-                stable = labels.now()["stable"]
+                    assert roll_back(deployment, moment) == back
+                stable = deployment.labels()["stable"]
                 if stable != now:
                     held[-1][2] = time.monotonic()
                     held.append([stable, moment.labelled, float("inf")])

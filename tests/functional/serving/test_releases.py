@@ -16,8 +16,9 @@ from tests.functional.serving.candidates import sign
 from tests.functional.serving.fixture_models import add_warmup
 from tests.functional.serving.releases import FLAGS, UNGATED, Stage, skipping, with_ballast
 
-from servable_client import Client, ServableError
-from servable_serving.repository.local import copy
+from servable_client import Client
+from servable_serving.core.errors import FolderError
+from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.manifest import MANIFEST
 from servable_serving.repository.store import Store, StoreError
 
@@ -118,7 +119,7 @@ def test_no_server_is_an_error_before_anything_is_published(stage: Stage) -> Non
     assert not stage.path.exists()
     done = servable("push", stage.candidates[0], *flags, "--no-wait")
     assert done.returncode == 0, done.stderr
-    assert "nothing was waited for" in done.stderr
+    assert "no server was waited for" in done.stderr
     # The server that reads the repository finds it all the same.
     with stage.client() as client:
         client.wait_until_available(label="stable", timeout=60)
@@ -138,7 +139,7 @@ def break_the_answers(candidate: Path) -> str:
     manifest = json.loads((candidate / MANIFEST).read_text())
     manifest["golden"][0]["probabilities"].reverse()
     (candidate / MANIFEST).write_text(json.dumps(manifest))
-    return "was answered otherwise"
+    return "answers golden request 0 differently"
 
 
 @pytest.mark.parametrize("breaking", [break_the_load, break_the_answers])
@@ -171,8 +172,8 @@ def test_a_number_that_was_used_is_refused(stage: Stage) -> None:
         assert done.returncode != 0
     shutil.rmtree(stage.path / "1")
     stage.path.joinpath(".history.jsonl").unlink()
-    with pytest.raises(ServableError, match="cannot be had"), stage.repository.locked():
-        stage.repository.bring(lambda _: None, version=1)
+    with pytest.raises(FolderError, match="was used before"), stage.repository.locked():
+        stage.repository.publish(Candidate(stage.candidates[0]), version=1)
     assert [p.name for p in stage.path.iterdir() if p.name.isdigit()] == []
 
 
@@ -285,7 +286,7 @@ def test_a_server_that_does_not_read_the_file(stage: Stage, tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         assert "does not read" in done.stderr
         done = servable("promote", "2", *flags[:2], "--server", running.grpc)
-        assert "knows no labels" in only_sentence(done)
+        assert "does not read" in only_sentence(done)
         with Client(running.grpc, model=stage.name) as client:
             assert client.resolve() == 2
 
@@ -305,7 +306,7 @@ def test_stable_waits_until_its_version_is_there(stage: Stage) -> None:
     """A version that is in the repository and not loaded is loaded before it is labelled."""
     stage.push(1)
     with stage.repository.locked():
-        stage.repository.bring(lambda incoming: copy(stage.candidates[2], incoming))
+        stage.repository.publish(Candidate(stage.candidates[2]))
     assert stage.states() == {1: "AVAILABLE"}
     done = servable("promote", "2", *stage.moving())
     assert done.returncode == 0, done.stderr

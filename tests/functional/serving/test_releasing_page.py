@@ -20,9 +20,24 @@ if TYPE_CHECKING:
 
 PAGE = (ROOT / "docs" / "releasing.md").read_text()
 BLOCKS = re.findall(r"^```sh( fails)?\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+# The command with fewer images: what the page shows does not depend on how many there are.
+FEW = f"""#!{sys.executable}
+from dataclasses import replace
+from servable_client.cli.app import main
+from servable_trainer.data import fashion_mnist
+
+find = fashion_mnist.find
+
+def few(folder=None):
+    found, whole = find(folder)
+    return found, replace(whole, train=whole.train.first(3000), test=whole.test.first(500))
+
+fashion_mnist.find = few
+main()
+"""
 
 
-@pytest.mark.timeout(1800)  # two networks' gates and a training, on a machine that may be busy
+@pytest.mark.timeout(900)  # detects a hang
 def test_the_page(tmp_path: Path, dataset: Dataset) -> None:
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here")
@@ -37,6 +52,10 @@ def test_the_page(tmp_path: Path, dataset: Dataset) -> None:
     )
     grpc, rest = free_port(), free_port()
     script = script.replace("8500", str(grpc)).replace("8501", str(rest))
+    command = tmp_path / "bin" / "servable"
+    command.parent.mkdir()
+    command.write_text(FEW)
+    command.chmod(0o755)
     binaries = Path(sys.executable).parent
     with (
         (tmp_path / "stderr").open("wb") as errors,
@@ -45,7 +64,7 @@ def test_the_page(tmp_path: Path, dataset: Dataset) -> None:
             cwd=tmp_path,
             env={
                 **os.environ,
-                "PATH": f"{binaries}:{os.environ['PATH']}",
+                "PATH": f"{command.parent}:{binaries}:{os.environ['PATH']}",
                 "SERVABLE_SERVER": f"grpc://localhost:{grpc}",
             },
             stdout=subprocess.PIPE,
@@ -67,13 +86,13 @@ def test_the_page(tmp_path: Path, dataset: Dataset) -> None:
     said = (tmp_path / "stderr").read_text()
     parts = re.split(r"^=== \d+\n", told, flags=re.MULTILINE)
     assert len(parts) == len(BLOCKS) + 1, (told[-2000:], said[-2000:])
-    assert "refused at the gate 'accuracy'" in said
+    assert "gate 'accuracy' failed" in said
     assert "canary is version 2" in said
     assert "stable is version 3, and was 2" in said
     assert "models/fashion_mnist/1 passes; nothing was published" in told
-    assert "0 of 10000 held-out pictures (0.00%) are named otherwise" in told
+    assert "predictions differ on 0 of 500 images" in told
     assert "Ankle boot" in told
     assert "stable is version 2 of fashion_mnist" in told
-    assert told.count(": whole") == 4
-    assert "took away" in told
+    assert told.count(": ok") == 4
+    assert "pruned" in told
     assert not (tmp_path / "models" / "fashion_mnist" / "4").exists()

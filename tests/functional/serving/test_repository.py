@@ -1,4 +1,4 @@
-"""The repository: whole versions, in order, none twice."""
+"""The repository: complete versions, in order, none twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.conftest import only_sentence, servable
+from tests.conftest import SHIPPED, only_sentence, servable
+from tests.functional.serving.releases import skipping
 
 from servable_serving.core.errors import FolderError
 from servable_serving.repository.local import Repository
@@ -26,8 +27,16 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
+def candidate() -> Path:
+    """The shipped version: it has the files of any candidate, and needs no training."""
+    return SHIPPED
+
+
+@pytest.fixture
 def broken(candidate: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(candidate, tmp_path / "broken"))
+    folder = Path(shutil.copytree(candidate, tmp_path / "broken"))
+    (folder / "assets").mkdir()
+    return folder
 
 
 def visible(repository: Repository) -> list[str]:
@@ -159,8 +168,13 @@ def test_a_broken_candidate_is_refused_and_nothing_is_written(
         repository.push(broken)
     assert reason in str(caught.value)
     assert not repository.path.exists()
+
+
+def test_the_command_refuses_a_broken_candidate(broken: Path, repository: Repository) -> None:
+    reason = change_weights(broken)
     done = servable("push", broken, "--repository", repository.path, "--no-wait")
     assert reason in only_sentence(done)
+    assert not repository.path.exists()
 
 
 def test_a_repository_that_cannot_be_written(tmp_path: Path, candidate: Path) -> None:
@@ -170,7 +184,8 @@ def test_a_repository_that_cannot_be_written(tmp_path: Path, candidate: Path) ->
 
 
 def test_the_command_pushes(candidate: Path, repository: Repository) -> None:
-    done = servable("push", candidate, "--repository", repository.path, "--no-wait", "--json")
+    done = servable("push", candidate, "--repository", repository.path, "--no-wait", "--json",
+                    *skipping())  # fmt: skip
     told = json.loads(done.stdout)
     assert (told["repository"], told["version"]) == (str(repository.path), 1)
     assert told["labels"] == {"stable": 1}

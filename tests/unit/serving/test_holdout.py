@@ -57,7 +57,7 @@ def test_nobody_offers_one_for_another_model() -> None:
         ({"images": IMAGES[0], "targets": TARGETS}, r"must be uint8 \[N, height, width\]"),
         ({"images": IMAGES, "targets": TARGETS[:3]}, r"targets of int64 \[3\]"),
         ({"images": IMAGES, "targets": TARGETS / 2}, "must be integers"),
-        ({"images": IMAGES[:0], "targets": TARGETS[:0]}, "no pictures"),
+        ({"images": IMAGES[:0], "targets": TARGETS[:0]}, "no images"),
         ({"images": IMAGES, "targets": TARGETS - 1}, "class numbers from -1"),
         ({"images": IMAGES, "targets": TARGETS, "labels": ["a", "b"]}, "to 2, and 2 labels"),
         ({"images": IMAGES, "targets": np.array([None] * 4)}, "cannot read"),

@@ -24,7 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from servable_client import InvalidInput
 from servable_client.cli.console import progress_bar
 from servable_client.types.images import MAX_READ, prepare
-from servable_serving.model.image_limits import MAX_SIDE
+from servable_serving.core.names import MAX_SIDE
 from servable_serving.model.preprocessing import decode
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from servable_client import Client, ServableError
 from servable_client.cli.console import headline, print_table, say
 from servable_serving.core.processes import end, last_line, serve_command
 from servable_serving.core.sockets import check_free
-from servable_serving.release.deployment import Labels
-from servable_serving.release.fleet import Live
+from servable_serving.release.deployment import Deployment
+from servable_serving.release.folder_target import FolderTarget
 from servable_serving.release.push import Plan, push
+from servable_serving.release.server_group import ServerGroup
 from servable_serving.release.steps import Steps
 from servable_serving.repository.local import Repository
 from servable_trainer.data import fashion_mnist
@@ -178,17 +179,16 @@ class Demo:
     def _models(self) -> Path:
         return self.directory / "models"
 
-    def _push(self, number: int, dataset: Dataset, live: Live | None = None) -> None:
-        """Bring a candidate in; the servers at `live`, if any, are to serve it as stable."""
-        labels = Labels(
+    def _push(self, number: int, dataset: Dataset, servers: ServerGroup | None = None) -> None:
+        """Publish a candidate; the servers, if any, serve it as stable."""
+        deployment = Deployment(
             model=dataset.name,
             repository=Repository(self._models / dataset.name),
-            live=live,
+            servers=servers,
             timeout=_START_SECONDS,
         )
-        push(
-            self._candidate(number), labels, Steps(), Plan(promote=live is not None, skip=_UNASKED)
-        )
+        plan = Plan(promote=servers is not None, skip=_UNASKED)
+        push(self._candidate(number), FolderTarget(deployment), Steps(), plan)
 
     def _start_server(self, name: str) -> subprocess.Popen[bytes]:
         log = self.directory / "server.log"
@@ -248,11 +248,11 @@ class Demo:
     def _switch(self, dataset: Dataset) -> None:
         say("both protocols are asked for the label stable without a break, while it is pushed")
         trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
-        with Live(self._grpc, model=dataset.name) as live:
+        with ServerGroup(self._grpc, model=dataset.name) as servers:
             try:
                 for trickle in trickles:
                     trickle.start()
-                self._push(2, dataset, live)
+                self._push(2, dataset, servers)
                 for trickle in trickles:
                     trickle.wait_for_more(_AFTERWARDS)
             finally:

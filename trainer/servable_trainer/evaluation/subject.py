@@ -151,7 +151,7 @@ class SavedModelSubject(Subject):
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
         from servable_serving.model.saved_model import SavedModel
-        from servable_serving.repository.manifest import check_candidate
+        from servable_serving.repository.candidate import check_candidate
 
         super().__init__(str(folder))
         self._manifest = check_candidate(folder)

@@ -1,8 +1,8 @@
-"""Requests that mean harm, or that a broken caller sends: a server must outlive each.
+"""Adversarial and malformed requests, each of which a server must survive.
 
 They are made from what the signatures declare, so that they fit any image classifier. Most may be
-answered or refused. A picture beyond the contract's limits must be refused: a file of a few
-kilobytes would take gigabytes where it is decoded.
+answered or refused. An image beyond the contract's limits must be refused: a file of a few
+kilobytes would take gigabytes when it is decoded.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from PIL import Image
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import to_proto
-from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE
-from servable_serving.model.image_limits import MAX_BYTES, MAX_SIDE
+from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE, MAX_BYTES, MAX_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,14 +32,14 @@ _BOMB = MAX_SIDE + 904  # a side of 5,000 pixels: 25 MB a channel, from a few ki
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hostile:
-    """One such request.
+class AdversarialRequest:
+    """A request.
 
     Attributes:
-        said: What it is, for people.
-        path: A gRPC method, or what follows a server's address in a URL.
+        said: A description, for people.
+        path: A gRPC method, or the path of a URL.
         body: The message, or the JSON.
-        rest: Whether it goes by REST.
+        rest: Whether it is sent over REST.
         must_refuse: Whether an answer to it breaks the contract.
     """
 
@@ -51,8 +50,8 @@ class Hostile:
     must_refuse: bool = False
 
 
-def hostile_requests(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
-    """All of them, from the likeliest accident to the worst will.
+def adversarial_requests(name: str, contract: Mapping[str, Any]) -> Iterator[AdversarialRequest]:
+    """All of them, from the likeliest accident to the most malicious.
 
     Args:
         name: The model's name.
@@ -67,35 +66,35 @@ def hostile_requests(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile
             yield from _examples(name, key)
         elif [info["dtype"] for info in signature["inputs"].values()] == ["DT_STRING"]:
             (field,) = signature["inputs"]
-            for said, data, must in _pictures():
+            for said, data, must in _images():
                 yield _predict(name, key, {field: _strings(data)}, said, must=must)
 
 
 def _predict(
     name: str, key: str, inputs: Mapping[str, Any], said: str, *, must: bool = False
-) -> Hostile:
+) -> AdversarialRequest:
     request = wire.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = name, key
     for field, proto in inputs.items():
         request.inputs[field].CopyFrom(proto)
-    return Hostile(
-        said=f"{said}, to {key} by gRPC",
+    return AdversarialRequest(
+        said=f"{said}, to {key} over gRPC",
         path=PREDICT,
         body=request.SerializeToString(),
         must_refuse=must,
     )
 
 
-def _rest(name: str, said: str, body: object, *, verb: str = "predict") -> Hostile:
-    return Hostile(
-        said=f"{said}, by REST",
+def _rest(name: str, said: str, body: object, *, verb: str = "predict") -> AdversarialRequest:
+    return AdversarialRequest(
+        said=f"{said}, over REST",
         path=f"/v1/models/{name}:{verb}",
         body=body if isinstance(body, bytes) else json.dumps(body).encode(),
         rest=True,
     )
 
 
-def _tensors(name: str, key: str, inputs: Mapping[str, Any]) -> Iterator[Hostile]:
+def _tensors(name: str, key: str, inputs: Mapping[str, Any]) -> Iterator[AdversarialRequest]:
     """Tensors of another rank, size or dtype than declared, for each input."""
     whole = {
         field: to_proto(_filled(info["dtype"], [max(d, 1) for d in info["shape"] or []]))
@@ -114,13 +113,13 @@ def _tensors(name: str, key: str, inputs: Mapping[str, Any]) -> Iterator[Hostile
                     f"a tensor of {_plain(dtype)} for {field}, which takes {_plain(info['dtype'])}"
                 )
                 yield _predict(name, key, {**whole, field: proto}, said)
-        for said, proto in _lies(info["dtype"]):
+        for said, proto in _inconsistent(info["dtype"]):
             yield _predict(name, key, {**whole, field: proto}, f"{said} for {field}")
         if len(inputs) > 1:
             rest = {other: proto for other, proto in whole.items() if other != field}
             yield _predict(name, key, rest, f"no {field}")
     yield _predict(name, key, {}, "no input at all")
-    yield _predict(name, key, {"nosuch": to_proto([1.0])}, "an input that there is not")
+    yield _predict(name, key, {"nosuch": to_proto([1.0])}, "an unknown input")
     yield _predict(name, key, {**whole, "nosuch": to_proto([1.0])}, "one input too many")
 
 
@@ -144,8 +143,8 @@ def _other_shapes(declared: Sequence[int]) -> Iterator[Sequence[int]]:
         yield (0, *sides[1:])  # an empty batch, which fits
 
 
-def _lies(dtype: str) -> Iterator[tuple[str, Any]]:
-    """Messages that are no tensors, or not those that they say they are."""
+def _inconsistent(dtype: str) -> Iterator[tuple[str, Any]]:
+    """Messages that are not valid tensors, or contradict themselves."""
     huge = wire.TensorProto(dtype=dtype)
     for _ in range(3):
         huge.tensor_shape.dim.add(size=1 << 20)
@@ -170,10 +169,12 @@ def _lies(dtype: str) -> Iterator[tuple[str, Any]]:
         yield f"a tensor of dtype {wire.DataType.Name(kind)}", wire.TensorProto(dtype=kind)
 
 
-def _malformed(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
-    """What is no request."""
-    yield _predict(name, "nosuch", {}, "a signature that there is not")
-    yield Hostile(said="bytes that are no message, by gRPC", path=PREDICT, body=b"\xff" * 64)
+def _malformed(name: str, contract: Mapping[str, Any]) -> Iterator[AdversarialRequest]:
+    """Malformed requests."""
+    yield _predict(name, "nosuch", {}, "an unknown signature")
+    yield AdversarialRequest(
+        said="bytes that are not a message, over gRPC", path=PREDICT, body=b"\xff" * 64
+    )
     body: object
     ragged = [[1, 2], [3]]
     deep = b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}"
@@ -183,17 +184,17 @@ def _malformed(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
         ("ragged rows", {"instances": [ragged, ragged]}),
         ("an empty batch", {"instances": []}),
         ("instances that are null", {"instances": None}),
-        ("an object where there is an array", {"instances": {"a": 1}}),
-        ("text where there are numbers", {"instances": ["text", "text"]}),
+        ("an object in place of an array", {"instances": {"a": 1}}),
+        ("text in place of numbers", {"instances": ["text", "text"]}),
         ("numbers out of every range", {"instances": [[[1e39, -1, 2**63, 2**70]]]}),
         ("NaN and infinity", b'{"instances": [[[NaN, Infinity, -Infinity]]]}'),
-        ("base64 that is none", {"instances": [{"b64": "***"}]}),
+        ("invalid base64", {"instances": [{"b64": "***"}]}),
         ("inputs that are null", {"inputs": None}),
-        ("columns of unlike length", {"inputs": {"image": [1], "nosuch": [1, 2]}}),
+        ("columns of different lengths", {"inputs": {"image": [1], "nosuch": [1, 2]}}),
         ("an empty object", {}),
         ("an empty body", b""),
         ("half a body", b'{"instances": [[1,'),
-        ("bytes that are no text", b"\xff\xfe\x00"),
+        ("bytes that are not UTF-8", b"\xff\xfe\x00"),
         ("brackets 5,000 deep", deep),
         ("another type of signature_name", {"signature_name": 5, "instances": [1]}),
     ):
@@ -208,20 +209,20 @@ def _malformed(name: str, contract: Mapping[str, Any]) -> Iterator[Hostile]:
             )
         for field, info in signature["inputs"].items():
             if info["dtype"] == "DT_STRING":
-                value = {"b64": base64.b64encode(b"no picture").decode()}
+                value = {"b64": base64.b64encode(b"not an image").decode()}
                 body = {"signature_name": key, "instances": [{field: value}, {field: value}]}
-                yield _rest(name, f"bytes that are no picture to {key}", body)
+                yield _rest(name, f"bytes that are not an image to {key}", body)
 
 
-def _examples(name: str, key: str) -> Iterator[Hostile]:
+def _examples(name: str, key: str) -> Iterator[AdversarialRequest]:
     """tf.Examples without the feature, with another kind of it, and none at all."""
 
-    def classify(said: str, *examples: wire.Example) -> Hostile:
+    def classify(said: str, *examples: wire.Example) -> AdversarialRequest:
         request = wire.ClassificationRequest()
         request.model_spec.name, request.model_spec.signature_name = name, key
         request.input.example_list.examples.extend(examples)
         body = request.SerializeToString()
-        return Hostile(said=f"{said}, to {key} by gRPC", path=_CLASSIFY, body=body)
+        return AdversarialRequest(said=f"{said}, to {key} over gRPC", path=_CLASSIFY, body=body)
 
     numbers, empty, twice = wire.Example(), wire.Example(), wire.Example()
     numbers.features.feature[IMAGE_FEATURE].float_list.value.append(float("nan"))
@@ -232,29 +233,29 @@ def _examples(name: str, key: str) -> Iterator[Hostile]:
     yield classify("no example")
     yield classify("an example without features", wire.Example())
     yield classify("an example with another feature's name", wrong)
-    yield classify("an example with NaN for a picture", numbers)
+    yield classify("an example with NaN for an image", numbers)
     yield classify("an example with an empty feature", empty)
-    yield classify("an example with two pictures", twice)
-    yield _predict(name, key, {"inputs": _strings(b"\xff" * 32)}, "bytes that are no example")
-    for said, data, _ in _pictures():
+    yield classify("an example with two images", twice)
+    yield _predict(name, key, {"inputs": _strings(b"\xff" * 32)}, "bytes that are not an example")
+    for said, data, _ in _images():
         one = wire.Example()
         one.features.feature[IMAGE_FEATURE].bytes_list.value.append(data)
         yield classify(said, one)
 
 
 @cache
-def _pictures() -> tuple[tuple[str, bytes, bool], ...]:
-    """Files that are no pictures, half of one, or far too large; and whether to refuse them.
+def _images() -> tuple[tuple[str, bytes, bool], ...]:
+    """Files that are not images, truncated or far too large; and whether to refuse them.
 
-    Kept, since they take a second or two to make. Those too large are whole files where their
-    format shrinks them, so that a graph without the limits would decode them, and show it.
+    Cached, since they take a second or two to make. Those too large are complete files where their
+    format compresses them, so that a graph without the limits would decode them, and show it.
     """
-    return tuple(_made_pictures())
+    return tuple(_made_images())
 
 
-def _made_pictures() -> Iterator[tuple[str, bytes, bool]]:
+def _made_images() -> Iterator[tuple[str, bytes, bool]]:
     yield "an empty file", b"", False
-    yield "text for a picture", b"text", False
+    yield "text for an image", b"text", False
     small = np.arange(64, dtype=np.uint8).reshape(8, 8)
     for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"):
         data = _file(small, kind)
@@ -270,8 +271,8 @@ def _made_pictures() -> Iterator[tuple[str, bytes, bool]]:
         yield f"a {kind} {size}", _file(flat, kind, **options), True
     bitmap = bytearray(_file(small, "BMP"))
     bitmap[18:26] = struct.pack("<ii", _BOMB, -_BOMB)
-    yield f"a BMP that says it is {size}", bytes(bitmap), True
-    yield "a PNG that says it is of 60000 x 60000 pixels", _png_header(60_000), True
+    yield f"a BMP that declares itself {size}", bytes(bitmap), True
+    yield "a PNG that declares 60000 x 60000 pixels", _png_header(60_000), True
     yield f"a PNG of more than {MAX_BYTES >> 20} MiB", _file(small, "PNG") + b"\0" * MAX_BYTES, True
     frame = Image.fromarray(flat[:2000, :2000])
     frames = [Image.fromarray(np.full([2000, 2000], n, np.uint8)) for n in range(1, 6)]
@@ -279,9 +280,9 @@ def _made_pictures() -> Iterator[tuple[str, bytes, bool]]:
     yield "a GIF of six frames of 2000 x 2000 pixels", animation, True
 
 
-def _file(picture: Any, kind: str, **options: Any) -> bytes:
+def _file(source: Any, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = source if isinstance(source, Image.Image) else Image.fromarray(source)
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 

@@ -1,7 +1,7 @@
-"""The gate of the trial: a server of its own process loads the candidate and is treated badly.
+"""Gate `trial`: load the candidate in a subprocess and send adversarial requests.
 
-In a process of its own, since a graph may end the process that runs it: a convolution that is
-given a tensor of another rank does so in a failed check of oneDNN's kernels.
+In a subprocess, since a graph may end the process that runs it: a convolution that is given a
+tensor of another rank does so in a failed check of oneDNN's kernels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import grpc
 import httpcore
@@ -18,55 +18,61 @@ import numpy as np
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import from_proto, to_proto
 from servable_serving.core.names import BYTES_SIGNATURE
-from servable_serving.gates.trial.adversarial_requests import PREDICT, Hostile, hostile_requests
+from servable_serving.gates.trial.adversarial_requests import (
+    PREDICT,
+    AdversarialRequest,
+    adversarial_requests,
+)
 from servable_serving.gates.trial.server_process import TrialServer, one_line
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.contract import contract_of
-from servable_serving.repository.manifest import check_candidate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-# A guard against a hang, and no promise: a machine may be busy.
+    from servable_serving.gates.inspected_version import InspectedVersion
+
+# Generous timeout to detect hangs on loaded machines.
 _REQUEST_SECONDS = 60
 # Answers of another processor, or with other kernels, differ in the last digits.
 _GOLDEN_TOLERANCE = 1e-3
 _HTTP_OK = 200
-# Codes that a call may end with whose server dies, and the seconds that it may take with it. What
-# the server itself answers is not UNAVAILABLE, so that is worth waiting for.
+# Codes of calls whose server may have died, and the seconds to wait for its end. A server never
+# answers UNAVAILABLE itself, so that code is worth a longer wait.
 _DYING = {"UNAVAILABLE": 10.0, "INTERNAL": 0.3, "UNKNOWN": 0.3, "CANCELLED": 0.3}
 
 
-def try_out(candidate: Path, server: Path | None = None) -> Verdict:
+def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
     """Serve a candidate for a while.
 
     Args:
-        candidate: A folder as `export` writes it.
+        candidate: The candidate.
         server: A tensorflow_model_server; `servable serve` unless given.
 
     Raises:
-        Refused: It does not load, its warm-up fails, it does not answer the golden requests as its
-            manifest says, or a hostile request ends the server or gets an answer that it must not.
+        Refused: It does not load, its warm-up fails, it answers the golden requests differently
+            than its manifest, or an adversarial request ends the server, or gets an answer that it
+            must not get.
         ServableError: The server cannot be started.
     """
-    manifest = check_candidate(candidate)
-    name, contract = manifest["name"], contract_of(candidate)
+    manifest, contract = candidate.files.verify(), candidate.contract
+    name = manifest["name"]
     golden = _golden_of(manifest) if BYTES_SIGNATURE in contract else []
     counts = {"answered": 0, "refused": 0}
     began = time.monotonic()
-    with TrialServer.of(candidate, name, server) as running:
+    with TrialServer.of(candidate.folder, name, server) as running:
         loaded = time.monotonic() - began
-        with _Trial(running, name) as trial:
-            trial.check_golden(golden)
-            for request in hostile_requests(name, contract):
-                counts[trial.suffer(request)] += 1
-            trial.check_golden(golden)
+        with _TrialClient(running, name) as client:
+            client.check_golden(golden)
+            for request in adversarial_requests(name, contract):
+                counts[client.send(request)] += 1
+            client.check_golden(golden)
         peak = running.peak_megabytes()
     total = sum(counts.values())
     asked = f"{len(golden)} golden requests answered" if golden else "no golden requests"
     return Verdict(
-        said=f"loaded and warmed up in {loaded:.1f} s, {asked}, and it outlived {total} hostile "
-        f"ones, of which it refused {counts['refused']}",
+        said=f"loaded and warmed up in {loaded:.1f} s, {asked}, survived {total} adversarial "
+        f"requests, of which it refused {counts['refused']}",
         figures={
             "load_seconds": round(loaded, 3), "golden": len(golden), "hostile": total, **counts,
             "peak_megabytes": peak, "server": str(server) if server else "servable serve",
@@ -83,7 +89,7 @@ class _Golden(NamedTuple):
     label: str
 
 
-def _golden_of(manifest: dict[str, Any]) -> list[_Golden]:
+def _golden_of(manifest: Mapping[str, Any]) -> list[_Golden]:
     try:
         return [
             _Golden(
@@ -101,10 +107,27 @@ def _golden_of(manifest: dict[str, Any]) -> list[_Golden]:
         ) from error
 
 
-class _Trial:
-    """The ways to ask a trial server; to be used as a context manager."""
+class Server(Protocol):
+    """What the gate needs of a `TrialServer` to which it sends requests."""
 
-    def __init__(self, server: TrialServer, name: str) -> None:
+    grpc_port: int
+    rest_port: int
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def died(self, *, within: float) -> bool:
+        """Whether it has ended, or does so within some seconds."""
+
+    def how_it_ended(self) -> str:
+        """The signal or status that it ended with."""
+
+
+class _TrialClient:
+    """Sends requests to a trial server; to be used as a context manager."""
+
+    def __init__(self, server: Server, name: str) -> None:
         self._server, self._name = server, name
         self._channel = grpc.insecure_channel(
             f"127.0.0.1:{server.grpc_port}",
@@ -119,14 +142,14 @@ class _Trial:
         self._channel.close()
         self._pool.close()
 
-    def suffer(self, request: Hostile) -> str:
-        """Send a hostile request.
+    def send(self, request: AdversarialRequest) -> str:
+        """Send an adversarial request.
 
         Returns:
             "answered" or "refused".
 
         Raises:
-            Refused: It ended the server, got an answer that it must not get, or none for long.
+            Refused: It ended the server, got an answer that it must not get, or none in time.
         """
         if request.rest:
             code, _ = self._rest(request.path, request.body)
@@ -141,24 +164,26 @@ class _Trial:
                 figures={**figures, "exit_status": self._server.exit_status},
             )
         if code == "UNAVAILABLE":
-            raise Refused(f"the trial server hung up on {request.said}", figures=figures)
+            raise Refused(
+                f"the trial server closed the connection of {request.said}", figures=figures
+            )
         if code == "DEADLINE_EXCEEDED":
             raise Refused(
                 f"the trial server did not answer in {_REQUEST_SECONDS} s: {request.said}",
-                hint="check sizes in the graph before anything is made of an input",
+                hint="check sizes in the graph before anything is computed from an input",
                 figures=figures,
             )
         if code == "OK" and request.must_refuse:
             raise Refused(
                 f"the candidate answers what it must refuse: {request.said}",
-                hint="a picture may have 4096 x 4096 pixels and 10 MiB: check what a file declares "
-                "before it is decoded, as `servable export` does",
+                hint="an image may have 4096 x 4096 pixels and 10 MiB: check what a file declares "
+                "before decoding it, as `servable export` does",
                 figures=figures,
             )
         return "answered" if code == "OK" else "refused"
 
     def check_golden(self, golden: list[_Golden]) -> None:
-        """Ask the golden requests, in one batch over each protocol.
+        """Send the golden requests, in one batch over each protocol.
 
         Raises:
             Refused: An answer is not the manifest's.
@@ -180,7 +205,7 @@ class _Trial:
                     f"golden request {index + 1} of {len(golden)} is answered over {protocol} with "
                     f"{label} ({found.max():.4f}), and the manifest says {one.label} "
                     f"({one.probabilities.max():.4f}); their probabilities are {apart:.2g} apart",
-                    hint="the weights are not those that were exported: export it again",
+                    hint="the weights differ from those that were exported: export it again",
                     figures={"golden": index, "apart": apart if same else None},
                 )
 
@@ -190,7 +215,7 @@ class _Trial:
         request.inputs["image_bytes"].CopyFrom(to_proto(files))
         code, reply = self._grpc(PREDICT, request.SerializeToString())
         if code != "OK":
-            raise self._golden_failed("gRPC", reply.decode(errors="replace"))
+            raise self._golden_failed("gRPC", code, reply)
         outputs = wire.PredictResponse.FromString(reply).outputs
         answer = {key: from_proto(proto) for key, proto in outputs.items()}
         return {**answer, "label": [label.decode() for label in answer["label"]]}
@@ -202,18 +227,18 @@ class _Trial:
         }
         code, reply = self._rest(f"/v1/models/{self._name}:predict", json.dumps(body).encode())
         if code != "OK":
-            raise self._golden_failed("REST", reply.decode(errors="replace"))
+            raise self._golden_failed("REST", code, reply)
         outputs: dict[str, Any] = json.loads(reply)["outputs"]
         return outputs
 
-    def _golden_failed(self, protocol: str, reason: str) -> Refused:
-        dying = reason.partition(" ")[0]
-        if dying in _DYING and self._server.died(within=_DYING[dying]):
+    def _golden_failed(self, protocol: str, code: str, reply: bytes) -> Refused:
+        if code in _DYING and self._server.died(within=_DYING[code]):
             return Refused(f"{self._server.how_it_ended()} by the golden requests")
-        return Refused(f"the golden requests are refused over {protocol}: {one_line(reason)}")
+        reason = one_line(reply.decode(errors="replace"))
+        return Refused(f"the golden requests are refused over {protocol}: {reason}")
 
     def _grpc(self, path: str, body: bytes) -> tuple[str, bytes]:
-        """The status code by name, and the reply or what is said of it."""
+        """The status code by name, and the reply or the error's details."""
         try:
             return "OK", self._channel.unary_unary(path, None, None)(body, timeout=_REQUEST_SECONDS)
         except grpc.RpcError as error:

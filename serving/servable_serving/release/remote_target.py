@@ -1,0 +1,134 @@
+"""A release into a repository behind a URL: servers follow it by `servable sync`."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servable_client import InvalidInput
+from servable_serving.core.names import CANARY, STABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from servable_serving.release.push import Plan
+    from servable_serving.release.steps import Steps
+    from servable_serving.repository.candidate import Candidate
+    from servable_serving.repository.remote import Remote
+
+
+@dataclass(frozen=True)
+class RemoteTarget:
+    """A `Target` for a model in a repository behind a URL.
+
+    Args:
+        remote: The repository.
+        model: The model's name.
+    """
+
+    remote: Remote
+    model: str
+
+    @property
+    def location(self) -> str:
+        """The repository's URL."""
+        return self.remote.url
+
+    def describe(self, version: int) -> str:
+        """A version and where it is, for people."""
+        return f"version {version} of {self.model} at {self.location}"
+
+    def labels(self) -> dict[str, int]:
+        """The version that each label stands for."""
+        return self.remote.labels(self.model)
+
+    def check(self, plan: Plan) -> None:
+        """Make sure that models.config can be read.
+
+        Raises:
+            InvalidInput: The plan names a version, and the repository gives the numbers.
+            StoreError: The repository cannot be reached.
+            ModelsConfigError: models.config is not valid.
+        """
+        if plan.version is not None:
+            raise InvalidInput("a repository behind a URL gives the version its number")
+        self.labels()
+
+    @contextmanager
+    def served(self, steps: Steps) -> Iterator[Path | None]:
+        """A temporary copy of the version that `stable` stands for."""
+        stable = self.labels().get(STABLE)
+        if stable is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            with steps.step("fetch") as step:
+                self.remote.fetch(self.model, stable, Path(folder))
+                step.said = f"version {stable}, which is stable, to compare with"
+            yield Path(folder)
+
+    @contextmanager
+    def publishing(self, steps: Steps) -> Iterator[None]:  # noqa: ARG002
+        """Nothing to hold: each push claims a number of its own."""
+        yield
+
+    def publish(
+        self,
+        candidate: Candidate,
+        steps: Steps,
+        *,
+        version: int | None,  # noqa: ARG002
+        about: Mapping[str, Any],
+    ) -> int:
+        """Upload a candidate as the next version.
+
+        Raises:
+            CandidateError: A file has changed since the gates.
+            StoreError: The repository cannot be reached or written.
+        """
+        with steps.step("upload") as step:
+            published = self.remote.publish(candidate, about=about)
+            step.said = f"published version {published} at {self.location}"
+        return published
+
+    def bring_up(self, version: int, candidate: Candidate, steps: Steps) -> None:
+        """Nothing to wait for: servers load it after their next `servable sync`."""
+
+    def quarantine(self, version: int, steps: Steps, error: BaseException) -> None:
+        """Nothing to undo: no server loads a version that models.config does not name."""
+
+    def label(self, version: int, steps: Steps, *, promote: bool) -> None:
+        """Give a version its label: `stable` if it is the first or is promoted, else `canary`.
+
+        By one change of models.config, which servers apply when the version is loaded.
+
+        Raises:
+            StoreError: models.config cannot be written.
+        """
+        with steps.step("label") as step:
+            label = STABLE if promote or STABLE not in self.labels() else CANARY
+            self.remote.label(self.model, version, label)
+            step.said = f"{label} is version {version}"
+
+    def promote(self, version: int, steps: Steps) -> None:  # noqa: ARG002
+        """Move `stable` to a version.
+
+        Raises:
+            StoreError: The version is incomplete there, or models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        self.remote.label(self.model, version, STABLE)
+
+    def roll_back(self, steps: Steps, *, to: int | None) -> int:
+        """Move `stable` back to a version.
+
+        Raises:
+            InvalidInput: No version is given, and a repository behind a URL has no history.
+        """
+        if to is None:
+            raise InvalidInput("a repository behind a URL has no history: name the version")
+        self.promote(to, steps)
+        return to

@@ -1,0 +1,328 @@
+"""The servers of a repository: their versions and labels of a model, and waiting for changes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from servable_client import (
+    TLS,
+    Client,
+    ConnectionFailed,
+    DeadlineExceeded,
+    ModelNotFound,
+    NotReady,
+    Retry,
+    ServableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from servable_client import VersionStatus
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+_ASK_SECONDS = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+_RELOAD_SECONDS = 2.0
+# A server may report an old failure for this long after a version was listed again: two polls of
+# its file and its folders.
+_STALE_SECONDS = 5.0
+
+
+class ReleaseError(ServableError):
+    """A step of a release failed; the servers serve what they served before."""
+
+
+class NoAnswer(ReleaseError):
+    """No server answers."""
+
+
+class ReleaseClient(Protocol):
+    """What a release needs of `servable_client.Client`."""
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address."""
+
+    def status(self) -> list[VersionStatus]:
+        """The model's versions."""
+
+    def resolve(self, *, label: str) -> int:
+        """The version that a label stands for."""
+
+    def reload_config(self, config: str, *, timeout: float) -> None:
+        """Have the server apply a configuration."""
+
+    def metadata(self, *, version: int) -> Mapping[str, Any]:
+        """A version's signatures by name."""
+
+    def predict(
+        self, inputs: Mapping[str, Any], *, signature: str, version: int, timeout: float
+    ) -> Any:
+        """Run a signature."""
+
+    def classify(self, image: bytes, /, *, version: int, timeout: float) -> Any:
+        """Classify an image."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+class Servers(Protocol):
+    """What a release needs of the servers; see `ServerGroup`."""
+
+    @property
+    def address(self) -> str:
+        """Their addresses, for people."""
+
+    @property
+    def clients(self) -> Sequence[ReleaseClient]:
+        """A client for each."""
+
+    def check(self) -> None:
+        """Make sure that a server answers."""
+
+    def states(self) -> list[dict[int, VersionStatus]]:
+        """The model's versions at each server that answers."""
+
+    def available(self) -> set[int]:
+        """The versions that some server serves."""
+
+    def watches_config(self, labels: Mapping[str, int]) -> bool | None:
+        """Whether the servers read models.config."""
+
+    def request_reload(self, text: str) -> None:
+        """Have the servers apply models.config now."""
+
+    def wait_for(
+        self, version: int, *, timeout: float, before: list[dict[int, VersionStatus]]
+    ) -> None:
+        """Wait until every server that answers serves a version."""
+
+    def wait_for_label(
+        self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
+    ) -> None:
+        """Wait until a label stands for a version at every server that answers."""
+
+
+class ServerGroup:
+    """The servers at an address, as a release sees them; to be used as a context manager.
+
+    Args:
+        address: Their addresses, separated by commas.
+        model: The model's name.
+        api_key: The API key.
+        ca: A CA certificate bundle (PEM).
+
+    Raises:
+        InvalidInput: An address is not valid.
+    """
+
+    def __init__(
+        self, address: str, *, model: str, api_key: str | None = None, ca: str | None = None
+    ) -> None:
+        self.address = address
+        tls = None if ca is None else TLS(ca=ca)
+
+        def client(one: str) -> Client:
+            # Without retries: the waits here ask again anyway, and a person waits for the rest.
+            return Client(
+                one, model=model, api_key=api_key, tls=tls, timeout=_ASK_SECONDS,
+                retry=Retry(attempts=1),
+            )  # fmt: skip
+
+        with client(address) as combined:
+            addresses = combined.endpoints
+        # One for each: a release must reach all of them, and not the first that answers.
+        self.clients: list[ReleaseClient] = [client(one) for one in addresses]
+
+    def check(self) -> None:
+        """Make sure that a server answers, whatever it reports.
+
+        Raises:
+            NoAnswer: None does.
+            ServableError: One refuses the request, for the API key for example.
+        """
+        self.states()
+
+    def states(self) -> list[dict[int, VersionStatus]]:
+        """The model's versions at each server that answers, by version.
+
+        Raises:
+            NoAnswer: None answers.
+        """
+        found, trouble = self._each(
+            lambda client: {status.version: status for status in client.status()}, {}
+        )
+        if not found:
+            raise NoAnswer(
+                f"no server answers at {self.address}: {trouble}",
+                hint="start one with `servable serve`, name another with --server, or publish "
+                "without waiting for a server with --no-wait",
+            )
+        return found
+
+    def available(self) -> set[int]:
+        """The versions that some server serves."""
+        return {
+            version
+            for states in self.states()
+            for version, status in states.items()
+            if status.state == "AVAILABLE"
+        }
+
+    def watches_config(self, labels: Mapping[str, int]) -> bool | None:
+        """Whether the servers read models.config: they know the labels in it.
+
+        None where there is no label to tell by.
+        """
+        known = None
+        for label in labels:
+            if any(found is not None for found in self._resolved(label)):
+                return True
+            known = False
+        return known
+
+    def request_reload(self, text: str) -> None:
+        """Have the servers that allow it apply models.config now, and not at their next poll.
+
+        Args:
+            text: The content of the file: any other would be undone at the next poll.
+        """
+        for client in self.clients:
+            try:
+                client.reload_config(text, timeout=_ASK_SECONDS)
+            except ServableError:
+                # Over REST, behind a gateway that blocks it, or refused since a version is still
+                # loading: the server polls the file anyway.
+                continue
+
+    def wait_for(
+        self, version: int, *, timeout: float, before: list[dict[int, VersionStatus]]
+    ) -> None:
+        """Wait until every server that answers serves a version.
+
+        Args:
+            version: The version.
+            timeout: Seconds.
+            before: What the servers reported before it was listed.
+
+        Raises:
+            ReleaseError: It failed to load, or is not available in time.
+        """
+        began = time.monotonic()
+        stale = [s[version] for s in before if version in s]
+
+        def missing() -> str:
+            lacking = ""
+            for states in self.states():
+                status = states.get(version)
+                if status is None:
+                    lacking = "the server does not know it"
+                elif status.state == "AVAILABLE":
+                    continue
+                elif status.error_code != "OK" and (
+                    status not in stale or time.monotonic() > began + _STALE_SECONDS
+                ):
+                    # LOADING as well: the server retries, but one failure is enough to refuse it.
+                    raise ReleaseError(
+                        f"version {version} failed to load: {status.error_message}",
+                        hint=f"the code is {status.error_code}; the server's log may say more",
+                    )
+                else:
+                    lacking = f"it is {status.state} there"
+            return lacking
+
+        lacking = _wait(missing, timeout)
+        if lacking:
+            raise ReleaseError(
+                f"version {version} was not available at {self.address} within {timeout:g} s: "
+                f"{lacking}",
+                hint="check that the server reads this repository and its models.config; its log "
+                "says why it does not apply it; --timeout waits longer",
+            )
+
+    def wait_for_label(
+        self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
+    ) -> None:
+        """Wait until a label stands for a version at every server that answers.
+
+        Args:
+            label: The label.
+            version: The version that it is to stand for.
+            timeout: Seconds.
+            reload: Called every two seconds.
+
+        Raises:
+            ReleaseError: It does not in time.
+        """
+        reloaded = time.monotonic()
+
+        def missing() -> str:
+            nonlocal reloaded
+            lacking = ""
+            for found in self._resolved(label):
+                if found != version:
+                    lacking = f"it is {'not known' if found is None else found} there"
+            if lacking and time.monotonic() > reloaded + _RELOAD_SECONDS:
+                reload()
+                reloaded = time.monotonic()
+            return lacking
+
+        lacking = _wait(missing, timeout)
+        if lacking:
+            raise ReleaseError(
+                f"{label} did not come to version {version} at {self.address} within "
+                f"{timeout:g} s: {lacking}",
+                hint="start the server with --model_config_file=.../models.config and "
+                "--model_config_file_poll_wait_seconds=1; its log says why it does not apply it",
+            )
+
+    def _resolved(self, label: str) -> list[int | None]:
+        """What a label stands for at each server that answers."""
+        found, trouble = self._each(lambda client: client.resolve(label=label), None)
+        if not found:
+            raise NoAnswer(f"no server answers at {self.address}: {trouble}")
+        return found
+
+    def _each(self, ask: Callable[[ReleaseClient], _T], missing: _U) -> tuple[list[_T | _U], str]:
+        """The replies of the servers that answer, and why the others do not."""
+        found: list[_T | _U] = []
+        trouble = ""
+        for client in self.clients:
+            try:
+                found.append(ask(client))
+            except (ModelNotFound, NotReady):
+                found.append(missing)
+            except (ConnectionFailed, DeadlineExceeded) as error:
+                trouble = trouble or str(error)
+        return found, trouble
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self.clients:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _wait(lacking: Callable[[], str], timeout: float) -> str:
+    """Poll until nothing is lacking, or until the timeout; returns what is lacking then."""
+    end = time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            found = lacking()
+        except NoAnswer as error:  # the server may be restarting
+            found = str(error)
+        if not found or time.monotonic() >= end:
+            return found
+        time.sleep(min(pause, max(end - time.monotonic(), 0)))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)

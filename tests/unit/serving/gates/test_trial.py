@@ -1,0 +1,221 @@
+"""The verdicts of the gate `trial` on the answers of a server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import to_proto
+from servable_serving.gates.trial.adversarial_requests import (
+    AdversarialRequest,
+    adversarial_requests,
+)
+from servable_serving.gates.trial.trial import _golden_of, _TrialClient
+from servable_serving.gates.verdict import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class FakeServer:
+    """A server that is alive, or not."""
+
+    alive: bool = True
+    waited: list[float] = field(default_factory=list)
+    grpc_port: int = 1
+    rest_port: int = 2
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self.alive else -6
+
+    def died(self, *, within: float) -> bool:
+        self.waited.append(within)
+        return not self.alive
+
+    def how_it_ended(self) -> str:
+        return "it was ended by SIGABRT"
+
+
+GOLDEN = {
+    "png": base64.b64encode(b"png").decode(), "probabilities": [0.2, 0.8],
+    "class_id": 1, "label": "shirt",
+}  # fmt: skip
+RIGHT = {"probabilities": [[0.2, 0.8]], "class_id": [1], "label": ["shirt"]}
+
+
+def over_grpc(answer: dict[str, Any]) -> bytes:
+    response = wire.PredictResponse()
+    arrays = {
+        "probabilities": np.array(answer["probabilities"], np.float32),
+        "class_id": np.array(answer["class_id"], np.int64),
+        "label": np.array([label.encode() for label in answer["label"]], object),
+    }
+    for name, array in arrays.items():
+        response.outputs[name].CopyFrom(to_proto(array))
+    return response.SerializeToString()
+
+
+class Client(_TrialClient):
+    """Answers with a code and a reply of the test's own, and contacts nobody."""
+
+    code = "OK"
+    grpc_answer: dict[str, Any] = RIGHT
+    rest_answer: dict[str, Any] = RIGHT
+
+    def _grpc(self, path: str, body: bytes) -> tuple[str, bytes]:
+        del path, body
+        return self.code, over_grpc(self.grpc_answer) if self.code == "OK" else b"a reason"
+
+    def _rest(self, path: str, body: bytes) -> tuple[str, bytes]:
+        del path, body
+        reply = json.dumps({"outputs": self.rest_answer}).encode()
+        return self.code, reply if self.code == "OK" else b"a reason"
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def client(server: FakeServer) -> Iterator[Client]:
+    with Client(server, "garments") as client:
+        yield client
+
+
+def request(*, rest: bool = False, must_refuse: bool = False) -> AdversarialRequest:
+    return AdversarialRequest(
+        said="a request", path="/x", body=b"", rest=rest, must_refuse=must_refuse
+    )
+
+
+@pytest.mark.parametrize("rest", [True, False])
+@pytest.mark.parametrize(("code", "outcome"), [("OK", "answered"), ("INVALID_ARGUMENT", "refused")])
+def test_a_request_may_be_answered_or_refused(
+    client: Client, rest: bool, code: str, outcome: str
+) -> None:
+    client.code = code
+    assert client.send(request(rest=rest)) == outcome
+
+
+def test_an_image_beyond_the_limits_must_be_refused(client: Client) -> None:
+    with pytest.raises(Refused):
+        client.send(request(must_refuse=True))
+    client.code = "INVALID_ARGUMENT"
+    assert client.send(request(must_refuse=True)) == "refused"
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED"])
+def test_a_server_that_died_fails_the_gate(client: Client, server: FakeServer, code: str) -> None:
+    server.alive, client.code = False, code
+    with pytest.raises(Refused) as caught:
+        client.send(request())
+    assert caught.value.figures == {"request": "a request", "exit_status": -6}
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "CANCELLED"])
+def test_a_server_that_survived_an_error_has_refused_it(client: Client, code: str) -> None:
+    client.code = code
+    assert client.send(request()) == "refused"
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED"])
+def test_a_server_that_does_not_answer_fails_the_gate(client: Client, code: str) -> None:
+    client.code = code
+    with pytest.raises(Refused) as caught:
+        client.send(request())
+    assert caught.value.figures["exit_status"] is None
+
+
+def test_an_answer_needs_no_look_at_the_process(client: Client, server: FakeServer) -> None:
+    client.send(request())
+    assert server.waited == []
+
+
+def test_the_golden_answers_pass(client: Client) -> None:
+    client.check_golden(_golden_of({"golden": [GOLDEN]}))
+
+
+@pytest.mark.parametrize("protocol", ["grpc_answer", "rest_answer"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {**RIGHT, "probabilities": [[0.21, 0.79]]},
+        {**RIGHT, "probabilities": [[0.1, 0.2, 0.7]]},
+        {**RIGHT, "class_id": [0]},
+        {**RIGHT, "label": ["boot"]},
+    ],
+)
+def test_another_golden_answer_fails_over_either_protocol(
+    client: Client, protocol: str, answer: dict[str, Any]
+) -> None:
+    setattr(client, protocol, answer)
+    with pytest.raises(Refused) as caught:
+        client.check_golden(_golden_of({"golden": [GOLDEN]}))
+    assert caught.value.figures["golden"] == 0
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNAVAILABLE"])
+@pytest.mark.parametrize("alive", [True, False])
+def test_golden_requests_that_are_refused_fail_the_gate(
+    client: Client, server: FakeServer, code: str, alive: bool
+) -> None:
+    server.alive, client.code = alive, code
+    with pytest.raises(Refused):
+        client.check_golden(_golden_of({"golden": [GOLDEN]}))
+
+
+def test_without_golden_requests_nobody_is_asked(client: Client) -> None:
+    client.code = "UNAVAILABLE"
+    client.check_golden(_golden_of({}))
+
+
+@pytest.mark.parametrize(
+    "golden", [{}, {**GOLDEN, "png": "***"}, {**GOLDEN, "class_id": "x"}, "text"]
+)
+def test_golden_requests_that_cannot_be_read_fail_the_gate(golden: object) -> None:
+    with pytest.raises(Refused):
+        _golden_of({"golden": [golden]})
+
+
+CONTRACT = {
+    "serving_default": {
+        "method": "tensorflow/serving/predict",
+        "inputs": {"image": {"dtype": "DT_UINT8", "shape": [-1, 28, 28]}},
+        "outputs": {},
+    }
+}
+
+
+def test_adversarial_requests_go_over_both_protocols() -> None:
+    requests = list(adversarial_requests("garments", CONTRACT))
+    assert {one.rest for one in requests} == {True, False}
+    assert len(requests) > 50
+
+
+def test_adversarial_requests_can_be_told_apart() -> None:
+    said = [one.said for one in adversarial_requests("garments", CONTRACT)]
+    assert len(said) == len(set(said))
+
+
+def test_only_images_must_be_refused() -> None:
+    assert not [one for one in adversarial_requests("garments", CONTRACT) if one.must_refuse]
+
+
+def test_no_tensor_has_the_declared_shape_but_an_empty_batch() -> None:
+    for one in adversarial_requests("garments", CONTRACT):
+        if one.rest or not one.said.startswith("a tensor of shape"):
+            continue
+        shape = [
+            dim.size
+            for dim in wire.PredictRequest.FromString(one.body).inputs["image"].tensor_shape.dim
+        ]
+        assert shape == [0, 28, 28] or shape[1:] != [28, 28]
