@@ -1,16 +1,16 @@
-"""A trial of a version on a share of the traffic, which ends with it in service or out of it."""
+"""A canary trial: a version on a share of the traffic, promoted or withdrawn at its end."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import ServableError
-from servable_serving.canary.watch import NoMetrics, Watch
+from servable_serving.canary.rules import too_few, too_many_errors, too_slow
+from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
-from servable_serving.core.statistics import binomial_tail
 from servable_serving.release.fleet import ReleaseError
 from servable_serving.release.promote import promote
 from servable_serving.repository import history
@@ -19,74 +19,75 @@ from servable_serving.repository.traffic import write_traffic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_serving.canary.watch import Tally
+    from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.traffic_meter import Tally
+    from servable_serving.core.clock import Clock
     from servable_serving.release.deployment import Labels
     from servable_serving.release.steps import Steps
 
-# The gateway reads the shares once a second, more slowly on a busy machine, and says which are in
-# force; what it passed on until then is still answered.
-_TAKEN_SECONDS = 60.0
+# The gateway reads the shares once a second, more slowly on a busy machine, and reports which are
+# in force; what it has passed on by then is still answered.
+_APPLIED_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0
-# Past its planned end, a trial whose process was killed is ended by the gateway.
+_SETTLE_LOOK_SECONDS = 0.2
+# A trial whose process was killed is ended by the gateway, this long after its planned end.
 _GRACE_SECONDS = 120.0
-# A percentile that is worse by less than this is no reason, whatever its ratio.
-_LEAST_SECONDS = 0.005
-# How many looks in a row a latency must be too long before the end.
+# How many looks in a row the latency must exceed its limit to end the trial early.
 _LOOKS = 5
-_TAIL = "p95"
-# Before its end a trial is ended by errors that chance brings about less often than this.
-_CHANCE = 0.001
-# The companion may be started anew on the way.
+# How many looks in a row may fail: the companion may be restarted during the trial.
 _BLIND_LOOKS = 15
 
-
-PROMOTED, ROLLED_BACK, BROKEN_OFF = "promoted", "rolled back", "broken off"
+# Outcomes; reports and the history keep these words.
+PROMOTED, ROLLED_BACK, INTERRUPTED = "promoted", "rolled back", "broken off"
 
 
 class CanaryFailed(ServableError):
-    """A version did not stand its trial, and is out of service again."""
+    """A version did not pass its trial and was withdrawn."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What is tried, and when it is good enough.
+class Meter(Protocol):
+    """Counts the requests of each version."""
 
-    Args:
-        percent: The share of unpinned requests, more than 0, at most 100.
-        seconds: For how long.
-        max_errors: How much larger its share of errors may be than that of `stable`, 0 to 1.
-        max_latency_ratio: How many times as long its 95th percentile may be.
-        min_requests: Fewer than this prove nothing: it is not promoted.
-        every: Seconds between two looks.
-    """
+    def look(self) -> None:
+        """Read the counters again.
 
-    percent: float = 10.0
-    seconds: float = 600.0
-    max_errors: float = 0.01
-    max_latency_ratio: float = 1.5
-    min_requests: int = 100
-    every: float = 2.0
+        Raises:
+            NoMetrics: They cannot be read.
+        """
+        ...
+
+    def tally(self, version: int) -> Tally:
+        """The requests of a version since the trial began."""
+        ...
+
+    def share(self, label: str) -> float | None:
+        """The share of the traffic that a label gets now, 0 to 1; None if it is not reported.
+
+        Raises:
+            NoMetrics: It cannot be read.
+        """
+        ...
 
 
 @dataclass(kw_only=True)
-class Trial:
-    """How it went.
+class CanaryTrial:
+    """A trial and its result.
 
     Attributes:
-        outcome: "promoted", "rolled back" or "broken off".
+        outcome: "promoted", "rolled back" or, where it was interrupted, "broken off".
         reason: Why, a sentence.
         seconds: How long it ran.
-        canary: The version's figures.
-        stable: Those of the version in service.
+        canary: Figures of the version on trial.
+        stable: Figures of the version in service.
     """
 
     model: str
     version: int
     against: int
-    rules: Rules
+    rules: PromotionRules
     began: str
     who: str
-    outcome: str = BROKEN_OFF
+    outcome: str = INTERRUPTED
     reason: str = ""
     seconds: float = 0.0
     canary: dict[str, Any] = field(default_factory=dict)
@@ -94,21 +95,26 @@ class Trial:
 
     @property
     def share(self) -> float | None:
-        """The version's part of the requests that either got, 0 to 1; None without any."""
+        """The version's share of the requests that either got, 0 to 1; None without any."""
         canary, stable = (side.get("requests", 0) for side in (self.canary, self.stable))
         return canary / (canary + stable) if canary + stable else None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for machines."""
+        """As JSON values."""
         return {**asdict(self), "share": self.share}
 
 
-def plan(version: int, labels: Labels, rules: Rules) -> Trial:
-    """A trial to come; nothing has changed yet.
+def plan_trial(version: int, labels: Labels, rules: PromotionRules) -> CanaryTrial:
+    """Prepare a trial; nothing changes yet.
 
     Raises:
-        ReleaseError: There is nothing to compare the version with, or it is not there.
+        ReleaseError: The version does not exist, or there is nothing to compare it with.
     """
+    if not labels.repository.path.is_dir():
+        raise ReleaseError(
+            f"there is no folder {labels.repository.path}",
+            hint="--repository is the model's folder, models/MODEL unless given",
+        )
     against = labels.now().get(STABLE)
     if against is None or against == version:
         raise ReleaseError(
@@ -120,9 +126,9 @@ def plan(version: int, labels: Labels, rules: Rules) -> Trial:
     if version not in labels.repository.versions():
         raise ReleaseError(
             f"there is no version {version} in {labels.repository.path}",
-            hint="`servable versions` shows what there is; `servable push` brings one in",
+            hint="`servable versions` lists the versions; `servable push` publishes one",
         )
-    return Trial(
+    return CanaryTrial(
         model=labels.model,
         version=version,
         against=against,
@@ -132,31 +138,31 @@ def plan(version: int, labels: Labels, rules: Rules) -> Trial:
     )
 
 
-def run(
-    trial: Trial,
+def run_trial(
+    trial: CanaryTrial,
     labels: Labels,
     steps: Steps,
     *,
     metrics: str,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Give a version a share of the traffic, watch it, then promote it or take it out.
+    """Give a version a share of the traffic, observe it, then promote or withdraw it.
 
-    Whatever happens, no traffic without a label goes to it in the end unless it was promoted.
+    Whatever happens, it gets no traffic without a label afterwards unless it was promoted.
 
     Args:
-        trial: What is tried; it is filled in.
+        trial: The trial; its result is filled in.
         labels: The model's labels.
-        steps: Where the steps are told.
-        metrics: The page of the gateway's companion.
-        tell: Told of the figures at each look.
+        steps: Where the steps are reported.
+        metrics: URL of the metrics of `servable gateway-metrics`.
+        tell: Called with the figures at each look.
 
     Raises:
-        NoMetrics: The companion does not answer.
-        ReleaseError: The version fails to load, or did well and could not be promoted.
+        NoMetrics: The metrics cannot be read.
+        ReleaseError: The version fails to load, or passed and could not be promoted.
     """
     version, rules = trial.version, trial.rules
-    watch = Watch(metrics, model=trial.model)
+    meter = TrafficMeter(metrics, model=trial.model)
     with steps.step("wait") as step:
         step.said = labels.bring(version)
     with steps.step("label") as step:
@@ -173,19 +179,19 @@ def run(
             )
             step.said = f"{rules.percent:g} % of the requests that name no version go to {version}"
         with steps.step("watch") as step:
-            bad = _watch(watch, trial, tell)
-            trial.reason = bad or f"version {version} is as good as version {trial.against}"
+            failure = observe(meter, trial, tell)
+            trial.reason = failure or f"version {version} is as good as version {trial.against}"
             step.said = trial.reason
-        if bad:
+        if failure:
             trial.outcome = ROLLED_BACK
         else:
             promote(version, labels, steps)
             trial.outcome = PROMOTED
     except BaseException as error:
-        trial.reason = f"broken off: {_in_words(error)}"
+        trial.reason = f"interrupted: {_described(error)}"
         raise
     finally:
-        # First of all: whatever else fails now, the traffic is where it was. The label may be
+        # First of all, so that the traffic is back whatever fails afterwards. The label may be
         # gone by then, so it is not named.
         write_traffic(root, {trial.model: {STABLE: 100.0}})
         trial.seconds = round(time.monotonic() - began, 1)
@@ -205,51 +211,48 @@ def run(
         )
     if trial.outcome == ROLLED_BACK:
         with steps.step("withdraw") as step:
-            _settle(watch)
+            settle(meter)
             labels.withdraw(version)
             write_traffic(root, {})
-            step.said = f"version {version} has no label and is loaded no more"
+            step.said = f"version {version} has no label and is unloaded"
 
 
-def _settle(watch: Watch) -> None:
-    """Wait until the gateway sends a version nothing more."""
-    end = time.monotonic() + _TAKEN_SECONDS
-    while time.monotonic() < end:
-        try:
-            if watch.share(CANARY) == 0:
-                break
-        except NoMetrics:
-            pass
-        time.sleep(0.2)
-    time.sleep(_SETTLE_SECONDS)
+def observe(
+    meter: Meter, trial: CanaryTrial, tell: Callable[[str], None], clock: Clock = time
+) -> str:
+    """Observe a trial until its time is up or the version has failed.
 
+    Args:
+        meter: Counts the requests.
+        trial: The trial; its figures are filled in.
+        tell: Called with the figures at each look.
+        clock: The time.
 
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "Ctrl-C"
-    return str(error) or type(error).__name__
+    Returns:
+        Why the version must not be promoted; empty if it passed.
 
-
-def _watch(watch: Watch, trial: Trial, tell: Callable[[str], None]) -> str:
-    """Watch until the time is up or the version has failed; why it has, or nothing."""
+    Raises:
+        NoMetrics: The metrics were missing for several looks, or at the end.
+    """
     rules = trial.rules
-    end = time.monotonic() + rules.seconds
+    end = clock.monotonic() + rules.seconds
     slow = blind = 0
     while True:
-        left = end - time.monotonic()
-        time.sleep(max(min(rules.every, left), 0.0))
+        left = end - clock.monotonic()
+        clock.sleep(max(min(rules.every, left), 0.0))
         try:
-            watch.look()
+            meter.look()
             blind = 0
         except NoMetrics:
             blind += 1
             if blind >= _BLIND_LOOKS or left <= 0:
                 raise
             continue
-        canary, stable = watch.tally(trial.version), watch.tally(trial.against)
+        canary, stable = meter.tally(trial.version), meter.tally(trial.against)
         trial.canary, trial.stable = canary.as_json(), stable.as_json()
-        over = end - time.monotonic() <= 0
-        tell(_line(max(end - time.monotonic(), 0.0), canary, stable))
+        left = end - clock.monotonic()
+        over = left <= 0
+        tell(_line(max(left, 0.0), canary, stable))
         if reason := too_many_errors(canary, stable, rules, surely=not over):
             return reason
         late = too_slow(canary, stable, rules)
@@ -260,62 +263,30 @@ def _watch(watch: Watch, trial: Trial, tell: Callable[[str], None]) -> str:
             return too_few(canary, stable, rules)
 
 
-def too_many_errors(canary: Tally, stable: Tally, rules: Rules, *, surely: bool) -> str:
-    """Why a version has too many errors, or nothing.
-
-    Args:
-        canary: The version.
-        stable: The one in service.
-        rules: How many are too many.
-        surely: Not those that may be chance: the trial is still running.
-    """
-    allowed = min(stable.error_ratio + rules.max_errors, 1.0)
-    if canary.error_ratio <= allowed:
-        return ""
-    if surely and binomial_tail(canary.errors, canary.requests, allowed) > _CHANCE:
-        return ""
-    most = max(
-        (status for status in canary.statuses if status != "OK"), key=canary.statuses.__getitem__
-    )
-    return (
-        f"{canary.error_ratio:.1%} of its {canary.requests} requests failed, mostly with {most}, "
-        f"against {stable.error_ratio:.1%} of stable's {stable.requests}; "
-        f"{rules.max_errors:.1%} more are allowed"
-    )
+def settle(meter: Meter, clock: Clock = time) -> None:
+    """Wait until the gateway no longer sends the canary anything."""
+    end = clock.monotonic() + _APPLIED_SECONDS
+    while clock.monotonic() < end:
+        try:
+            if meter.share(CANARY) == 0:
+                break
+        except NoMetrics:
+            pass
+        clock.sleep(_SETTLE_LOOK_SECONDS)
+    clock.sleep(_SETTLE_SECONDS)
 
 
-def too_slow(canary: Tally, stable: Tally, rules: Rules) -> str:
-    """Why a version is too slow, or nothing; without enough requests of both, nothing."""
-    enough = all(tally.statuses.get("OK", 0) >= rules.min_requests for tally in (canary, stable))
-    mine, theirs = canary.percentile(0.95), stable.percentile(0.95)
-    if not enough or mine is None or theirs is None:
-        return ""
-    if mine <= theirs * rules.max_latency_ratio or mine - theirs < _LEAST_SECONDS:
-        return ""
-    return (
-        f"95 % of its requests took up to {mine * 1000:.0f} ms, against {theirs * 1000:.0f} ms of "
-        f"stable's; {rules.max_latency_ratio:g} times as long is allowed"
-    )
-
-
-def too_few(canary: Tally, stable: Tally, rules: Rules) -> str:
-    """Why there were too few requests to judge by, or nothing."""
-    for name, tally in (("it", canary), ("stable", stable)):
-        if name == "stable" and rules.percent >= 100.0:
-            continue
-        if tally.requests < rules.min_requests:
-            return (
-                f"{name} got {tally.requests} requests, and fewer than {rules.min_requests} prove "
-                "nothing"
-            )
-    return ""
+def _described(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C"
+    return str(error) or type(error).__name__
 
 
 def _line(left: float, canary: Tally, stable: Tally) -> str:
     def side(name: str, tally: Tally) -> str:
         tail = tally.percentile(0.95)
-        time_said = "" if tail is None else f", {_TAIL} {tail * 1000:.0f} ms"
-        return f"{name} {tally.requests} requests, {tally.error_ratio:.1%} errors{time_said}"
+        latency = "" if tail is None else f", p95 {tail * 1000:.0f} ms"
+        return f"{name} {tally.requests} requests, {tally.error_ratio:.1%} errors{latency}"
 
     return (
         f"{int(left) // 60}:{int(left) % 60:02d} left; {side('canary', canary)}; "
