@@ -123,6 +123,11 @@ class ServerAt:
             return client.resolve(label=label)
 
 
+def interval_after_failure(interval: float, every: float) -> float:
+    """The next interval: twice the last one, up to a minute, or `every` where that is longer."""
+    return min(interval * 2, max(_LONGEST_WAIT, every))
+
+
 class Mirror:
     """A folder that mirrors a remote repository.
 
@@ -239,7 +244,7 @@ class Mirror:
                         f" ({found.hint})" if found.hint else "", extra={"event": "failed"},
                     )  # fmt: skip
                 said = str(found)
-                wait = min(wait * 2, max(_LONGEST_WAIT, every))
+                wait = interval_after_failure(wait, every)
             else:
                 if said:
                     log.info("syncing from %s again", self.url, extra={"event": "recovered"})
