@@ -30,6 +30,7 @@ class ServableError(Exception):
         retry_after: Seconds after which the server wants to be asked again, or None where it
             did not say.
         index: Which picture of `classify_many` it was, counted from 0, or None.
+        unreachable: Whether no connection to the server could be made.
 
     Example:
         >>> error = ModelNotFound("no model shoes", code="NOT_FOUND", hint="`servable status`")
@@ -57,6 +58,7 @@ class ServableError(Exception):
         self.code = code
         self.retry_after = retry_after
         self.index: int | None = None
+        self.unreachable = False
 
     def __str__(self) -> str:
         return self.message

@@ -457,11 +457,12 @@ class Core:
     ) -> ServableError:
         """The leaf of the tree that a failed attempt is; `also` follows its message."""
         message = failure.message
-        if failure.unreachable and failure.code == "UNAVAILABLE":
+        unreachable = failure.unreachable and failure.code == "UNAVAILABLE"
+        if unreachable:
             message = f"cannot reach {endpoint.url}: {message}"
         elif failure.unreachable or message == "too late":
             message = f"no answer from {endpoint.url} in time"
-        return error_for(
+        error = error_for(
             failure.code,
             message + also,
             endpoint=endpoint.url,
@@ -469,6 +470,8 @@ class Core:
             signature=question.signature,
             retry_after=failure.retry_after,
         )
+        error.unreachable = unreachable
+        return error
 
     def _if_loading(
         self, error: ServableError, endpoint: Endpoint, question: Question, deadline: float

@@ -67,30 +67,32 @@ def wait(core: Core, target: Target, timeout: float) -> Flow[int]:
     pause = _FIRST_POLL
     while True:
         versions: list[int] = []
-        missing = "the server did not answer"
+        missing, unreachable = "the server did not answer", False
         for endpoint in core.endpoints:
             deadline = time.monotonic() + min(core.timeout, max(end - time.monotonic(), 1))
             try:
                 found = yield from _look(core, endpoint, target, deadline)
             except (ConnectionFailed, DeadlineExceeded) as error:
                 if not versions:
-                    missing = str(error)
+                    missing, unreachable = str(error), error.unreachable
                 continue  # the other endpoints are enough
             if isinstance(found, int):
                 versions.append(found)
             else:
-                versions, missing = [], found
+                versions, missing, unreachable = [], found, False
                 break
         if versions:
             core.forget()
             return min(versions)
         if time.monotonic() >= end:
             places = ", ".join(endpoint.url for endpoint in core.endpoints)
-            raise too_late(
+            late = too_late(
                 f"{target.model} was not available at {places} within {timeout:g} s: {missing}",
                 endpoint=core.endpoints[0].url,
                 model=target.model,
             )
+            late.unreachable = unreachable
+            raise late
         yield Sleep(min(pause, max(end - time.monotonic(), 0)))
         pause = min(pause * 1.5, _LONGEST_POLL)
 

@@ -1,1 +1,1 @@
-"""Canary releases: run, watch, report."""
+"""Canary releases: rules, traffic meter, trial, report."""

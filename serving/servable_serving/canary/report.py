@@ -1,4 +1,4 @@
-"""What a trial of a version leaves behind: its figures as JSON, and a page to read."""
+"""The report of a canary trial: its figures as JSON, and a page in Markdown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from servable_serving.core.files import atomic_write
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_serving.canary.run import Trial
+    from servable_serving.canary.trial import CanaryTrial
 
 FOLDER = ".reports"
 
 
-def write_report(trial: Trial, folder: Path) -> Path:
-    """Write `canary-VERSION-TIME.json` and `.md` into a folder; the second's path.
+def write_report(trial: CanaryTrial, folder: Path) -> Path:
+    """Write `canary-VERSION-TIME.json` and `.md` into a folder; returns the path of the latter.
 
     Raises:
         FolderError: It cannot be written.
@@ -33,14 +33,14 @@ def write_report(trial: Trial, folder: Path) -> Path:
     return page
 
 
-def page_of(trial: Trial) -> str:
-    """The page, in Markdown."""
+def page_of(trial: CanaryTrial) -> str:
+    """The report in Markdown."""
     rules = trial.rules
     share = "-" if trial.share is None else f"{trial.share:.1%}"
     rows = [
         ("requests", *_both(trial, "requests", "{:,}")),
         ("errors", *_both(trial, "errors", "{:,}")),
-        ("share of errors", *_both(trial, "error_ratio", "{:.2%}")),
+        ("error rate", *_both(trial, "error_ratio", "{:.2%}")),
         *((f"latency, {name}", *_latency(trial, name)) for name in ("p50", "p95", "p99")),
     ]
     statuses = sorted({*trial.canary.get("statuses", {}), *trial.stable.get("statuses", {})})
@@ -54,31 +54,31 @@ def page_of(trial: Trial) -> str:
 
 {trial.reason[:1].upper()}{trial.reason[1:]}.
 
-Begun {trial.began} by {trial.who}, watched for {trial.seconds:.0f} s of {rules.seconds:.0f} s.
+Started {trial.began} by {trial.who}, ran for {trial.seconds:.0f} s of {rules.seconds:.0f} s.
 
 | | canary, version {trial.version} | stable, version {trial.against} |
 | --- | ---: | ---: |
 {table}
 
-It was to get {rules.percent:g} % of the requests that name no version; of all predictions over REST
-that the gateway saw of the two, it got {share}.
+Its share of the requests that name no version was set to {rules.percent:g} %; of all predictions
+over REST that the gateway passed to either version, it got {share}.
 
 | rule | |
 | --- | --- |
-| errors | at most {rules.max_errors:.2%} of the requests more than stable |
-| latency | 95th percentile at most {rules.max_latency_ratio:g} times stable's |
-| requests | at least {rules.min_requests} of each |
+| errors | error rate at most {rules.max_errors:.2%} above that of stable |
+| latency | 95th percentile at most {rules.max_latency_ratio:g} times that of stable |
+| requests | at least {rules.min_requests} of each version |
 """
 
 
-def _sides(trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+def _sides(trial: CanaryTrial) -> tuple[dict[str, Any], dict[str, Any]]:
     return trial.canary, trial.stable
 
 
-def _both(trial: Trial, key: str, form: str) -> list[str]:
+def _both(trial: CanaryTrial, key: str, form: str) -> list[str]:
     return [form.format(side.get(key, 0)) for side in _sides(trial)]
 
 
-def _latency(trial: Trial, name: str) -> list[str]:
+def _latency(trial: CanaryTrial, name: str) -> list[str]:
     found = [side.get("seconds", {}).get(name) for side in _sides(trial)]
     return ["-" if seconds is None else f"{seconds * 1000:.1f} ms" for seconds in found]

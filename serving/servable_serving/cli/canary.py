@@ -1,4 +1,4 @@
-"""The sub-commands beside the gateway."""
+"""`servable canary`."""
 
 from __future__ import annotations
 
@@ -32,47 +32,53 @@ _LINE_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the sub-commands to `app`."""
+    """Add the command to `app`."""
     app.command()(canary)
 
 
 def canary(
-    version: Annotated[int, typer.Argument(help="The version to try.")],
+    version: Annotated[int, typer.Argument(help="Version to try out.")],
     share: Annotated[
         Any,
         typer.Option(
             parser=percent,
             metavar="PERCENT",
-            help="How much of the requests that name no version it gets.",
+            help="Share of the requests that name no version.",
         ),
     ] = "10%",
     duration: Annotated[
         Any,
-        typer.Option("--for", parser=duration, metavar="TIME", help="For how long: 90s, 10m, 1h."),
+        typer.Option(
+            "--for",
+            parser=duration,
+            metavar="TIME",
+            help="Duration of the trial, e.g. 90s, 10m, 1h.",
+        ),
     ] = "10m",
     max_errors: Annotated[
         Any,
         typer.Option(
             parser=fraction,
             metavar="PERCENT",
-            help="How much larger its share of errors may be than stable's.",
+            help="Maximum increase of the error rate over that of stable.",
         ),
     ] = "1%",
     max_latency_ratio: Annotated[
-        float, typer.Option(help="How many times stable's 95th percentile may be its.", min=1.0)
+        float, typer.Option(help="Maximum p95 latency relative to stable.", min=1.0)
     ] = 1.5,
     min_requests: Annotated[
-        int, typer.Option(help="Fewer than this of either prove nothing: no promotion.", min=1)
+        int, typer.Option(help="Minimum requests per version required to promote.", min=1)
     ] = 100,
     metrics: Annotated[
         str,
         typer.Option(
-            envvar="SERVABLE_GATEWAY_METRICS", help="The page of `servable gateway-metrics`."
+            envvar="SERVABLE_GATEWAY_METRICS",
+            help="URL of the metrics of `servable gateway-metrics`.",
         ),
     ] = "http://127.0.0.1:9145/metrics",
     report: Annotated[
         Path | None,
-        typer.Option(help="The folder for the report; .reports beside the versions unless given."),
+        typer.Option(help="Folder for the report; default: .reports in the repository."),
     ] = None,
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
@@ -82,17 +88,18 @@ def canary(
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Try a version on a share of the traffic, then promote it or take it out.
+    """Try out a version on a share of the traffic, then promote or withdraw it.
 
-    The gateway sends it a share of the REST requests that name no version; errors and latency are
-    held against those of stable. Whatever ends the trial, the share is 0 afterwards.
+    The gateway sends it a share of the REST requests that name no version, and its errors and
+    latency are compared with those of stable. However the trial ends, the share is 0 afterwards.
     """
     from servable_client.cli.console import print_json, say
-    from servable_serving.canary import run
     from servable_serving.canary.report import FOLDER, write_report
+    from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.trial import PROMOTED, CanaryFailed, plan_trial, run_trial
     from servable_serving.release.steps import Steps
 
-    rules = run.Rules(
+    rules = PromotionRules(
         percent=share,
         seconds=duration,
         max_errors=max_errors,
@@ -101,27 +108,27 @@ def canary(
         every=min(2.0, max(duration / 30, 0.2)),
     )
     with release(model, repository, server, False, api_key, ca, timeout) as labels:
-        trial = run.plan(version, labels, rules)
+        trial = plan_trial(version, labels, rules)
         steps = Steps()
         try:
-            run.run(trial, labels, steps, metrics=metrics, tell=_sparsely(steps.say))
+            run_trial(trial, labels, steps, metrics=metrics, tell=_sparsely(steps.say))
         finally:
             if trial.reason:
                 page = write_report(trial, report or labels.repository.path / FOLDER)
-                say(f"the report is {page}")
+                say(f"wrote the report {page}")
     if json:
         print_json({**trial.as_json(), "report": str(page), "steps": steps.as_json()})
-    elif trial.outcome == run.PROMOTED:
+    elif trial.outcome == PROMOTED:
         typer.echo(f"version {version} is stable: {trial.reason}")
-    if trial.outcome != run.PROMOTED:
-        raise run.CanaryFailed(
-            f"version {version} of {trial.model} is out of service: {trial.reason}",
+    if trial.outcome != PROMOTED:
+        raise CanaryFailed(
+            f"version {version} of {trial.model} was withdrawn: {trial.reason}",
             hint=f"{page} has the figures",
         )
 
 
 def _sparsely(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Not at each look: every ten seconds."""
+    """At most every ten seconds, and not at each look."""
     last = 0.0
 
     def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The sub-commands that bring the whole stack up and down."""
+"""`servable up` and `servable down`."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from servable_client.cli.options import DEFAULT_MODEL, Json, Model
 
 
 def register(app: typer.Typer) -> None:
-    """Add the sub-commands to `app`."""
+    """Add the commands to `app`."""
     app.command()(up)
     app.command()(down)
 
 
 def up(
-    models: Annotated[
-        Path, typer.Option(help="The model repository, with its models.config.")
-    ] = Path("models"),
+    models: Annotated[Path, typer.Option(help="Model repository, with its models.config.")] = Path(
+        "models"
+    ),
     model: Model = DEFAULT_MODEL,
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="The embedded server, even where Docker is.")
+        bool,
+        typer.Option("--embedded", help="Use the embedded server even if Docker is available."),
     ] = False,
     port: Annotated[
-        int, typer.Option(help="The embedded server's port for gRPC.", min=1, max=65535)
+        int, typer.Option(help="gRPC port of the embedded server.", min=1, max=65535)
     ] = 8500,
     rest_api_port: Annotated[
-        int, typer.Option(help="And for REST and the page.", min=1, max=65535)
+        int,
+        typer.Option(
+            help="Port of the embedded server for REST and the web page.", min=1, max=65535
+        ),
     ] = 8501,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds until the model must be available.", min=1)
-    ] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Startup timeout in seconds.", min=1)] = 300.0,
     json: Json = False,
 ) -> None:
     """Serve the model repository in the background, and wait until the model is available.
 
-    With `docker compose` where a Docker Engine answers and docker-compose.yml lies here; else with
-    the embedded server, at the same ports. What is up already is left as it is.
+    Uses `docker compose` if a Docker Engine answers and docker-compose.yml is in this folder;
+    otherwise the embedded server, at the same ports. What runs already is left as it is.
     """
     from servable_client.cli.console import print_json, say
     from servable_serving.stack.background import Background
@@ -56,14 +58,14 @@ def up(
     else:
         tls = f", TLS for both at {addresses['tls']}" if addresses["tls"] else ""
         say(
-            f"{model} is available, by {addresses['by']}: gRPC at {addresses['grpc']}, REST and "
-            f"the page at {addresses['rest']}{tls}"
+            f"{model} is available, served by {addresses['by']}: gRPC at {addresses['grpc']}, "
+            f"REST and the web page at {addresses['rest']}{tls}"
         )
-        say("end it with: servable down")
+        say("stop it with: servable down")
 
 
 def down(json: Json = False) -> None:
-    """End what `servable up` began; a volume with a certificate and metrics is kept."""
+    """Stop what `servable up` started; the volumes with the certificate and metrics are kept."""
     from servable_client.cli.console import print_json, say
     from servable_serving.stack.background import Background
     from servable_serving.stack.compose import Compose
@@ -77,4 +79,4 @@ def down(json: Json = False) -> None:
     if json:
         print_json({"ended": ended})
     else:
-        say(f"ended: {' and '.join(ended)}" if ended else "nothing was up")
+        say(f"stopped {' and '.join(ended)}" if ended else "nothing was running")

@@ -1,4 +1,4 @@
-"""The sub-commands for repositories behind a URL."""
+"""`servable sync`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from servable_serving.cli.options import duration
 
 
 def register(app: typer.Typer) -> None:
-    """Add the sub-commands to `app`."""
+    """Add the command to `app`."""
     app.command()(sync)
 
 
 def sync(
-    url: Annotated[str, typer.Argument(help="The repository: s3://bucket/models, or its like.")],
-    models: Annotated[Path, typer.Argument(help="The folder that servers read.")],
+    url: Annotated[str, typer.Argument(help="Remote repository, e.g. s3://bucket/models.")],
+    models: Annotated[Path, typer.Argument(help="Local folder that servers read.")],
     every: Annotated[
         Any,
         typer.Option(
@@ -26,42 +26,46 @@ def sync(
         ),
     ] = None,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Take versions away that models.config dropped.")
+        bool,
+        typer.Option("--delete", help="Delete versions no longer referenced by models.config."),
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option(help="The server that reads the folder, to move labels when it has loaded."),
+        typer.Option(help="Server that reads the folder; labels move when it has loaded."),
     ] = None,
     metrics_port: Annotated[
-        int, typer.Option(help="With --every: Prometheus metrics at this port; 0: none.", min=0)
+        int, typer.Option(help="Port for Prometheus metrics, with --every; 0 disables it.", min=0)
     ] = 0,
-    metrics_host: Annotated[str, typer.Option(help="Where that port is.")] = "127.0.0.1",
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON objects.")] = False,
+    metrics_host: Annotated[
+        str, typer.Option(help="Bind address of the metrics port.")
+    ] = "127.0.0.1",
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON objects.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring a remote model repository here: versions whole and checked, models.config last.
+    """Mirror a remote model repository in a folder.
 
-    Once, or with --every until SIGTERM, as the companion of a server that cannot read the
-    repository itself. What fails then is logged once and tried again; what is here stays.
+    Versions are verified against their checksums, and models.config is written last. Runs once, or
+    with --every until SIGTERM, beside a server that cannot read the repository itself; a failure
+    is then logged once and retried, and the folder stays as it is.
     """
     import logging
     import signal
 
-    from servable_client import Client, InvalidInput
+    from servable_client import InvalidInput
     from servable_client.cli.console import print_json
     from servable_serving.core.logs import log_to_stderr
-    from servable_serving.repository.sync import Mirror, Stopped
+    from servable_serving.repository.sync import Mirror, ServerAt, Stopped
 
     if every is None and metrics_port:
-        raise typer.BadParameter("is for --every", param_hint="--metrics-port")
+        raise typer.BadParameter("requires --every", param_hint="--metrics-port")
     try:
-        if server is not None:
-            Client(server, model="any")  # an address that is none was asked wrongly
-        mirror = Mirror(url, models, delete=delete, server=server)
+        mirror = Mirror(
+            url, models, delete=delete, server=None if server is None else ServerAt(server)
+        )
     except InvalidInput as error:
         raise usage_error(error) from None
     log_to_stderr(as_json=log_json)
-    # The stores' libraries tell of each connection.
+    # The stores' libraries log each connection.
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("servable").setLevel(logging.INFO)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,6 +84,6 @@ def sync(
     else:
         n = len(changes.pulled)
         typer.echo(
-            f"{models} is as {mirror.url} is: {n} version{'s' * (n != 1)} came"
-            + (f", {len(changes.deleted)} went" if delete else "")
+            f"{models} is in sync with {mirror.url}: pulled {n} version{'s' * (n != 1)}"
+            + (f", deleted {len(changes.deleted)}" if delete else "")
         )

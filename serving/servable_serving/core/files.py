@@ -1,10 +1,12 @@
-"""Folders that are whole or not there at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[Path]:
-    """A folder to fill that becomes `target` when the block ends well, and vanishes otherwise.
+    """A folder to fill: renamed to `target` when the block succeeds, deleted when it fails.
 
     Args:
-        target: The folder to be; its parent is made where it is missing.
-        incoming_prefix: How the folder is called until then; it stands beside `target`.
+        target: The final folder; a missing parent is created.
+        incoming_prefix: Prefix of the temporary folder's name, beside `target`.
 
     Raises:
         FolderError: `target` exists, or it cannot be written.
@@ -46,10 +48,10 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
 
 
 def check_absent(target: Path) -> None:
-    """Refuse a folder that exists, before any work is done for it.
+    """Fail early where a folder exists that is about to be created.
 
     Raises:
-        FolderError: It does.
+        FolderError: It exists.
     """
     try:
         exists = target.exists()
@@ -60,7 +62,7 @@ def check_absent(target: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have every file and folder of a tree on the disk."""
+    """Flush every file and folder of a tree to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -71,7 +73,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk."""
+    """Flush a folder's entries to disk: what was created in it, renamed or deleted."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -80,24 +82,47 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes in all files of a folder."""
+    """Total size of all files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place, and bring it there by a rename.
+def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Replace a file by a rename, so that readers find the old content or the new one, whole.
+
+    Any number of threads and processes may write the same file at once; the last rename wins.
+
+    Args:
+        path: The file; its folder exists.
+        content: Text is written as UTF-8.
+        durable: Whether the rename must survive a power failure too. The content always does:
+            after a crash the file is never empty or half written.
 
     Raises:
-        OSError: It cannot be written; what was there before stays.
+        OSError: It cannot be written; the old content stays.
     """
-    # Named by the process: a chief and a worker may share a folder.
-    incoming = path.with_name(f".{path.name}.{os.getpid()}")
+    incoming = path.with_name(f"{_incoming_prefix(path)}{uuid.uuid4().hex}")
     try:
-        with incoming.open("wb") as file:
+        # Not by mkstemp, whose 0600 would lock other users out: the umask decides, as for any file.
+        with incoming.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         incoming.replace(path)
-    except OSError:
+    except BaseException:
         incoming.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what writers of a file left behind that were killed in `atomic_write`.
+
+    For callers that keep other writers out, by a lock: a write under way would be broken.
+    """
+    for left in path.parent.glob(f"{glob.escape(_incoming_prefix(path))}*"):
+        left.unlink(missing_ok=True)
+
+
+def _incoming_prefix(path: Path) -> str:
+    return f".{path.name}.incoming-"

@@ -1,4 +1,4 @@
-"""Locks that files carry; the system gives one back when its holder dies."""
+"""File locks between processes; the kernel releases one when its holder dies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock for the length of the block.
+    """Hold a lock for the duration of the block; wait for another holder.
 
     Args:
-        path: The lock's file, made where it is missing.
-        waiting: Called where another holds it, before it is waited for.
+        path: The lock file, created if missing.
+        waiting: Called before the wait, if another holder has it.
 
     Raises:
         FolderError: The file cannot be written.
@@ -33,7 +33,7 @@ def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterato
 
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock for the length of the block where nobody else does: whether it is held.
+    """Hold a lock for the duration of the block if it is free; yields whether it is held.
 
     Raises:
         FolderError: The file cannot be written.
@@ -50,7 +50,11 @@ def _opened(path: Path) -> IO[str]:
 
 
 def taken(lock: IO[str]) -> bool:
-    """Take an open file's lock, unless another holds it; the file's end gives it back."""
+    """Take an open file's lock unless another holder has it; closing the file releases it.
+
+    Returns:
+        Whether it was taken.
+    """
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,23 +1,23 @@
-"""Addresses to listen at."""
+"""Checks of addresses before something listens at them."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from servable_client import ServableError
 
 
 def bind(host: str, port: int, flag: str) -> socket.socket:
-    """A socket bound to an address, which does not listen yet.
+    """Bind a socket, which does not listen yet.
 
     Args:
         host: The address.
-        port: The port.
-        flag: The flag that named it, for the hint.
+        port: The port; 0 for any free one.
+        flag: The option that sets the port, for the hint.
 
     Raises:
-        ServableError: The address is in use, or not this machine's.
+        ServableError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named: asyncio switches Nagle's algorithm off only where it is, and
@@ -33,7 +33,7 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
 
 
 def check(host: str, port: int, flag: str) -> None:
-    """Hold an address against those in use.
+    """Fail if an address cannot be listened at.
 
     Raises:
         ServableError: As `bind`.
@@ -41,11 +41,28 @@ def check(host: str, port: int, flag: str) -> None:
     bind(host, port, flag).close()
 
 
-def check_socket(path: str) -> None:
-    """Hold a UNIX socket's path against those in use: gRPC would take it from whoever listens.
+def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
+    """Fail if a port of this machine is in use.
+
+    Args:
+        port: The port, at 127.0.0.1.
+        flag: The option that sets another one, for the hint.
+        error: The class to raise.
 
     Raises:
-        ServableError: Somebody listens there.
+        ServableError: An `error`: the port is in use or not a valid port.
+    """
+    try:
+        check("127.0.0.1", port, flag)
+    except ServableError as caught:
+        raise error(caught.message, hint=caught.hint) from None
+
+
+def check_socket(path: str) -> None:
+    """Fail if a program listens at a UNIX socket: gRPC would take the path over from it.
+
+    Raises:
+        ServableError: It does.
     """
     with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
         sock.connect(path)
@@ -56,7 +73,7 @@ def check_socket(path: str) -> None:
 
 
 def in_use(host: str, port: int, flag: str, error: Exception) -> ServableError:
-    """The error of an address that cannot be had."""
+    """The error of an address that cannot be listened at."""
     reason = getattr(error, "strerror", None) or str(error)
     return ServableError(
         f"cannot listen at {host}:{port}: {reason}",
@@ -64,23 +81,10 @@ def in_use(host: str, port: int, flag: str, error: Exception) -> ServableError:
     )
 
 
-def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
-    """Refuse a port that another program listens at.
-
-    Args:
-        port: The port, at 127.0.0.1.
-        flag: The option that names another.
-        error: What is raised.
-
-    Raises:
-        ServableError: `error`, where it is taken or no port at all.
-    """
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as caught:
-            raise error(
-                f"cannot listen at port {port}: {getattr(caught, 'strerror', None) or caught}",
-                hint=f"stop what listens there, or choose another port with {flag}",
-            ) from None
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that are free at the moment, all different."""
+    with ExitStack() as held:
+        socks = [held.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in socks]

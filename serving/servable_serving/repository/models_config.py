@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from servable_client import ServableError
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write, sync_folder
+from servable_serving.core.files import atomic_write, remove_leftovers
 from servable_serving.core.locks import locked
 from servable_serving.core.names import CONTAINER_ROOT
 from servable_serving.repository.layout import version_folders
@@ -185,10 +185,8 @@ class ModelsConfig:
         body = text_format.MessageToString(config)
         path = self.path.resolve()  # through a link, which a rename would replace
         try:
-            for left in path.parent.glob(f".{path.name}.[0-9]*"):
-                left.unlink(missing_ok=True)  # of a killed process: the lock is ours
-            atomic_write(path, (head[0] if text and head else _HEAD) + body)
-            sync_folder(path.parent)
+            remove_leftovers(path)  # the lock is ours
+            atomic_write(path, (head[0] if text and head else _HEAD) + body, durable=True)
         except OSError as error:
             raise FolderError(f"cannot write {self.path}: {error.strerror}") from error
 

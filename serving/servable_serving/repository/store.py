@@ -1,4 +1,4 @@
-"""Files behind a URL: a bucket, a machine reached by SSH, a folder; whatever fsspec knows."""
+"""Files behind a URL: a bucket, a machine reached by SSH, a folder; whatever fsspec supports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ _NO_CREDENTIALS = (
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
     "DefaultCredentialsError", "NoAuthTokenError", "ProfileNotFound",
 )  # fmt: skip
+# Error codes of S3 and Azure; Google's store has none of its own for it.
+_NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _DENIED = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
              "ssh": "sshfs", "sftp": "sshfs"}  # fmt: skip
 
 
 class StoreError(ServableError):
-    """A remote repository cannot be reached, read or written."""
+    """A remote repository cannot be reached, read or written.
+
+    Attributes:
+        unreachable: Whether the store did not answer; what it refuses is another matter.
+    """
 
 
 class Store:
@@ -37,10 +43,11 @@ class Store:
     Args:
         url: As fsspec takes it: `s3://bucket/models`, `gs://...`, `ssh://host/path`,
             `file:///path`, `memory://path`.
-        waiting: Told True before, and False after, each thing that may wait for the network.
+        waiting: Called with True before each operation that may wait for the network, and with
+            False after it.
 
     Raises:
-        InvalidInput: It is no such URL.
+        InvalidInput: The URL is not valid.
         StoreError: The library for this kind of store is not installed.
     """
 
@@ -50,7 +57,7 @@ class Store:
         self._waiting = waiting
         if not protocol:
             raise InvalidInput(
-                f"{url!r:.100} is no URL", hint="give s3://bucket/models, or its like"
+                f"{url!r:.100} is not a valid URL", hint="expected e.g. s3://bucket/models"
             )
         self._given, self._protocol = url, protocol
         self._folders = protocol in _FOLDERS
@@ -68,18 +75,18 @@ class Store:
             if isinstance(error.__cause__, ValueError):
                 raise InvalidInput(
                     f"{self.url}: {error.__cause__}",
-                    hint="give a URL that fsspec knows: s3://, gs://, ssh://, file://",
+                    hint="use a URL that fsspec supports: s3://, gs://, ssh://, file://",
                 ) from error
-            # Whoever goes on trying finds it when it is back.
+            # Unreachable now; the next operation tries again.
 
     @property
     def _fs(self) -> Any:
         return self._open()[0]
 
     def _open(self) -> tuple[Any, str]:
-        """The file system and the path in it; after a failure they are made anew.
+        """The file system and the path in it; created anew after a failure.
 
-        A connection that broke, or credentials that ran out, would stay with the old one.
+        The old one would keep a broken connection or expired credentials.
         """
         import fsspec
 
@@ -89,8 +96,7 @@ class Store:
                 options["auto_mkdir"] = True
             configured = fsspec.config.conf.get(self._protocol, {})
             if self._protocol in ("ssh", "sftp") and "known_hosts" not in configured:
-                # sshfs would take any host for the right one; this has asyncssh read
-                # ~/.ssh/known_hosts.
+                # sshfs alone trusts any host; this has asyncssh read ~/.ssh/known_hosts.
                 options["known_hosts"] = ()
             with self._reaching():
                 opened, root = fsspec.url_to_fs(self._given, **options)
@@ -98,20 +104,20 @@ class Store:
         return self._opened
 
     def read(self, path: str) -> bytes | None:
-        """A file's content; None where there is no such file.
+        """A file's content; None if there is no such file.
 
         Raises:
-            StoreError: That cannot be told.
+            StoreError: It cannot be read.
         """
         fs, target = self._fs, self._at(path)
         try:
             with self._reaching():
                 return bytes(fs.cat_file(target))
         except FileNotFoundError as error:
-            # A bucket that is not there holds no file either, and is another thing.
-            if "bucket" in str(error).lower():
+            # A missing bucket is reported as a missing file too; here it is a usage error.
+            if _codes(error) & _NO_BUCKET:
                 raise StoreError(
-                    f"{self.url} cannot be read: {error}", hint="check the bucket's name"
+                    f"cannot read {self.url}: {error}", hint="check the bucket's name"
                 ) from error
             return None
 
@@ -133,10 +139,10 @@ class Store:
                         return
                     yield chunk
         except FileNotFoundError as error:
-            raise StoreError(f"{self.url}/{path} is not there") from error
+            raise StoreError(f"{self.url}/{path} is missing") from error
 
     def names(self, path: str) -> list[str]:
-        """What lies in a folder; nothing where there is none.
+        """The names in a folder; empty if there is no such folder.
 
         Raises:
             StoreError: It cannot be listed.
@@ -151,7 +157,7 @@ class Store:
         return sorted({PurePosixPath(str(name).rstrip("/")).name for name in found})
 
     def put(self, source: Path, path: str) -> None:
-        """Bring a file there.
+        """Upload a file.
 
         Raises:
             StoreError: It cannot be written.
@@ -175,10 +181,10 @@ class Store:
             fs.mv(incoming, target)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write a file that was not there; whether it was not.
+        """Create a file; False if it existed already.
 
-        In one step where the store can do that: S3 and what keeps to its If-None-Match, Google's
-        and Azure's, folders, SSH. Elsewhere by a look first.
+        Atomic where the store supports it: S3 and what implements its If-None-Match, Google's and
+        Azure's, folders, SSH. Elsewhere the file is looked for first.
 
         Raises:
             StoreError: It cannot be written.
@@ -191,7 +197,7 @@ class Store:
                     fs.pipe_file(target, content, mode="create")
                     return True
             except Exception as error:
-                # SFTP calls it a failure, as all else.
+                # SFTP has no error of its own for it.
                 if not isinstance(error, FileExistsError) and not fs.exists(target):
                     raise
                 return False
@@ -199,17 +205,17 @@ class Store:
                 with file:
                     file.write(content)
             except BaseException:
-                # It is ours, and half of it would stand for somebody's.
+                # Half of it would be taken for somebody's claim.
                 with suppress(Exception):
                     fs.rm_file(target)
                 raise
         return True
 
     def remove(self, path: str) -> None:
-        """Take a file away, if it is there.
+        """Delete a file if it exists.
 
         Raises:
-            StoreError: It cannot be taken away.
+            StoreError: It cannot be deleted.
         """
         fs, target = self._fs, self._at(path)
         try:
@@ -223,7 +229,7 @@ class Store:
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[tuple[Any, str]]:
-        """Where a file goes, whose folder is there."""
+        """The file system and the target of a write, whose folder exists."""
         fs, target = self._fs, self._at(path)
         try:
             with self._reaching():
@@ -232,7 +238,7 @@ class Store:
                     fs.makedirs(target.rpartition("/")[0], exist_ok=True)
                 yield fs, target
         except FileNotFoundError as error:
-            raise StoreError(f"{self.url} cannot be written: {error}") from error
+            raise StoreError(f"cannot write to {self.url}: {error}") from error
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -248,28 +254,45 @@ class Store:
             self._waiting(False)
 
     def _error(self, error: Exception) -> StoreError:
-        kinds: set[str] = set()
-        cause: BaseException | None = error
-        while cause is not None:
-            kinds |= {kind.__name__ for kind in type(cause).__mro__}
-            cause = cause.__cause__
+        kinds = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
         reason = " ".join(str(error).split()) or type(error).__name__
         if kinds.intersection(_NO_CREDENTIALS):
             return StoreError(
-                f"there are no credentials for {self.url}: {reason}",
-                hint="give them as the store's own tools find them: for S3, AWS_ACCESS_KEY_ID and "
+                f"no credentials for {self.url}: {reason}",
+                hint="provide them where the store's own tools look: for S3, AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, a profile, or the machine's role",
             )
         if kinds.intersection(_DENIED):
             return StoreError(
                 f"access to {self.url} is denied: {reason}",
-                hint="check the credentials and what they are allowed",
+                hint="check the credentials and their permissions",
             )
-        return StoreError(f"cannot reach {self.url}: {reason}")
+        failure = StoreError(f"cannot reach {self.url}: {reason}")
+        failure.unreachable = True
+        return failure
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _codes(error: BaseException) -> set[str]:
+    """The codes that a store's own library gives an error: botocore's and Azure's ways."""
+    found: set[object] = set()
+    for cause in _chain(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            found.add(response.get("Error", {}).get("Code"))
+        found.add(getattr(cause, "error_code", None))
+    return {code for code in found if isinstance(code, str)}
 
 
 def _without_secrets(url: str) -> str:
-    """A URL to show: without a password."""
+    """A URL without its password, for messages."""
     parts = urlsplit(url)
     if parts.password is None:
         return url.rstrip("/")

@@ -1,12 +1,13 @@
-"""Sync: a model repository is brought here from a URL, and kept as it is there.
+"""Sync: mirrors a model repository behind a URL in a folder, once or continuously.
 
-Versions come first, each whole and checked, then models.config that names them; what it no longer
-names may go after that. So a server that reads this repository never finds a label or a version
-that is not there, whenever the process ends.
+Versions come first, each whole and verified, then the models.config that names them; versions that
+it no longer names may be deleted after that. So a server that reads the folder never finds a label
+or a version that is missing, whenever the process ends.
 
-TensorFlow Serving refuses a models.config whole that moves a label in use to a version which is not
-loaded yet, so that it would never be. Where the remote repository lists a version and moves a label
-to it at once, there is a step between here: listed first, labelled when it is loaded.
+TensorFlow Serving rejects a models.config as a whole if it moves a label in use to a version that
+is not loaded yet, and would therefore never load that version. Where the remote models.config adds
+a version and moves a label to it in one change, an intermediate one is written here: first the
+version is listed, then, once it is loaded, the label is moved.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf import text_format
 
 from servable_client import Client, DeadlineExceeded, ServableError, ServerFailed
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write, sync_folder
+from servable_serving.core.files import atomic_write
 from servable_serving.repository.local import Repository
 from servable_serving.repository.manifest import CandidateError, manifest_of
 from servable_serving.repository.models_config import NAME as CONFIG
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
 
 _LONGEST_WAIT = 60.0
-# Servers that poll it each second have read models.config by then.
+# Servers that poll it every second have read models.config by then.
 _READ_SECONDS = 4.0
-# How long a version may take to load before it is told of; it is waited for again.
+# How long a version may take to load before that counts as a failure; the next sync waits again.
 _LOAD_SECONDS = 120.0
 
 log = logging.getLogger("servable.sync")
@@ -58,12 +59,12 @@ class Stopped(BaseException):
 
 @dataclass(kw_only=True)
 class Changes:
-    """What a look at the remote repository changed here.
+    """What one sync changed in the folder.
 
     Attributes:
-        pulled: The versions that came, as (model, version).
-        deleted: The versions that went, likewise.
-        config: Whether models.config is another.
+        pulled: The new versions, as (model, version).
+        deleted: The deleted versions, likewise.
+        config: Whether models.config changed.
     """
 
     pulled: list[tuple[str, int]] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Changes:
     config: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """As JSON values."""
         return {
             "pulled": [{"model": model, "version": version} for model, version in self.pulled],
             "deleted": [{"model": model, "version": version} for model, version in self.deleted],
@@ -79,19 +80,76 @@ class Changes:
         }
 
 
+class ReadingServer(Protocol):
+    """The server that reads the folder."""
+
+    def wait_until_loaded(self, model: str, version: int, timeout: float) -> None:
+        """Wait for a version.
+
+        Raises:
+            ServerFailed: It failed to load.
+            DeadlineExceeded: It is not loaded in time; `unreachable` where nothing listens.
+        """
+        ...
+
+    def version_of(self, model: str, label: str) -> int:
+        """The version that a label stands for.
+
+        Raises:
+            ServableError: There is none, or the server does not answer.
+        """
+        ...
+
+
+class ServerAt:
+    """A server at an address.
+
+    Raises:
+        InvalidInput: The address is not valid.
+    """
+
+    def __init__(self, address: str) -> None:
+        Client(address, model="any").close()  # checks the address alone
+        self._address = address
+
+    def wait_until_loaded(self, model: str, version: int, timeout: float) -> None:
+        """See `ReadingServer`."""
+        with Client(self._address, model=model) as client:
+            client.wait_until_available(version, timeout=timeout)
+
+    def version_of(self, model: str, label: str) -> int:
+        """See `ReadingServer`."""
+        with Client(self._address, model=model) as client:
+            return client.resolve(label=label)
+
+
+def interval_after_failure(interval: float, every: float) -> float:
+    """The next interval: twice the last one, up to a minute, or `every` where that is longer."""
+    return min(interval * 2, max(_LONGEST_WAIT, every))
+
+
 class Mirror:
-    """A folder that is kept as a remote repository is.
+    """A folder that mirrors a remote repository.
 
     Args:
         url: The remote repository.
-        models: The folder; made where it is missing.
-        delete: Whether versions that models.config no longer names go.
-        server: The server that reads the folder, to ask whether a version is loaded; without,
-            it is taken to have read models.config after a few seconds.
+        models: The folder; created if missing.
+        delete: Whether to delete versions that models.config no longer names.
+        server: The server that reads the folder, to ask which versions are loaded; without it,
+            a server is assumed to have read models.config after a few seconds.
+
+    Raises:
+        InvalidInput: The URL is not valid.
+        StoreError: The library for this kind of store is not installed.
     """
 
     def __init__(
-        self, url: str, models: Path, *, delete: bool = False, server: str | None = None
+        self,
+        url: str,
+        models: Path,
+        *,
+        delete: bool = False,
+        server: ReadingServer | None = None,
     ) -> None:
         self._stop = threading.Event()
         self._waits = False
@@ -103,19 +161,19 @@ class Mirror:
         self._applied: str | None = None
 
     def stop(self) -> None:
-        """End: at once where the network is waited for, else after the step under way."""
+        """Stop: at once while waiting for the network, otherwise after the current step."""
         if not self._stop.is_set():
             self._stop.set()
             if self._waits:
                 raise Stopped
 
     def sync(self) -> Changes:
-        """Bring what is new.
+        """Apply what has changed in the remote repository.
 
         Raises:
-            StoreError: The remote repository cannot be reached; what is here stays.
-            SyncError: It holds what cannot be; what is here stays.
-            CandidateError: A version is not as its manifest says; it does not come.
+            StoreError: The remote repository cannot be read; the folder stays as it is.
+            SyncError: Its content is not valid; the folder stays as it is.
+            CandidateError: A version does not match its manifest; it is not taken over.
             FolderError: The folder cannot be written.
         """
         changes = Changes()
@@ -138,25 +196,24 @@ class Mirror:
                     if self._pull(model, version):
                         changes.pulled.append((model, version))
                 except (SyncError, StoreError, CandidateError) as error:
-                    # The others are of use all the same; models.config is not.
+                    # The other versions are useful all the same; models.config is not.
                     failed = failed or error
         if failed is not None:
             raise failed
         try:
             if not path.exists() or path.read_bytes() != text.encode():
                 moved = self._step(path, config)
-                atomic_write(path, text)
-                sync_folder(self._models)
+                atomic_write(path, text, durable=True)
                 changes.config = True
-                log.info("%s is here: %s", CONFIG, described(config), extra={"event": "config"})
+                log.info("applied %s: %s", CONFIG, described(config), extra={"event": "config"})
         except OSError as error:
             raise FolderError(f"cannot write {path}: {error.strerror}") from error
         if self._delete and any(
             set(Repository(self._models / model).versions()) - versions
             for model, versions in wanted.items()
         ):
-            if not self._left(path, config, moved):
-                return changes  # looked at again
+            if not self._unused(path, config, moved):
+                return changes  # checked again at the next sync
             self._drop(wanted, changes)
         if not any(follows(entry) for entry in config.model_config_list.config):
             self._applied = text
@@ -165,11 +222,11 @@ class Mirror:
     def keep(
         self, every: float, *, told: Callable[[Changes | ServableError], None] = lambda _: None
     ) -> None:
-        """Sync until asked to end; what fails is said once and tried again.
+        """Sync at an interval until `stop`; log a failure once and retry.
 
         Args:
-            every: Seconds between two looks; after failures more, up to a minute.
-            told: Called after each look.
+            every: The interval in seconds; it grows after failures, up to a minute.
+            told: Called with the result of each sync.
         """
         said, wait = "", every
         while not self._stop.is_set():
@@ -183,16 +240,16 @@ class Mirror:
             if isinstance(found, ServableError):
                 if str(found) != said:
                     log.warning(
-                        "%s%s; what is here goes on being served", found,
+                        "%s%s; retrying, and the folder stays as it is", found,
                         f" ({found.hint})" if found.hint else "", extra={"event": "failed"},
                     )  # fmt: skip
                 said = str(found)
-                wait = min(wait * 2, max(_LONGEST_WAIT, every))
+                wait = interval_after_failure(wait, every)
             else:
                 if said:
-                    log.info("%s is in order again", self.url, extra={"event": "recovered"})
+                    log.info("syncing from %s again", self.url, extra={"event": "recovered"})
                 said, wait = "", every
-            # Not all replicas at the same moment.
+            # Jitter, so that replicas do not all ask at the same moment.
             self._stop.wait(wait * random.uniform(0.8, 1.2))
 
     def _wait(self, waits: bool) -> None:
@@ -215,23 +272,23 @@ class Mirror:
             return False
 
     def _pull(self, model: str, version: int) -> bool:
-        """Bring a version; whether it was not here yet."""
+        """Fetch a version; whether it is new."""
         repository = Repository(self._models / model)
         here = repository.folders().get(version)
         manifest = self._remote.manifest(model, version)
         if here is not None:
             if manifest is not None and manifest_of(here).get("sha256") != manifest["sha256"]:
                 raise SyncError(
-                    f"version {version} of {model} at {self.url} is another than the one here, "
-                    "which stays",
-                    hint="a version never changes: push what is new as the next one",
+                    f"version {version} of {model} at {self.url} differs from the one in "
+                    f"{self._models}, which stays",
+                    hint="versions never change: push new files as the next version",
                 )
             return False
         if manifest is None:
             raise SyncError(
-                f"{CONFIG} at {self.url} names version {version} of {model}, which is not whole "
+                f"{CONFIG} at {self.url} names version {version} of {model}, which is incomplete "
                 "there",
-                hint="its upload is under way or was broken off; `servable push` again",
+                hint="its upload is under way or was interrupted; in that case push again",
             )
         with repository.locked():
             repository.receive(
@@ -240,24 +297,24 @@ class Mirror:
                 about={"from": self.url},
             )
         log.info(
-            "%s version %d is here", model, version,
+            "pulled version %d of %s", version, model,
             extra={"event": "pulled", "model": model, "version": version},
         )  # fmt: skip
         return True
 
-    def _left(self, path: Path, config: wire.ModelServerConfig, moved: bool | None) -> bool:
-        """Whether no label can stand for what models.config dropped any more.
+    def _unused(self, path: Path, config: wire.ModelServerConfig, moved: bool | None) -> bool:
+        """Whether no label at the server can stand for a dropped version any more.
 
         Args:
             path: models.config.
-            config: What it says.
-            moved: Whether this look moved a label in use; None where models.config is of an
-                earlier one.
+            config: Its content.
+            moved: Whether this sync moved a label in use; None if an earlier one wrote
+                models.config.
         """
         if moved is False:
             return True
         if self._server is None:
-            # Until the version after it is loaded: nobody knows here when that is.
+            # The version that replaces it must be loaded first; nobody knows here when that is.
             return time.time() - path.stat().st_mtime >= _LOAD_SECONDS
         return all(
             self._stands(self._server, entry.name, label, version)
@@ -265,31 +322,29 @@ class Mirror:
             for label, version in entry.version_labels.items()
         )
 
-    def _stands(self, server: str, model: str, label: str, version: int) -> bool:
+    def _stands(self, server: ReadingServer, model: str, label: str, version: int) -> bool:
         """Whether a label stands for a version at the server."""
         self._wait(True)
         try:
-            with Client(server, model=model) as client:
-                return client.resolve(label=label) == version
+            return server.version_of(model, label) == version
         except ServableError:
             return False
         finally:
             self._wait(False)
 
     def _step(self, path: Path, new: wire.ModelServerConfig) -> bool:
-        """Have versions loaded that labels in use are about to move to; whether any moves.
+        """Have versions loaded that labels in use are about to move to; whether any label moves.
 
         Raises:
-            SyncError: One failed to load, or did not in time; labels stay as they are.
+            SyncError: A version failed to load, or did not load in time; labels stay.
         """
         between, moving, moved = config_between(path, new, asked=self._server is not None)
         if not moving:
             return moved
-        # Kept where it is there already: a server that was asked in vain goes on loading.
+        # Not rewritten if it is there already: a server that was asked in vain goes on loading.
         text = text_format.MessageToString(between)
         if path.read_text() != text:
-            atomic_write(path, text)
-            sync_folder(self._models)
+            atomic_write(path, text, durable=True)
         if self._server is None:
             if self._stop.wait(_READ_SECONDS):
                 raise Stopped
@@ -297,23 +352,22 @@ class Mirror:
         for model, version in sorted(moving):
             self._wait(True)
             try:
-                with Client(self._server, model=model) as client:
-                    client.wait_until_available(version, timeout=_LOAD_SECONDS)
+                self._server.wait_until_loaded(model, version, _LOAD_SECONDS)
             except ServerFailed as error:
                 raise SyncError(
-                    f"{error}; its labels stay where they are",
+                    f"{error}; its labels stay",
                     hint="`servable rollback --to VERSION --repository URL`",
                 ) from error
             except DeadlineExceeded as error:
-                if "cannot reach" not in str(error):
-                    raise SyncError(f"{error}; its labels stay where they are") from error
-                # One that starts later reads models.config as it will be, and takes that.
+                # A server that starts later reads the final models.config, and takes that.
+                if not error.unreachable:
+                    raise SyncError(f"{error}; its labels stay") from error
             finally:
                 self._wait(False)
         return True
 
     def _drop(self, wanted: dict[str, set[int]], changes: Changes) -> None:
-        """Take away what models.config does not name, of the models that it does."""
+        """Delete the versions that models.config does not name, of the models that it names."""
         for model, versions in wanted.items():
             repository = Repository(self._models / model)
             for version in sorted(set(repository.versions()) - versions):
@@ -321,6 +375,6 @@ class Mirror:
                     repository.delete(version)
                 changes.deleted.append((model, version))
                 log.info(
-                    "%s version %d is deleted", model, version,
+                    "deleted version %d of %s", version, model,
                     extra={"event": "deleted", "model": model, "version": version},
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `servable sync` tells Prometheus, and whoever asks whether it is alive."""
+"""Prometheus metrics and health endpoint of `servable sync`."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ if TYPE_CHECKING:
 
 
 class SyncMetrics:
-    """Figures of the looks at a remote repository.
+    """Metrics of the syncs with a remote repository.
 
-    Any path of the port gives them, `/healthz` too: that the repository is away is no reason to
-    end the process, so being answered at all is being alive.
+    Every path of the port serves them, `/healthz` too: a store that is away is no reason to
+    restart the process, so any response means that it is alive.
 
     Args:
-        port: Where they are served; 0 for nowhere.
-        host: The address.
+        port: Port to listen at; 0 for none.
+        host: Address to listen at.
 
     Raises:
-        ServableError: The port cannot be had.
+        ServableError: The port cannot be listened at.
     """
 
     def __init__(self, port: int, host: str) -> None:
         self._registry = registry = CollectorRegistry()
         self._looks = Counter(
-            "servable_sync_looks", "Looks at the remote repository.", ["outcome"], registry=registry
+            "servable_sync_looks",
+            "Syncs with the remote repository, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         self._versions = Counter(
-            "servable_sync_versions", "Versions that came or went.", ["change"], registry=registry
+            "servable_sync_versions", "Versions pulled or deleted.", ["change"], registry=registry
         )
         self._success = Gauge(
             "servable_sync_last_success_timestamp_seconds",
-            "When this folder was last as the remote repository is.",
+            "Time of the last successful sync, as a Unix timestamp.",
             registry=registry,
         )
         for outcome in ("done", "failed"):
@@ -48,11 +51,11 @@ class SyncMetrics:
             except OSError as error:
                 raise ServableError(
                     f"cannot listen at {host}:{port}: {error.strerror or error}",
-                    hint="give another --metrics-port",
+                    hint="choose another port with --metrics-port",
                 ) from error
 
     def tell(self, found: Changes | ServableError) -> None:
-        """Count a look."""
+        """Count a sync."""
         if isinstance(found, ServableError):
             self._looks.labels("failed").inc()
             return

@@ -1,4 +1,4 @@
-"""What a sync changes: the configurations between two states."""
+"""Validation of a remote models.config, and the intermediate one that a sync writes first."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MODELS = PurePosixPath(CONTAINER_ROOT)
 
 
 class SyncError(ServableError):
-    """What a URL holds is not what a repository can be brought to."""
+    """The content of a remote repository cannot be mirrored."""
 
 
 def checked_config(text: str, url: str) -> wire.ModelServerConfig:
-    """A models.config that servers can apply here.
+    """Parse a models.config that servers will apply.
 
     Raises:
-        SyncError: It is none, or names places outside of the repository.
+        SyncError: It is not valid, or names places outside of the repository.
     """
     try:
         config = config_of(text)
@@ -35,7 +35,7 @@ def checked_config(text: str, url: str) -> wire.ModelServerConfig:
         raise SyncError(f"{CONFIG} at {url}: {error}") from error
     models = config.model_config_list.config
     if not models:
-        # An empty file too: half of an upload must not end what is served.
+        # An empty file too: half an upload must not unload every model.
         raise SyncError(f"{CONFIG} at {url} names no model")
     for entry in models:
         try:
@@ -45,7 +45,7 @@ def checked_config(text: str, url: str) -> wire.ModelServerConfig:
         if PurePosixPath(entry.base_path) != _MODELS / entry.name:
             raise SyncError(
                 f"{CONFIG} at {url} has {entry.base_path} for {entry.name}",
-                hint=f"servers find it at {_MODELS / entry.name}",
+                hint=f"servers read it at {_MODELS / entry.name}",
             )
         for version in (*entry.version_labels.values(), *_specific(entry)):
             if version < 1:
@@ -56,19 +56,18 @@ def checked_config(text: str, url: str) -> wire.ModelServerConfig:
 def config_between(
     path: Path, new: wire.ModelServerConfig, *, asked: bool
 ) -> tuple[wire.ModelServerConfig, set[tuple[str, int]], bool]:
-    """A models.config between the one here and a new one.
+    """The intermediate models.config between the current one and a new one.
 
-    It lists the versions of both, with the labels still where they are that move to versions which
-    may not be loaded yet.
+    It lists the versions of both; labels that move to a version which may not be loaded yet stay.
 
     Args:
-        path: The one here.
+        path: The current one.
         new: The new one.
-        asked: Whether the server will be asked for each; else those that are listed here are
-            taken to be loaded.
+        asked: Whether the server will be asked for each version; otherwise versions that are
+            listed already are assumed to be loaded.
 
     Returns:
-        It, the versions that it has loaded, and whether a label in use moves at all.
+        It, the versions to wait for as (model, version), and whether any label in use moves.
     """
     moved = False
     between = wire.ModelServerConfig()
@@ -76,7 +75,7 @@ def config_between(
     moving: set[tuple[str, int]] = set()
     try:
         old = {m.name: m for m in config_of(path).model_config_list.config}
-    except InvalidInput:  # there is none, or none that a server could have taken
+    except InvalidInput:  # missing, or no server could have applied it
         return between, moving, moved
     for entry in between.model_config_list.config:
         was = old.get(entry.name)
@@ -98,12 +97,12 @@ def _specific(entry: wire.ModelConfig) -> list[int]:
 
 
 def follows(entry: wire.ModelConfig) -> bool:
-    """Whether new versions are served without a new models.config."""
+    """Whether servers load new versions without a new models.config."""
     return bool(entry.model_version_policy.WhichOneof("policy_choice") != "specific")
 
 
 def described(config: wire.ModelServerConfig) -> str:
-    """What models.config says, in a line."""
+    """Models and labels of a models.config, on one line."""
     return "; ".join(
         " ".join([
             entry.name,

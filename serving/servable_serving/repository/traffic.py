@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write
+from servable_serving.core.files import atomic_write, remove_leftovers
 from servable_serving.core.locks import locked
 from servable_serving.core.names import STABLE
 from servable_serving.repository.models_config import ModelsConfig
@@ -123,7 +123,8 @@ def write_traffic(
             for label, version in sorted(versions.items()):
                 lines.append(f"{model} {label} {version} {percents[label]:g}\n")
         try:
-            atomic_write(models_root / NAME, "".join(lines))
+            remove_leftovers(models_root / NAME)  # the lock is ours
+            atomic_write(models_root / NAME, "".join(lines), durable=True)
         except OSError as error:
             raise FolderError(f"cannot write {models_root / NAME}: {error.strerror}") from error
 

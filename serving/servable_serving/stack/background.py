@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from servable_serving.core.locks import taken
-from servable_serving.core.processes import last_line, serve_command
+from servable_serving.core.processes import (
+    ServerEnded,
+    ServerNotReady,
+    ServerProcess,
+    last_line,
+    model_probe,
+    repository_flags,
+    serve_command,
+    wait_until_ready,
+)
 from servable_serving.core.sockets import check_free
 from servable_serving.stack.compose import StackError
 
@@ -25,18 +33,33 @@ _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 20.0
 
 
+class Command(Protocol):
+    """Makes the command line of a server."""
+
+    def __call__(self, models: Path, *, port: int, rest_port: int) -> list[str]:
+        """The program and its arguments."""
+        ...
+
+
+def embedded_server(models: Path, *, port: int, rest_port: int) -> list[str]:
+    """The command line of the embedded server, with the web page."""
+    return serve_command(*repository_flags(models, port=port, rest_port=rest_port), "--web")
+
+
 @dataclass(frozen=True)
 class Background:
     """A server that outlives the command that started it.
 
-    It holds a lock on its file for as long as it lives, so that a process number that has come
-    to another process is never taken for it.
+    It holds a lock on its state file while it runs, so that a process number which the system has
+    given to another process since is never mistaken for it.
 
     Args:
-        folder: Where its file and its log lie.
+        folder: The folder of its state file and its log.
+        command: The command line for a folder of models and two ports.
     """
 
     folder: Path = Path("build/up")
+    command: Command = embedded_server
 
     @property
     def _file(self) -> Path:
@@ -44,7 +67,7 @@ class Background:
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """The file with its output."""
         return self.folder / "server.log"
 
     def runs(self) -> bool:
@@ -57,13 +80,14 @@ class Background:
     def up(
         self, models: Path, model: str, *, port: int, rest_port: int, timeout: float
     ) -> dict[str, Any]:
-        """Start it where it does not run, and wait until the model is available.
+        """Start it unless it runs, and wait until the model is available.
 
         Returns:
-            Where to ask, and its process.
+            Its addresses, its process and its log.
 
         Raises:
-            StackError: It does not come up; none is left running.
+            StackError: It does not start or the model is not available in time; a server that
+                this call started is stopped.
         """
         with self._opened() as file:
             if not taken(file):
@@ -75,19 +99,17 @@ class Background:
                 )
             for number, flag in ((port, "--port"), (rest_port, "--rest-api-port")):
                 check_free(number, flag, error=StackError)
-            with self.log.open("wb") as output:
-                process = subprocess.Popen(
-                    [*serve_command(models, port=port, rest_port=rest_port), "--web"],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    # Out of this terminal's reach; the lock goes with the open file.
-                    start_new_session=True, pass_fds=[file.fileno()],
-                )  # fmt: skip
+            server = ServerProcess.start(
+                self.command(models, port=port, rest_port=rest_port),
+                self.log,
+                pass_fds=[file.fileno()],  # the lock, which the file's last holder keeps
+            )
             told = {
                 "by": "the embedded server",
                 "grpc": f"grpc://localhost:{port}",
                 "rest": f"http://localhost:{rest_port}",
                 "tls": None,
-                "process": process.pid,
+                "process": server.pid,
                 "log": str(self.log),
             }
             file.truncate(0)
@@ -96,8 +118,8 @@ class Background:
         try:
             return self._wait(told, model, timeout)
         except BaseException:
-            self.down()
-            process.wait()
+            server.stop(_GRACE_SECONDS)
+            self._file.unlink(missing_ok=True)
             raise
 
     def _opened(self) -> IO[str]:
@@ -108,10 +130,10 @@ class Background:
             raise StackError(f"cannot write to {self.folder}: {error.strerror}") from error
 
     def down(self) -> bool:
-        """End it; whether it ran.
+        """Stop it; whether it ran.
 
         Raises:
-            StackError: It cannot be ended.
+            StackError: It cannot be stopped.
         """
         if not self.runs():
             return False
@@ -125,10 +147,10 @@ class Background:
                     self._file.unlink(missing_ok=True)
                     return True
                 time.sleep(_LOOK_SECONDS)
-        raise StackError(f"the server, process {process}, does not end")
+        raise StackError(f"the server, process {process}, does not stop")
 
     def _told(self) -> dict[str, Any]:
-        """What stands in its file; who holds the lock is about to write it."""
+        """The content of its state file, which the lock's holder may be about to write."""
         end = time.monotonic() + 5
         while True:
             try:
@@ -141,26 +163,17 @@ class Background:
                 return told
 
     def _wait(self, told: dict[str, Any], model: str, timeout: float) -> dict[str, Any]:
-        from servable_client import Client, ServableError
-
-        end = time.monotonic() + timeout
-        with Client(told["grpc"], model=model) as client:
-            while True:
-                try:
-                    version = client.wait_until_available(timeout=0.5)
-                except ServableError as error:
-                    if not self.runs():
-                        raise StackError(
-                            f"the server did not come up: {last_line(self.log)}",
-                            hint=f"see {self.log}",
-                        ) from error
-                    if time.monotonic() > end:
-                        raise StackError(
-                            f"{model} is not available after {timeout:g} seconds: {error}",
-                            hint=f"see {self.log}",
-                        ) from error
-                else:
-                    return {**told, "model": model, "version": version}
+        # By the lock and not by its process, which another command may have started.
+        with model_probe(told["grpc"], model) as probe:
+            try:
+                version = wait_until_ready(probe, running=self.runs, timeout=timeout)
+            except ServerEnded as error:
+                raise StackError(
+                    f"the server did not start: {last_line(self.log)}", hint=f"see {self.log}"
+                ) from error
+            except ServerNotReady as error:
+                raise StackError(f"{model} is {error}", hint=f"see {self.log}") from error
+        return {**told, "model": model, "version": version}
 
 
 @contextmanager
@@ -170,4 +183,4 @@ def _unless_gone() -> Iterator[None]:
     except ProcessLookupError:
         pass
     except PermissionError as error:
-        raise StackError("the server is another user's; let that user end it") from error
+        raise StackError("the server belongs to another user, who must stop it") from error

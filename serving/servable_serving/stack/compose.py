@@ -1,4 +1,4 @@
-"""The stack by Docker Compose."""
+"""The stack, run by Docker Compose."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from servable_client import ServableError
 
@@ -18,40 +18,84 @@ _SCHEMES = {"grpc": "grpc", "rest": "http", "tls": "https"}
 
 
 class StackError(ServableError):
-    """The stack does not come up, or does not go down."""
+    """The stack does not start or stop."""
+
+
+class Runner(Protocol):
+    """Runs a program."""
+
+    def __call__(
+        self, command: list[str], *, folder: Path, environment: dict[str, str], shown: bool
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end.
+
+        Args:
+            command: The program and its arguments.
+            folder: Its working directory.
+            environment: Its environment variables.
+            shown: Whether its output goes to standard error; else it is returned.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        ...
+
+
+def run_program(
+    command: list[str], *, folder: Path, environment: dict[str, str], shown: bool
+) -> subprocess.CompletedProcess[str]:
+    """See `Runner`."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
 
 
 @dataclass(frozen=True)
 class Compose:
-    """`docker compose` over the compose file of a folder."""
+    """`docker compose` with the compose file of a folder.
+
+    Args:
+        folder: The folder.
+        run: Runs docker.
+        machine: The machine's architecture, as `platform.machine()` names it.
+    """
 
     folder: Path
+    run: Runner = run_program
+    machine: str = field(default_factory=platform.machine)
 
     @classmethod
     def here(cls) -> Self | None:
-        """Over the compose file of this folder, where it is ours."""
+        """With the compose file of the working directory; None if that is not Servable's."""
         return cls(Path.cwd()) if FILE.is_file() and "servable" in FILE.read_text() else None
 
     def answers(self) -> bool:
-        """Whether there is a Docker Engine with Compose."""
+        """Whether a Docker Engine with Compose is available."""
         try:
             return not any(
-                subprocess.run(["docker", *command], capture_output=True, check=False).returncode
-                for command in (["info"], ["compose", "version"])
+                self._docker(*arguments).returncode
+                for arguments in (["info"], ["compose", "version"])
             )
         except OSError:
             return False
 
     def up(self, models: Path, model: str, timeout: float) -> dict[str, Any]:
-        """Start what does not run, and wait until all of it is healthy.
+        """Start the services that do not run, and wait until all are healthy.
 
         Returns:
-            Where to ask.
+            Its addresses.
 
         Raises:
-            StackError: It does not come up.
+            StackError: A service does not start.
         """
-        # What compose says of its progress goes by as it comes, and not to where JSON goes.
+        # Compose's progress goes to standard error: standard output is for JSON.
         done = self._run(
             "up", "--detach", "--wait", "--wait-timeout", str(round(timeout)), shown=True,
             environment={
@@ -60,24 +104,24 @@ class Compose:
         )  # fmt: skip
         if done.returncode:
             raise StackError(
-                "docker compose did not bring the stack up; what it said stands above",
-                hint="`docker compose logs` says more; `servable up --embedded` needs no Docker",
+                "docker compose could not start the stack; its output is above",
+                hint="see `docker compose logs`; `servable up --embedded` needs no Docker",
             )
         return {"by": "docker compose", "model": model} | {
             name: f"{_SCHEMES[name]}://{self._published(port)}" for name, port in _PORTS.items()
         }
 
     def down(self) -> bool:
-        """End it; whether anything ran.
+        """Stop it; whether anything ran.
 
         Raises:
-            StackError: It cannot be ended.
+            StackError: It cannot be stopped.
         """
         if not self._run("--profile", "*", "ps", "--all", "--quiet").stdout.strip():
             return False
         done = self._run("--profile", "*", "down", shown=True)
         if done.returncode:
-            raise StackError("docker compose did not end the stack; what it said stands above")
+            raise StackError("docker compose could not stop the stack; its output is above")
         return True
 
     def _published(self, port: int) -> str:
@@ -87,29 +131,28 @@ class Compose:
     def _run(
         self, *arguments: str, shown: bool = False, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", "compose", *arguments],
-            cwd=self.folder,
-            env={**_server_of_this_machine(), **os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr if shown else subprocess.PIPE,
-            stderr=None if shown else subprocess.PIPE,
-            text=True,
-            check=False,
+        return self._docker("compose", *arguments, shown=shown, environment=environment)
+
+    def _docker(
+        self, *arguments: str, shown: bool = False, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(
+            ["docker", *arguments],
+            folder=self.folder,
+            environment={**self._server_of_this_machine(), **os.environ, **(environment or {})},
+            shown=shown,
         )
 
+    def _server_of_this_machine(self) -> dict[str, str]:
+        """The setting for a machine that TensorFlow Serving has no image for: arm64."""
+        if self.machine in {"arm64", "aarch64"} and not self._sets("SERVABLE_SERVING"):
+            return {"SERVABLE_SERVING": "embedded"}
+        return {}
 
-def _server_of_this_machine() -> dict[str, str]:
-    """TensorFlow Serving has no image for arm64."""
-    if platform.machine() in {"arm64", "aarch64"} and not _settled("SERVABLE_SERVING"):
-        return {"SERVABLE_SERVING": "embedded"}
-    return {}
-
-
-def _settled(name: str) -> bool:
-    """Whether .env says it: the environment, which wins over it, must not then."""
-    try:
-        lines = Path(".env").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.strip().startswith(f"{name}=") for line in lines)
+    def _sets(self, name: str) -> bool:
+        """Whether .env sets a variable: the environment would take precedence over it."""
+        try:
+            lines = (self.folder / ".env").read_text().splitlines()
+        except OSError:
+            return False
+        return any(line.strip().startswith(f"{name}=") for line in lines)

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 from tests.conftest import NAME, SHIPPED, servable
 from tests.functional.gateway.gateway import companion, gateway, patient_server
 from tests.functional.serving.calls import config_of, eventually
+from typer.testing import CliRunner
 
-from servable_serving.canary.watch import Watch
+from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
+from servable_serving.cli.canary import register
+from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository.models_config import ModelsConfig
 from servable_serving.repository.traffic import read_traffic, write_traffic
 
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 PICTURE = {"instances": [[[0] * 28] * 28]}
 GOOD, FAILING, LATE = 2, 3, 4
 # The machine that tests run on may have other work: only what is far beyond that counts here.
-LENIENT = ("--max-latency-ratio", "50", "--max-errors", "5%", "--min-requests", "30")
+LENIENT = ("--max-latency-ratio", "50", "--max-errors", "5%", "--min-requests", "10")
 STRICT = ("--max-latency-ratio", "2", "--max-errors", "5%", "--min-requests", "15")
 
 
@@ -94,12 +98,12 @@ def stage(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @contextmanager
 def load(gateway: Gateway) -> Iterator[list[int]]:
-    """Four callers that name no version; the statuses that they get."""
+    """Four callers that name no version and leave the machine some time; the statuses they get."""
     stop = threading.Event()
     statuses: list[int] = []
 
     def ask() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.02):
             # Each over a connection of its own: one that rests while nginx is reloaded is closed,
             # and this caller, unlike the SDK, does not ask again.
             statuses.append(gateway.ask(f"{NAME}:predict", json=PICTURE).status_code)
@@ -123,24 +127,26 @@ def reports(stage: Stage, version: int) -> list[dict[str, Any]]:
     ]
 
 
+# A latency must be too long at five looks, of which there are 30: the time that is planned decides
+# how soon that is noticed.
 @pytest.mark.parametrize(
-    ("version", "rules", "why"),
-    [(FAILING, LENIENT, "INVALID_ARGUMENT"), (LATE, STRICT, "95 % of its")],
+    ("version", "rules", "planned"),
+    [(FAILING, LENIENT, "5m"), (LATE, STRICT, "30s")],
 )
-def test_a_bad_one_is_taken_out(
-    stage: Stage, version: int, rules: tuple[str, ...], why: str
+def test_a_bad_one_is_withdrawn(
+    stage: Stage, version: int, rules: tuple[str, ...], planned: str
 ) -> None:
     before = stage.labels()["stable"]
     with load(stage.gateway) as statuses:
         done = servable(
-            "canary", version, "--share", "30%", "--for", "5m", *rules, *stage.arguments
+            "canary", version, "--share", "30%", "--for", planned, *rules, *stage.arguments
         )
         asked = len(statuses)
         eventually(lambda: len(statuses) > asked + 20)
         afterwards = statuses[asked:]
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert f"version {version} of {NAME} is out of service" in done.stderr
+    assert f"version {version} of {NAME} was withdrawn" in done.stderr
     assert f"the share of version {version} is back to 0" in done.stderr
     assert stage.labels() == {"stable": before}
     assert stage.shares() == {"stable": 100}
@@ -148,10 +154,14 @@ def test_a_bad_one_is_taken_out(
     assert set(afterwards) == {200}
     report = reports(stage, version)[-1]
     assert report["outcome"] == "rolled back"
-    assert why in report["reason"]
-    # It did not take the five minutes to find out.
-    assert report["seconds"] < 290
-    assert report["canary"]["requests"] >= (15 if version == LATE else 2)
+    if version == FAILING:
+        assert report["canary"]["statuses"].keys() == {"INVALID_ARGUMENT"}
+        # It did not take the five minutes to find out.
+        assert report["seconds"] < 290
+    else:
+        assert report["canary"]["errors"] == 0
+        assert report["canary"]["requests"] >= 15
+        assert report["canary"]["seconds"]["p95"] > 2 * report["stable"]["seconds"]["p95"]
     page = next((stage.root / NAME / ".reports").glob(f"canary-{version}-*.md")).read_text()
     assert f"# Version {version} of {NAME}: rolled back" in page
 
@@ -183,16 +193,16 @@ def test_ctrl_c_leaves_no_traffic_to_it(stage: Stage) -> None:
     assert stage.shares() == {"canary": 0, "stable": 100}
     assert reports(stage, GOOD)[-1]["outcome"] == "broken off"
     # The file says so at once; the gateway looks at it each second.
-    watch = Watch(stage.metrics, model=NAME)
-    eventually(lambda: watch.share("canary") == 0)
+    meter = TrafficMeter(stage.metrics, model=NAME)
+    eventually(lambda: meter.share("canary") == 0)
 
 
 def test_a_good_one_is_promoted(stage: Stage) -> None:
-    share = 0.3
+    share = 0.4
     before = len(stage.gateway.lines())
     with load(stage.gateway) as statuses:
         done = servable(
-            "canary", GOOD, "--share", "30%", "--for", "30s", *LENIENT, *stage.arguments, "--json"
+            "canary", GOOD, "--share", "40%", "--for", "8s", *LENIENT, *stage.arguments, "--json"
         )
     assert done.returncode == 0, done.stderr
     assert set(statuses) == {200}
@@ -209,7 +219,7 @@ def test_a_good_one_is_promoted(stage: Stage) -> None:
     ]
     first, last = lines.index("canary"), len(lines) - lines[::-1].index("canary")
     during = lines[first + 1 : last - 1]
-    assert len(during) > 100
+    assert len(during) > 30
     expected = share * len(during)
     deviation = math.sqrt(share * (1 - share) * len(during))
     assert abs(during.count("canary") - expected) < 5 * deviation
@@ -217,34 +227,24 @@ def test_a_good_one_is_promoted(stage: Stage) -> None:
     assert trial["canary"]["requests"] == pytest.approx(lines.count("canary"), rel=0.2)
 
 
-def test_too_few_requests_prove_nothing(stage: Stage) -> None:
-    version = 1 if stage.labels()["stable"] == GOOD else GOOD
-    stable = stage.labels()["stable"]
-    done = servable("canary", version, "--for", "2s", *stage.arguments)
-    assert done.returncode == 1
-    assert "it got 0 requests, and fewer than 100 prove nothing" in done.stderr
-    assert stage.labels()["stable"] == stable
-
-
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "error", "said"),
     [
-        (["99"], 1, "there is no version 99"),
-        (["{stable}"], 1, "is stable already"),
-        ([str(GOOD), "--metrics", "http://127.0.0.1:9/metrics"], 1, "no metrics of the gateway"),
-        ([str(GOOD), "--share", "200%"], 2, "is no share"),
-        ([str(GOOD), "--for", "soon"], 2, "is no time"),
-        ([str(GOOD), "--max-errors", "many"], 2, "is no share"),
+        (["99"], ReleaseError, "there is no version 99"),
+        (["{stable}"], ReleaseError, "is stable already"),
+        ([str(LATE), "--metrics", "http://127.0.0.1:9/metrics"], NoMetrics, "127.0.0.1:9"),
+        ([str(LATE), "--repository", "/nonexistent/models"], ReleaseError, "/nonexistent/models"),
     ],
 )
-def test_what_is_no_trial(stage: Stage, arguments: list[str], status: int, said: str) -> None:
+def test_what_cannot_be_tried_changes_nothing(
+    stage: Stage, arguments: list[str], error: type[Exception], said: str
+) -> None:
     before = (stage.labels(), stage.shares())
     stable = stage.labels()["stable"]
-    if arguments[0] == str(stable):
-        arguments = [str(LATE), *arguments[1:]]
-    given = [argument.format(stable=stable) for argument in arguments]
-    done = servable("canary", *(a for a in [*stage.arguments, *given]))
-    assert done.returncode == status, done.stderr
-    assert said in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    given = [*map(str, stage.arguments), *(a.format(stable=stable) for a in arguments)]
+    app = typer.Typer()
+    register(app)
+    found = CliRunner().invoke(app, given).exception
+    assert isinstance(found, error)
+    assert said in str(found)
     assert (stage.labels(), stage.shares()) == before

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import threading
 from collections import defaultdict
+from contextlib import contextmanager
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -17,19 +22,18 @@ import kubernetes_validate
 import pytest
 import yaml
 from google.protobuf import text_format
-from tests.conftest import NAME, ROOT, SHIPPED, RunningServer, free_port, servable, serving
-from tests.functional.serving.calls import eventually
+from tests.conftest import NAME, ROOT, SHIPPED, free_port, servable
 from tests.functional.serving.kubernetes_schemas import SCHEMAS
 from tests.functional.serving.test_sync import companion, stop, until
 
-from servable_client import Client
 from servable_client._wire.model_config import config_of
 from servable_serving.repository.remote import Remote
 from servable_serving.server.proto import config_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from tests.conftest import RunningServer
 
 FOLDER = ROOT / "serving" / "kubernetes"
 BUILDS = ["overlays/dev", "overlays/production", "overlays/gpu", "overlays/kserve", "tuning"]
@@ -337,22 +341,43 @@ def test_the_probes_answer_as_they_should(server: RunningServer) -> None:
     assert probe("livenessProbe", free_port(), NAME) != 0
 
 
-def test_a_model_that_failed_is_not_ready(tmp_path: Path) -> None:
-    folder = tmp_path / "models" / NAME
-    shutil.copytree(SHIPPED, folder / "1")
-    flags = ("--max_num_load_retries=0",)
-    with (
-        serving(folder, tmp_path / "log", *flags) as server,
-        Client(server.http, model=NAME) as client,
-    ):
-        assert probe("readinessProbe", server.rest_port, NAME) == 0
+@contextmanager
+def answering(body: bytes) -> Iterator[int]:
+    """A port where every GET gets this body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as stub:
+        thread = threading.Thread(target=stub.serve_forever)
+        thread.start()
+        try:
+            yield stub.server_port
+        finally:
+            stub.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("transcript", "step", "ready"),
+    [
         # Beside one that is AVAILABLE a broken one does no harm.
-        (folder / "2").mkdir()
-        (folder / "2" / "saved_model.pb").write_text("broken")
-        eventually(lambda: any(version.state == "END" for version in client.status()))
-        assert probe("readinessProbe", server.rest_port, NAME) == 0
-        shutil.rmtree(folder / "2")
-        shutil.rmtree(folder / "1")
-        eventually(lambda: all(version.state != "AVAILABLE" for version in client.status()))
-        assert probe("readinessProbe", server.rest_port, NAME) != 0
-        assert probe("livenessProbe", server.rest_port, NAME) == 0
+        ("versions-broken", "2 failed", True),
+        ("versions-broken", "the failed one alone", False),
+        ("versions-latest", "all ended", False),
+    ],
+)
+def test_readiness_follows_the_states_that_tensorflow_serving_tells(
+    transcript: str, step: str, ready: bool
+) -> None:
+    path = Path(__file__).parent / "conformance" / "transcripts" / f"{transcript}.json"
+    (found,) = (s for s in json.loads(path.read_text())["steps"] if s.get("id") == step)
+    with answering(json.dumps(found["expect"]["body"], indent=1).encode()) as port:
+        assert (probe("readinessProbe", port, NAME) == 0) == ready
+        assert probe("livenessProbe", port, NAME) == 0

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 import requests
 from s3fs import S3FileSystem
 from tests.conftest import NAME, SHIPPED, free_port, serving
+from tests.functional.serving.calls import eventually
 from tests.functional.serving.candidates import sign
 from tests.functional.serving.releases import FLAGS
-from tests.functional.serving.stores import CREDENTIALS, s3_server
+from tests.functional.serving.stores import CREDENTIALS, new_bucket
 
 from servable_client import Client
 from servable_serving.repository.remote import Remote
@@ -30,6 +30,8 @@ from servable_serving.repository.sync import Mirror
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import pytest
 
 
 @contextmanager
@@ -91,8 +93,8 @@ def test_it_follows_and_ends_at_sigterm(tmp_path: Path) -> None:
         assert stop(process) == 0
     said = log.read_text()
     for line in (
-        f"{NAME} version 1 is here", f"models.config is here: {NAME} stable 1",
-        f"models.config is here: {NAME} stable 3", f"{NAME} version 1 is deleted",
+        f"pulled version 1 of {NAME}", f"applied models.config: {NAME} stable 1",
+        f"applied models.config: {NAME} stable 3", f"deleted version 1 of {NAME}",
     ):  # fmt: skip
         assert said.count(line) == 1, said
     # A line for each change, and none for the looks that found none.
@@ -110,69 +112,45 @@ def test_it_follows_and_ends_at_sigterm(tmp_path: Path) -> None:
     assert abs(time.time() - float(success[1])) < 3600
 
 
-def test_a_store_that_is_away_is_told_once_and_harms_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Its instances remember the address that they were made with.
-    S3FileSystem.clear_instance_cache()
-    models, log, port = tmp_path / "models", tmp_path / "log", free_port()
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    url = "s3://kept/models"
-
-    def fill() -> Remote:
-        requests.put(f"http://127.0.0.1:{port}/kept", timeout=60)
+def test_a_bucket_that_is_away_is_told_once_and_harms_nothing(s3: str, tmp_path: Path) -> None:
+    models, log, metrics = tmp_path / "models", tmp_path / "log", free_port()
+    bucket = new_bucket(s3)
+    url = f"s3://{bucket}/models"
+    remote = Remote(url)
+    remote.label(NAME, remote.push(SHIPPED), "stable")
+    with companion(often(url, models, f"--metrics-port={metrics}"), log) as process:
+        until((models / "models.config").exists, process, log)
+        before = (models / "models.config").read_text()
+        S3FileSystem.clear_instance_cache()
+        S3FileSystem().rm(bucket, recursive=True)
+        until(lambda: failed_looks(metrics) >= 3, process, log)
+        assert log.read_text().count("bucket does not exist") == 1
+        assert (models / "models.config").read_text() == before
+        assert (models / NAME / "1").is_dir()
+        assert requests.put(f"{s3}/{bucket}", timeout=60).status_code == 200
         remote = Remote(url)
         remote.label(NAME, remote.push(SHIPPED), "stable")
-        return remote
-
-    looks = tmp_path / "looks"
-    metrics = free_port()
-
-    with s3_server(looks, port) as _:
-        fill()
-        with companion(often(url, models, f"--metrics-port={metrics}"), log) as process:
-            until((models / "models.config").exists, process, log)
-            before = (models / "models.config").read_text()
-            requests.post(f"http://127.0.0.1:{port}/moto-api/reset", timeout=60)
-            until(lambda: failed_looks(metrics) >= 3, process, log)
-            assert log.read_text().count("bucket does not exist") == 1
-            assert (models / "models.config").read_text() == before
-            assert (models / NAME / "1").is_dir()
-            remote = fill()
-            remote.label(NAME, remote.push(SHIPPED), "stable")
-            until((models / NAME / "2").is_dir, process, log)
-            until(lambda: "is in order again" in log.read_text(), process, log)
-            assert stop(process) == 0
-    S3FileSystem.clear_instance_cache()
-
-
-def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    log = tmp_path / "log"
-    with companion(often("s3://kept/models", tmp_path / "models"), log) as process:
-        until(lambda: "cannot reach s3://kept/models" in log.read_text(), process, log)
+        remote.label(NAME, remote.push(SHIPPED), "stable")
+        until((models / NAME / "2").is_dir, process, log)
+        until(lambda: f"syncing from {url} again" in log.read_text(), process, log)
         assert stop(process) == 0
-    assert "Traceback" not in log.read_text()
 
 
-def test_sigterm_is_heeded_while_a_store_is_silent(
+def test_a_store_that_is_down_and_one_that_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first is told of, and SIGTERM is heeded while the second is waited for."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with socket.socket() as store:
+        store.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.getsockname()[1]}")
         log = tmp_path / "log"
         with companion(often("s3://kept/models", tmp_path / "models"), log) as process:
-            asked, _ = silent.accept()
+            until(lambda: "cannot reach s3://kept/models" in log.read_text(), process, log)
+            store.listen()
+            asked, _ = store.accept()
             with asked:
                 assert stop(process) == 0
     assert "Traceback" not in log.read_text()
@@ -196,10 +174,13 @@ def test_it_needs_no_tensorflow(tmp_path: Path) -> None:
     assert (tmp_path / "models" / NAME / "1").is_dir()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["server asked", "server not asked"])
-def test_callers_of_stable_feel_nothing(told: bool, tinies: list[Path], tmp_path: Path) -> None:
-    """From the bucket to the answers: pushes, promotions and deletions under callers."""
-    url, models, log = f"file://{tmp_path}/remote", tmp_path / "models", tmp_path / "log"
+def test_callers_of_stable_feel_nothing(tinies: list[Path], tmp_path: Path) -> None:
+    """From the bucket to the answers: pushes, promotions and deletions under callers.
+
+    At first the companion asks no server whether a version is loaded, then it asks the one that
+    reads its folder.
+    """
+    url, models = f"file://{tmp_path}/remote", tmp_path / "models"
     remote = Remote(url)
     remote.label("tiny", remote.push(tinies[0]), "stable")
     Mirror(url, models).sync()
@@ -218,57 +199,58 @@ def test_callers_of_stable_feel_nothing(told: bool, tinies: list[Path], tmp_path
         except Exception as error:  # noqa: BLE001
             failed.append(error)
 
+    @contextmanager
+    def synced(log: Path, *flags: str) -> Iterator[Callable[[int, Path | None], None]]:
+        """A companion; gives what pushes a version and waits until callers get its answers."""
+        with companion(often(url, models, "--delete", *flags), log) as process:
+
+            def release(version: int, candidate: Path | None) -> None:
+                # Listed and labelled in one change of the remote models.config.
+                number = version if candidate is None else remote.push(candidate)
+                assert number == version
+                remote.label("tiny", number, "stable")
+                # A caller's failure ends the wait as well.
+                until(lambda: failed or admin.resolve(label="stable") == version, process, log)
+                until(lambda: failed or version in {v for v, _ in list(seen)}, process, log)
+                assert failed == []
+
+            yield release
+            assert stop(process) == 0
+
     with (
         serving(
             None, tmp_path / "server", f"--model_config_file={models / 'models.config'}",
             f"--model_repository_path={models}", *FLAGS, model="tiny",
         ) as server,
-        companion(
-            often(
-                url, models, "--delete", f"--metrics-port={metrics}",
-                *(["--server", server.grpc] if told else []),
-            ),
-            log,
-        ) as process,
         Client(server.grpc, model="tiny") as admin,
     ):  # fmt: skip
-
-        def stable_is(version: int) -> None:
-            # A caller's failure ends the wait as well.
-            until(lambda: failed or admin.resolve(label="stable") == version, process, log)
-            assert failed == []
-
         callers = [
             threading.Thread(target=ask, args=[address]) for address in (server.grpc, server.http)
         ]
         for caller in callers:
             caller.start()
         try:
-            for version in (2, 3):
-                # Listed and labelled in one change of the remote models.config.
-                remote.label("tiny", remote.push(tinies[version - 1]), "stable")
-                stable_is(version)
-            # Not at once where nobody knows whether a label still stands for it.
-            until(lambda: (models / "tiny" / "1").exists() != told, process, log)
-            remote.label("tiny", 2, "stable")
-            stable_is(2)
-            if told:
+            with synced(tmp_path / "log of the first") as release:
+                release(2, tinies[1])
+            log = tmp_path / "log"
+            flags = ("--server", server.grpc, f"--metrics-port={metrics}")
+            with synced(log, *flags) as release:
+                release(3, tinies[2])
+                eventually(lambda: not (models / "tiny" / "1").exists())
                 # One that cannot be loaded: labels stay, and are told to.
                 broken = with_broken_graph(tinies[0], tmp_path / "broken")
                 remote.label("tiny", remote.push(broken), "stable")
-                until(lambda: "version 4 failed to load" in log.read_text(), process, log)
+                eventually(lambda: "version 4 failed to load" in log.read_text())
                 # Also at the looks after that, at which it is listed already.
                 start = failed_looks(metrics)
-                until(lambda: failed_looks(metrics) > start + 2, process, log)
-                assert admin.resolve(label="stable") == 2
-                remote.label("tiny", 3, "stable")
-                stable_is(3)
+                eventually(lambda: failed_looks(metrics) > start + 2)
+                assert admin.resolve(label="stable") == 3
+                release(2, None)
         finally:
             ended.set()
             for caller in callers:
                 caller.join()
         assert failed == []
-        assert stop(process) == 0
     # Each version says another class, and each answer is its version's.
     assert {version for version, _ in seen} == {1, 2, 3}
     assert len(seen) == 3

@@ -59,7 +59,7 @@ def test_without_docker_the_embedded_server_comes_up_and_goes_down(place: Place)
     again = place("up", *place.ports, "--json")
     assert json.loads(again.stdout)["process"] == told["process"]
     done = place("down")
-    assert (done.returncode, done.stderr.strip()) == (0, "ended: the embedded server")
+    assert (done.returncode, done.stderr.strip()) == (0, "stopped the embedded server")
     with pytest.raises(requests.ConnectionError):
         requests.get(told["rest"], timeout=5)
     done = place("down", "--json")
@@ -74,7 +74,7 @@ def test_a_port_in_use_is_told_and_nothing_is_left_behind(place: Place) -> None:
         done = place("up", "--port", port)
     assert str(port) in only_sentence(done)
     assert "--port" in done.stderr
-    assert "nothing was up" in place("down").stderr
+    assert "nothing was running" in place("down").stderr
 
 
 def test_a_repository_without_its_configuration_is_told(place: Place) -> None:
@@ -90,9 +90,9 @@ def test_a_folder_that_cannot_be_written_is_told(place: Place) -> None:
 def test_a_server_that_does_not_come_up_says_why(place: Place) -> None:
     (place.folder / "models" / "models.config").write_text("no such thing {")
     done = place("up", *place.ports)
-    assert "did not come up" in only_sentence(done)
+    assert "did not start" in only_sentence(done)
     assert "server.log" in done.stderr
-    assert "nothing was up" in place("down").stderr
+    assert "nothing was running" in place("down").stderr
 
 
 @pytest.fixture
@@ -133,8 +133,8 @@ def test_with_docker_compose_comes_up_and_goes_down(project: Stack) -> None:
         assert "AVAILABLE" in done.stdout, (line, done.stderr)
     done = command("down")
     assert (done.returncode, project.containers(ended=True)) == (0, [])
-    assert "ended: docker compose" in done.stderr
-    assert "nothing was up" in command("down").stderr
+    assert "stopped docker compose" in done.stderr
+    assert "nothing was running" in command("down").stderr
 
 
 @pytest.mark.docker

@@ -7,7 +7,6 @@ import json
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -16,9 +15,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from servable_client import Client, ServableError
+from servable_client import Client
 from servable_client.cli.console import headline, print_table, say
-from servable_serving.core.processes import end, last_line, serve_command
+from servable_serving.core.processes import (
+    ServerNotReady,
+    ServerProcess,
+    model_probe,
+    repository_flags,
+    serve_command,
+)
 from servable_serving.core.sockets import check_free
 from servable_serving.release.deployment import Deployment
 from servable_serving.release.folder_target import FolderTarget
@@ -142,10 +147,10 @@ class Demo:
             headline("6. What you would type next")
             self._print_next_lines(dataset, server.pid)
         except BaseException:
-            end(server, _END_SECONDS)
+            server.stop(_END_SECONDS)
             raise
         if not self.keep:
-            end(server, _END_SECONDS)
+            server.stop(_END_SECONDS)
         say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
 
     @property
@@ -190,33 +195,21 @@ class Demo:
         plan = Plan(promote=servers is not None, skip=_UNASKED)
         push(self._candidate(number), FolderTarget(deployment), Steps(), plan)
 
-    def _start_server(self, name: str) -> subprocess.Popen[bytes]:
-        log = self.directory / "server.log"
-        command = serve_command(self._models, port=self.port, rest_port=self.rest_port)
-        say(shlex.join(["servable", *command[3:]]))
-        with log.open("wb") as output:
-            # A session of its own: a server that is kept outlives this terminal's Ctrl-C.
-            server = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+    def _start_server(self, name: str) -> ServerProcess:
+        flags = repository_flags(self._models, port=self.port, rest_port=self.rest_port)
+        say(shlex.join(["servable", "serve", *flags]))
+        server = ServerProcess.start(serve_command(*flags), self.directory / "server.log")
         try:
-            with Client(self._grpc, model=name) as client:
-                last = time.monotonic() + _START_SECONDS
-                while True:
-                    try:
-                        client.wait_until_available(timeout=0.5)
-                    except ServableError as error:
-                        if server.poll() is None and time.monotonic() < last:
-                            continue
-                        raise DemoError(
-                            f"the server did not come up: {last_line(log)}", hint=f"see {log}"
-                        ) from error
-                    if server.poll() is None:
-                        return server
-                    raise DemoError(f"another server answers at {self._grpc}", hint=f"see {log}")
-        except BaseException:
-            end(server, _END_SECONDS)
+            with model_probe(self._grpc, name) as probe:
+                server.wait_until_ready(probe, timeout=_START_SECONDS)
+        except BaseException as error:
+            server.stop(_END_SECONDS)
+            if isinstance(error, ServerNotReady):
+                raise DemoError(
+                    f"the server did not start: {server.last_line()}", hint=f"see {server.log}"
+                ) from error
             raise
+        return server
 
     def _classify(self, dataset: Dataset) -> None:
         images, targets = dataset.test.images[:_PICTURES], dataset.test.targets[:_PICTURES]

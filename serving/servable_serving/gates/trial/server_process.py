@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servable_client import Client, ServableError
-from servable_serving.core.processes import end
+from servable_serving.core.processes import (
+    ServerEnded,
+    ServerNotReady,
+    ServerProcess,
+    model_probe,
+    serve_command,
+)
+from servable_serving.core.sockets import free_ports
 from servable_serving.gates.verdict import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Guards against a hang, and no promises: a machine may be busy.
+# Generous, to detect hangs on loaded machines.
 _LOAD_SECONDS = 300
-_END_SECONDS = 20
 
 
 class TrialServer:
-    """`servable serve` or a tensorflow_model_server, at two free ports of this machine.
+    """`servable serve` or a tensorflow_model_server with one candidate loaded.
 
     Attributes:
-        grpc_port: Where it speaks gRPC.
-        rest_port: Where it speaks REST.
+        grpc_port: Its port for gRPC.
+        rest_port: Its port for REST.
     """
 
-    def __init__(self, candidate: Path, name: str, program: Path | None, folder: Path) -> None:
-        base, self._log = folder / "models", folder / "log"
-        base.mkdir()
-        (base / "1").symlink_to(candidate.resolve())
-        self.grpc_port, self.rest_port = _free_ports()
-        embedded = [sys.executable, "-m", "servable_client", "serve"]
-        with self._log.open("wb") as output:
-            try:
-                self._process = subprocess.Popen(
-                    [
-                        *([str(program)] if program else embedded),
-                        f"--model_name={name}", f"--model_base_path={base}",
-                        f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}",
-                        "--max_num_load_retries=0", "--file_system_poll_wait_seconds=0",
-                    ],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    # TensorFlow uses oneDNN's kernels by default on some processors alone: where it
-                    # will be served they may be in use, and they are what dies of a wrong rank.
-                    env={"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ},
-                    # A Ctrl-C is for whoever waits here, who then ends it.
-                    start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                raise ServableError(f"cannot start {program}: {error.strerror}") from error
+    def __init__(self, server: ServerProcess, ports: list[int]) -> None:
+        self._server = server
+        self.grpc_port, self.rest_port = ports
 
     @classmethod
     @contextmanager
     def of(cls, candidate: Path, name: str, program: Path | None) -> Iterator[TrialServer]:
-        """A server that has loaded a candidate, ended with the block.
+        """A server that has loaded a candidate, stopped at the end of the block.
 
         Args:
             candidate: The folder.
@@ -74,83 +55,90 @@ class TrialServer:
             ServableError: The server cannot be started.
         """
         with tempfile.TemporaryDirectory(prefix="servable-trial-") as folder:
-            server = cls(candidate, name, program, Path(folder))
-            try:
+            base, ports = Path(folder) / "models", free_ports(2)
+            base.mkdir()
+            (base / "1").symlink_to(candidate.resolve())
+            flags = [
+                f"--model_name={name}", f"--model_base_path={base}",
+                f"--port={ports[0]}", f"--rest_api_port={ports[1]}",
+                "--max_num_load_retries=0", "--file_system_poll_wait_seconds=0",
+            ]  # fmt: skip
+            with ServerProcess.running(
+                # As JSON, a failed load can be told from what else is logged.
+                [str(program), *flags] if program else serve_command(*flags, "--log_json"),
+                Path(folder) / "log",
+                # TensorFlow uses oneDNN's kernels by default on some processors alone: where it
+                # will be served they may be in use, and they are what dies of a wrong rank.
+                env={"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ},
+            ) as process:
+                server = cls(process, ports)
                 server._wait_until_loaded(name)
                 yield server
-            finally:
-                end(server._process, _END_SECONDS)
 
     @property
     def exit_status(self) -> int | None:
-        """What it ended with, a signal's number below zero; None while it runs."""
-        return self._process.poll()
+        """The exit status, or minus the signal's number; None while it runs."""
+        return self._server.exit_status
 
     def died(self, *, within: float) -> bool:
-        """Whether it has ended or does so in some seconds: its connections are closed first."""
-        try:
-            self._process.wait(within)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        """Whether it ends within some seconds: its connections close before its process does."""
+        return self._server.ends_within(within)
 
     def how_it_ended(self) -> str:
-        """The signal or status that it ended with, and the check that failed in it."""
-        status = self._process.returncode
+        """The signal or status that it ended with, and the check that failed in it.
+
+        For a server that has ended.
+        """
+        status = self._server.process.returncode
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        check = re.search(r"Check failed: [^\n]*", self._log.read_text(errors="replace"))
+        check = re.search(r"Check failed: [^\n]*", self._server.log.read_text(errors="replace"))
         said = f" ({one_line(check[0])})" if check else ""
         return f"the trial server was ended {how}{said}"
 
     def peak_megabytes(self) -> float | None:
-        """The most memory that it has had, where the system tells."""
+        """Peak resident memory; None where the system does not report it."""
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            status = Path(f"/proc/{self._server.pid}/status").read_text()
         except OSError:
             return None
         found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
         return round(int(found[1]) / 1024, 1) if found else None
 
     def _wait_until_loaded(self, name: str) -> None:
-        end = time.monotonic() + _LOAD_SECONDS
-        with Client(f"grpc://127.0.0.1:{self.grpc_port}", model=name) as client:
-            while True:
-                if self.exit_status is not None:
-                    raise Refused(
-                        f"the candidate does not load: {self._why()}",
-                        figures={"exit_status": self.exit_status},
-                    )
-                try:
-                    client.wait_until_available(timeout=1)
-                except ServableError as error:
-                    if time.monotonic() > end:
-                        raise Refused(
-                            f"the candidate did not load in {_LOAD_SECONDS} s: {error}"
-                        ) from error
-                    time.sleep(0.05)
-                else:
-                    return
+        with model_probe(f"grpc://127.0.0.1:{self.grpc_port}", name) as probe:
+            try:
+                self._server.wait_until_ready(probe, timeout=_LOAD_SECONDS)
+            except ServerEnded as error:
+                raise Refused(
+                    f"the candidate does not load: {self._why()}",
+                    figures={"exit_status": self.exit_status},
+                ) from error
+            except ServerNotReady as error:
+                raise Refused(f"the candidate did not load: {error}") from error
 
     def _why(self) -> str:
-        """What a server that did not start said last."""
-        if self._process.returncode < 0:
+        """Why a server did not start."""
+        if self._server.process.returncode < 0:
             return self.how_it_ended()
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines()]
-        lines = [line for line in lines if line] or ["it said nothing"]
-        # `servable serve` ends with a sentence and perhaps a hint; the other with what failed.
-        told = [line.removeprefix("servable: ") for line in lines if line.startswith("servable: ")]
-        return one_line((told or lines)[-1])
+        text = self._server.log.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        # The last is a hint where the command itself failed.
+        return one_line(failed_load(text) or "\n".join(lines[-2:]) or "its log is empty")
 
 
-def _free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens at, both held while the second is looked for."""
-    with socket.socket() as one, socket.socket() as other:
-        for sock in (one, other):
-            sock.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+def failed_load(log: str) -> str | None:
+    """The message of the last failed load in the log of `servable serve --log_json`."""
+    for line in reversed(log.splitlines()):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # TensorFlow's own, or Python's
+        if isinstance(record, dict) and record.get("event") == "load_failed":
+            return str(record["message"])
+    return None
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """A text on one line, shortened where it is long."""
+    """A text on one line, truncated if long."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[:most]}..."

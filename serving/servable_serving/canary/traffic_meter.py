@@ -1,4 +1,4 @@
-"""What the gateway saw of two versions of a model since a trial of one of them began."""
+"""The requests of a model's versions, as the gateway counted them since a trial began."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import urllib.request
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -20,7 +20,7 @@ _REQUESTS, _BUCKET = f"{PREFIX}requests_total", f"{PREFIX}request_seconds_bucket
 _SHARE = "servable_model_label_share"
 _SECONDS = 10.0
 _METHODS = frozenset({"predict", "classify"})
-# What the gateway refuses before a version has a say in it, and callers that hung up.
+# Refused by the gateway itself, or cancelled by the caller: not the version's errors.
 _NOT_THE_VERSIONS = frozenset(
     {"UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "CANCELLED"}
 )
@@ -29,16 +29,36 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class NoMetrics(ServableError):
-    """The gateway's companion does not answer."""
+    """The metrics of the gateway cannot be read."""
+
+
+class Fetch(Protocol):
+    """Reads a URL."""
+
+    def __call__(self, address: str) -> str:
+        """Its content.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is not a valid URL, or not text.
+        """
+        ...
+
+
+def fetch_over_http(address: str) -> str:
+    """See `Fetch`."""
+    with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310
+        return str(answer.read().decode())
 
 
 @dataclass(frozen=True)
 class Tally:
-    """One version's requests.
+    """The requests of one version.
 
     Attributes:
-        statuses: How many ended with each status.
-        buckets: How many that ended well took no longer than a time, by that time in seconds.
+        statuses: Number of requests by status.
+        buckets: Number of successful requests that took at most a time, by that time in seconds;
+            cumulative, as a Prometheus histogram.
     """
 
     statuses: Mapping[str, int] = field(default_factory=dict)
@@ -46,23 +66,23 @@ class Tally:
 
     @property
     def requests(self) -> int:
-        """How many."""
+        """Number of requests."""
         return sum(self.statuses.values())
 
     @property
     def errors(self) -> int:
-        """Those that did not end well."""
+        """Number of failed requests."""
         return self.requests - self.statuses.get("OK", 0)
 
     @property
     def error_ratio(self) -> float:
-        """Their share, 0 where nothing was asked."""
+        """Share of failed requests; 0 without any requests."""
         return self.errors / self.requests if self.requests else 0.0
 
     def percentile(self, share: float) -> float | None:
-        """Seconds within which a share of those that ended well were answered.
+        """A percentile of the latency of successful requests, in seconds; None without any.
 
-        As Prometheus' histogram_quantile: evenly spread within a bucket.
+        As Prometheus' histogram_quantile: linear within a bucket.
         """
         bounds = sorted(self.buckets)
         total = self.buckets[bounds[-1]] if bounds else 0
@@ -79,7 +99,7 @@ class Tally:
         return lower
 
     def as_json(self) -> dict[str, Any]:
-        """Its figures, for machines."""
+        """As JSON values."""
         return {
             "requests": self.requests,
             "errors": self.errors,
@@ -92,37 +112,38 @@ class Tally:
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-class Watch:
-    """Reads the companion's page, and keeps what was added since it began.
+class TrafficMeter:
+    """Reads the metrics of the gateway, and adds up what was counted since it was created.
 
     Args:
-        address: Of the page: http://127.0.0.1:9145/metrics.
+        address: URL of the metrics: http://127.0.0.1:9145/metrics.
         model: The model's name.
+        fetch: Reads the metrics as text.
 
     Raises:
-        NoMetrics: It does not answer.
+        NoMetrics: They cannot be read.
     """
 
-    def __init__(self, address: str, *, model: str) -> None:
-        self._address, self._model = address, model
+    def __init__(self, address: str, *, model: str, fetch: Fetch = fetch_over_http) -> None:
+        self._address, self._model, self._fetch = address, model, fetch
         self._added: dict[Series, float] = defaultdict(float)
         self._last = self._read()
 
     def look(self) -> None:
-        """Read it again.
+        """Read the metrics again.
 
         Raises:
-            NoMetrics: It does not answer.
+            NoMetrics: They cannot be read.
         """
         now = self._read()
         for series, value in now.items():
             before = self._last.get(series, 0.0)
-            # A counter that fell belongs to a companion that was started anew.
+            # A counter that decreased was reset: the companion was restarted.
             self._added[series] += value - before if value >= before else value
         self._last = now
 
     def tally(self, version: int) -> Tally:
-        """What has been added for a version."""
+        """The requests of a version since this object was created."""
         statuses: Counter[str] = Counter()
         buckets: dict[float, float] = defaultdict(float)
         for (name, labels), value in self._added.items():
@@ -136,10 +157,10 @@ class Watch:
         return Tally(statuses, buckets)
 
     def share(self, label: str) -> float | None:
-        """The share that the gateway gives a label now, 0 to 1; None where it does not say.
+        """The share that the gateway gives a label now, 0 to 1; None if it is not reported.
 
         Raises:
-            NoMetrics: It does not answer.
+            NoMetrics: The metrics cannot be read.
         """
         return self._samples().get(
             (_SHARE, tuple(sorted({"model": self._model, "label": label}.items())))
@@ -153,20 +174,18 @@ class Watch:
         }
 
     def _samples(self) -> dict[Series, float]:
-        """All that the page says of the model."""
+        """All samples of the model."""
         try:
-            with urllib.request.urlopen(self._address, timeout=_SECONDS) as answer:  # noqa: S310
-                text = answer.read().decode()
             return {
                 (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-                for family in text_string_to_metric_families(text)
+                for family in text_string_to_metric_families(self._fetch(self._address))
                 for sample in family.samples
                 if sample.labels.get("model") == self._model
             }
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise NoMetrics(
-                f"no metrics of the gateway at {self._address}: {reason}",
-                hint="`servable gateway-metrics` beside the gateway counts its requests; "
-                "--metrics names another address",
+                f"cannot read the gateway's metrics at {self._address}: {reason}",
+                hint="`servable gateway-metrics`, beside the gateway, serves them; --metrics sets "
+                "the URL",
             ) from error

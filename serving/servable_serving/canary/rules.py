@@ -1,0 +1,88 @@
+"""Promotion rules: whether a version did as well as the one in service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from servable_serving.core.statistics import binomial_tail
+
+if TYPE_CHECKING:
+    from servable_serving.canary.traffic_meter import Tally
+
+# A 95th percentile that is worse by less than this is no reason, whatever its ratio.
+_LEAST_SECONDS = 0.005
+# A running trial is ended by errors that chance brings about less often than this.
+_CHANCE = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionRules:
+    """What share of the traffic a version gets, and what it must achieve to be promoted.
+
+    Args:
+        percent: Share of the requests that name no version, above 0 and at most 100.
+        seconds: Duration of the trial.
+        max_errors: Maximum increase of the error rate over that of `stable`, 0 to 1.
+        max_latency_ratio: Maximum 95th percentile of the latency relative to that of `stable`.
+        min_requests: Minimum requests of each version; with fewer it is not promoted.
+        every: Seconds between two looks at the metrics.
+    """
+
+    percent: float = 10.0
+    seconds: float = 600.0
+    max_errors: float = 0.01
+    max_latency_ratio: float = 1.5
+    min_requests: int = 100
+    every: float = 2.0
+
+
+def too_many_errors(canary: Tally, stable: Tally, rules: PromotionRules, *, surely: bool) -> str:
+    """Why a version has too many errors; empty if it has not.
+
+    Args:
+        canary: Its requests.
+        stable: Those of the version in service.
+        rules: The limits.
+        surely: Whether to ignore errors that may be chance, while the trial is running.
+    """
+    allowed = min(stable.error_ratio + rules.max_errors, 1.0)
+    if canary.error_ratio <= allowed:
+        return ""
+    if surely and binomial_tail(canary.errors, canary.requests, allowed) > _CHANCE:
+        return ""
+    most = max(
+        (status for status in canary.statuses if status != "OK"), key=canary.statuses.__getitem__
+    )
+    return (
+        f"{canary.error_ratio:.1%} of its {canary.requests} requests failed, mostly with {most}, "
+        f"against {stable.error_ratio:.1%} of stable's {stable.requests}; the limit is "
+        f"{rules.max_errors:.1%} more"
+    )
+
+
+def too_slow(canary: Tally, stable: Tally, rules: PromotionRules) -> str:
+    """Why a version is too slow; empty if it is not, or if there are too few requests to tell."""
+    enough = all(tally.statuses.get("OK", 0) >= rules.min_requests for tally in (canary, stable))
+    mine, theirs = canary.percentile(0.95), stable.percentile(0.95)
+    if not enough or mine is None or theirs is None:
+        return ""
+    if mine <= theirs * rules.max_latency_ratio or mine - theirs < _LEAST_SECONDS:
+        return ""
+    return (
+        f"its 95th percentile latency was {mine * 1000:.0f} ms, against {theirs * 1000:.0f} ms of "
+        f"stable; the limit is {rules.max_latency_ratio:g} times as long"
+    )
+
+
+def too_few(canary: Tally, stable: Tally, rules: PromotionRules) -> str:
+    """Why there were too few requests for a decision; empty if there were enough."""
+    for name, tally in (("it", canary), ("stable", stable)):
+        if name == "stable" and rules.percent >= 100.0:
+            continue
+        if tally.requests < rules.min_requests:
+            return (
+                f"{name} got {tally.requests} requests, and a promotion requires at least "
+                f"{rules.min_requests}"
+            )
+    return ""

@@ -1,0 +1,294 @@
+"""A canary trial: a version on a share of the traffic, promoted or withdrawn at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from servable_client import ServableError
+from servable_serving.canary.rules import too_few, too_many_errors, too_slow
+from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
+from servable_serving.core.names import CANARY, STABLE
+from servable_serving.release.promote import promote
+from servable_serving.release.server_group import ReleaseError
+from servable_serving.repository import history
+from servable_serving.repository.traffic import write_traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.traffic_meter import Tally
+    from servable_serving.core.clock import Clock
+    from servable_serving.release.deployment import Deployment
+    from servable_serving.release.steps import Steps
+
+# The gateway reads the shares once a second, more slowly on a busy machine, and reports which are
+# in force; what it has passed on by then is still answered.
+_APPLIED_SECONDS = 60.0
+_SETTLE_SECONDS = 2.0
+_SETTLE_LOOK_SECONDS = 0.2
+# A trial whose process was killed is ended by the gateway, this long after its planned end.
+_GRACE_SECONDS = 120.0
+# How many looks in a row the latency must exceed its limit to end the trial early.
+_LOOKS = 5
+# How many looks in a row may fail: the companion may be restarted during the trial.
+_BLIND_LOOKS = 15
+
+# Outcomes; reports and the history keep these words.
+PROMOTED, ROLLED_BACK, INTERRUPTED = "promoted", "rolled back", "broken off"
+
+
+class CanaryFailed(ServableError):
+    """A version did not pass its trial and was withdrawn."""
+
+
+class Meter(Protocol):
+    """Counts the requests of each version."""
+
+    def look(self) -> None:
+        """Read the counters again.
+
+        Raises:
+            NoMetrics: They cannot be read.
+        """
+        ...
+
+    def tally(self, version: int) -> Tally:
+        """The requests of a version since the trial began."""
+        ...
+
+    def share(self, label: str) -> float | None:
+        """The share of the traffic that a label gets now, 0 to 1; None if it is not reported.
+
+        Raises:
+            NoMetrics: It cannot be read.
+        """
+        ...
+
+
+@dataclass(kw_only=True)
+class CanaryTrial:
+    """A trial and its result.
+
+    Attributes:
+        outcome: "promoted", "rolled back" or, where it was interrupted, "broken off".
+        reason: Why, a sentence.
+        seconds: How long it ran.
+        canary: Figures of the version on trial.
+        stable: Figures of the version in service.
+    """
+
+    model: str
+    version: int
+    against: int
+    rules: PromotionRules
+    began: str
+    who: str
+    outcome: str = INTERRUPTED
+    reason: str = ""
+    seconds: float = 0.0
+    canary: dict[str, Any] = field(default_factory=dict)
+    stable: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float | None:
+        """The version's share of the requests that either got, 0 to 1; None without any."""
+        canary, stable = (side.get("requests", 0) for side in (self.canary, self.stable))
+        return canary / (canary + stable) if canary + stable else None
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "share": self.share}
+
+
+def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> CanaryTrial:
+    """Prepare a trial; nothing changes yet.
+
+    Raises:
+        ReleaseError: The version does not exist, or there is nothing to compare it with.
+    """
+    if not deployment.repository.path.is_dir():
+        raise ReleaseError(
+            f"there is no folder {deployment.repository.path}",
+            hint="--repository is the model's folder, models/MODEL unless given",
+        )
+    against = deployment.labels().get(STABLE)
+    if against is None or against == version:
+        raise ReleaseError(
+            f"no version of {deployment.model} is stable, so there is nothing to compare with"
+            if against is None
+            else f"version {version} of {deployment.model} is stable already",
+            hint="`servable versions` shows the versions and their labels",
+        )
+    if version not in deployment.repository.versions():
+        raise ReleaseError(
+            f"there is no version {version} in {deployment.repository.path}",
+            hint="`servable versions` lists the versions; `servable push` publishes one",
+        )
+    return CanaryTrial(
+        model=deployment.model,
+        version=version,
+        against=against,
+        rules=rules,
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        who=history.who(),
+    )
+
+
+def run_trial(
+    trial: CanaryTrial,
+    deployment: Deployment,
+    steps: Steps,
+    *,
+    metrics: str,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Give a version a share of the traffic, observe it, then promote or withdraw it.
+
+    Whatever happens, it gets no traffic without a label afterwards unless it was promoted.
+
+    Args:
+        trial: The trial; its result is filled in.
+        deployment: The model's deployment.
+        steps: Where the steps are reported.
+        metrics: URL of the metrics of `servable gateway-metrics`.
+        tell: Called with the figures at each look.
+
+    Raises:
+        NoMetrics: The metrics cannot be read.
+        ReleaseError: The version fails to load, or passed and could not be promoted.
+    """
+    version, rules = trial.version, trial.rules
+    meter = TrafficMeter(metrics, model=trial.model)
+    with steps.step("wait") as step:
+        step.said = deployment.load(version)
+    with steps.step("label") as step:
+        step.said = deployment.set_label(CANARY, version, what="canary")
+    root = deployment.repository.path.parent
+    began = time.monotonic()
+    try:
+        with steps.step("share") as step:
+            end = time.time() + rules.seconds + _GRACE_SECONDS
+            write_traffic(
+                root,
+                {trial.model: {CANARY: rules.percent, STABLE: 100.0 - rules.percent}},
+                until={trial.model: end},
+            )
+            step.said = f"{rules.percent:g} % of the requests that name no version go to {version}"
+        with steps.step("watch") as step:
+            failure = observe(meter, trial, tell)
+            trial.reason = failure or f"version {version} is as good as version {trial.against}"
+            step.said = trial.reason
+        if failure:
+            trial.outcome = ROLLED_BACK
+        else:
+            promote(version, deployment, steps)
+            trial.outcome = PROMOTED
+    except BaseException as error:
+        trial.reason = f"interrupted: {_described(error)}"
+        raise
+    finally:
+        # First of all, so that the traffic is back whatever fails afterwards. The label may be
+        # gone by then, so it is not named.
+        write_traffic(root, {trial.model: {STABLE: 100.0}})
+        trial.seconds = round(time.monotonic() - began, 1)
+        if trial.outcome != PROMOTED:
+            steps.say(
+                f"the share of version {version} is back to 0: requests that name no version go "
+                f"to version {deployment.labels().get(STABLE)}"
+            )
+        deployment.repository.note(
+            history.event(
+                "canary",
+                version=version,
+                outcome=trial.outcome,
+                reason=trial.reason,
+                share=trial.share,
+            )
+        )
+    if trial.outcome == ROLLED_BACK:
+        with steps.step("withdraw") as step:
+            settle(meter)
+            deployment.unload(version)
+            write_traffic(root, {})
+            step.said = f"version {version} has no label and is unloaded"
+
+
+def observe(
+    meter: Meter, trial: CanaryTrial, tell: Callable[[str], None], clock: Clock = time
+) -> str:
+    """Observe a trial until its time is up or the version has failed.
+
+    Args:
+        meter: Counts the requests.
+        trial: The trial; its figures are filled in.
+        tell: Called with the figures at each look.
+        clock: The time.
+
+    Returns:
+        Why the version must not be promoted; empty if it passed.
+
+    Raises:
+        NoMetrics: The metrics were missing for several looks, or at the end.
+    """
+    rules = trial.rules
+    end = clock.monotonic() + rules.seconds
+    slow = blind = 0
+    while True:
+        left = end - clock.monotonic()
+        clock.sleep(max(min(rules.every, left), 0.0))
+        try:
+            meter.look()
+            blind = 0
+        except NoMetrics:
+            blind += 1
+            if blind >= _BLIND_LOOKS or left <= 0:
+                raise
+            continue
+        canary, stable = meter.tally(trial.version), meter.tally(trial.against)
+        trial.canary, trial.stable = canary.as_json(), stable.as_json()
+        left = end - clock.monotonic()
+        over = left <= 0
+        tell(_line(max(left, 0.0), canary, stable))
+        if reason := too_many_errors(canary, stable, rules, surely=not over):
+            return reason
+        late = too_slow(canary, stable, rules)
+        slow = slow + 1 if late else 0
+        if late and (over or slow >= _LOOKS):
+            return late
+        if over:
+            return too_few(canary, stable, rules)
+
+
+def settle(meter: Meter, clock: Clock = time) -> None:
+    """Wait until the gateway no longer sends the canary anything."""
+    end = clock.monotonic() + _APPLIED_SECONDS
+    while clock.monotonic() < end:
+        try:
+            if meter.share(CANARY) == 0:
+                break
+        except NoMetrics:
+            pass
+        clock.sleep(_SETTLE_LOOK_SECONDS)
+    clock.sleep(_SETTLE_SECONDS)
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C"
+    return str(error) or type(error).__name__
+
+
+def _line(left: float, canary: Tally, stable: Tally) -> str:
+    def side(name: str, tally: Tally) -> str:
+        tail = tally.percentile(0.95)
+        latency = "" if tail is None else f", p95 {tail * 1000:.0f} ms"
+        return f"{name} {tally.requests} requests, {tally.error_ratio:.1%} errors{latency}"
+
+    return (
+        f"{int(left) // 60}:{int(left) % 60:02d} left; {side('canary', canary)}; "
+        f"{side('stable', stable)}"
+    )

@@ -1,0 +1,149 @@
+"""The rules by which a version is promoted, over requests that were counted."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servable_serving.canary.rules import (
+    PromotionRules,
+    too_few,
+    too_many_errors,
+    too_slow,
+)
+from servable_serving.canary.traffic_meter import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RULES = PromotionRules(max_errors=0.01, max_latency_ratio=1.5, min_requests=100)
+NOTHING = Tally()
+
+
+def answered(ok: int, **failed: int) -> Tally:
+    return Tally({"OK": ok, **failed})
+
+
+def within(buckets: Mapping[float, float], ok: int = 1000) -> Tally:
+    return Tally({"OK": ok}, {**buckets, math.inf: ok})
+
+
+def test_a_version_without_errors_passes() -> None:
+    assert too_many_errors(answered(100), answered(100), RULES, surely=False) == ""
+
+
+def test_a_version_without_requests_has_no_errors() -> None:
+    assert too_many_errors(NOTHING, answered(100), RULES, surely=False) == ""
+
+
+def test_as_many_errors_as_allowed_pass() -> None:
+    assert too_many_errors(answered(99, INTERNAL=1), answered(100), RULES, surely=False) == ""
+
+
+def test_one_error_more_than_allowed_fails() -> None:
+    assert too_many_errors(answered(98, INTERNAL=2), answered(100), RULES, surely=False)
+
+
+def test_the_limit_is_above_the_errors_of_stable() -> None:
+    stable = answered(95, INTERNAL=5)
+    assert too_many_errors(answered(94, INTERNAL=6), stable, RULES, surely=False) == ""
+    assert too_many_errors(answered(93, INTERNAL=7), stable, RULES, surely=False)
+
+
+def test_a_stable_that_only_fails_allows_anything() -> None:
+    stable = Tally({"INTERNAL": 100})
+    assert too_many_errors(Tally({"INTERNAL": 100}), stable, RULES, surely=False) == ""
+
+
+def test_the_reason_names_the_most_frequent_status() -> None:
+    canary = answered(10, INTERNAL=3, INVALID_ARGUMENT=7)
+    assert "INVALID_ARGUMENT" in too_many_errors(canary, answered(100), RULES, surely=False)
+
+
+def test_errors_that_may_be_chance_do_not_end_a_running_trial() -> None:
+    # One of ten, 1 % allowed: so many by chance in one of ten trials.
+    canary = answered(9, INTERNAL=1)
+    assert too_many_errors(canary, answered(100), RULES, surely=True) == ""
+    assert too_many_errors(canary, answered(100), RULES, surely=False)
+
+
+def test_errors_beyond_chance_end_a_running_trial() -> None:
+    assert too_many_errors(answered(5, INTERNAL=5), answered(100), RULES, surely=True)
+
+
+def test_one_error_is_beyond_chance_where_none_is_allowed() -> None:
+    rules = PromotionRules(max_errors=0.0)
+    assert too_many_errors(answered(99, INTERNAL=1), answered(100), rules, surely=True)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_what_ends_a_running_trial_fails_it_at_the_end_too(
+    ok: int, failed: int, stable_ok: int, stable_failed: int
+) -> None:
+    canary, stable = answered(ok, INTERNAL=failed), answered(stable_ok, INTERNAL=stable_failed)
+    if too_many_errors(canary, stable, RULES, surely=True):
+        assert too_many_errors(canary, stable, RULES, surely=False)
+
+
+def test_a_version_as_fast_as_stable_passes() -> None:
+    tally = within({0.05: 900, 0.1: 1000})
+    assert too_slow(tally, tally, RULES) == ""
+
+
+def test_a_version_beyond_the_ratio_fails() -> None:
+    assert too_slow(within({0.1: 0, 0.2: 1000}), within({0.05: 0, 0.1: 1000}), RULES)
+
+
+def test_a_version_within_the_ratio_passes() -> None:
+    assert too_slow(within({0.1: 0, 0.12: 1000}), within({0.05: 0, 0.1: 1000}), RULES) == ""
+
+
+def test_a_few_milliseconds_are_no_reason_whatever_the_ratio() -> None:
+    assert too_slow(within({0.002: 0, 0.004: 1000}), within({0.001: 1000}), RULES) == ""
+
+
+@pytest.mark.parametrize("few", ["canary", "stable"])
+def test_few_successful_requests_say_nothing_of_the_latency(few: str) -> None:
+    slow, fast = within({0.5: 0, 1.0: 1000}), within({0.1: 1000})
+    assert too_slow(slow, fast, RULES)
+    canary = within({0.5: 0, 1.0: 99}, ok=99) if few == "canary" else slow
+    stable = within({0.1: 99}, ok=99) if few == "stable" else fast
+    assert too_slow(canary, stable, RULES) == ""
+
+
+def test_failed_requests_do_not_count_as_measured() -> None:
+    slow = Tally({"OK": 50, "INTERNAL": 500}, {0.5: 0, 1.0: 50, math.inf: 50})
+    assert too_slow(slow, within({0.1: 1000}), RULES) == ""
+
+
+def test_requests_without_a_histogram_are_not_slow() -> None:
+    assert too_slow(answered(1000), answered(1000), RULES) == ""
+
+
+def test_enough_requests_of_both_are_enough() -> None:
+    assert too_few(answered(100), answered(100), RULES) == ""
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "named"),
+    [
+        (answered(99), answered(100), "it got 99"),
+        (answered(100), answered(99), "stable got 99"),
+        (NOTHING, NOTHING, "it got 0"),
+    ],
+)
+def test_too_few_requests_of_either_are_too_few(canary: Tally, stable: Tally, named: str) -> None:
+    assert too_few(canary, stable, RULES).startswith(named)
+
+
+def test_failed_requests_count_as_requests() -> None:
+    assert too_few(answered(0, INTERNAL=100), answered(100), RULES) == ""
+
+
+def test_a_version_with_all_the_traffic_needs_no_requests_of_stable() -> None:
+    rules = PromotionRules(percent=100.0, min_requests=100)
+    assert too_few(answered(100), NOTHING, rules) == ""
