@@ -221,7 +221,11 @@ def test_a_zipped_body_is_unzipped(api: Api) -> None:
     assert api.post(PREDICT, body, zipped=True) == (200, {"predictions": [2.0]})
 
 
-@pytest.mark.parametrize("body", [b"not zipped", gzip.compress(b'{"instances": [1]}')[:-9]])
+@pytest.mark.parametrize(
+    "body",
+    [b"not zipped", gzip.compress(b'{"instances": [1]}')[:-9]],
+    ids=["not zipped", "cut short"],
+)
 def test_what_cannot_be_unzipped_is_an_empty_body(api: Api, body: bytes) -> None:
     assert api.post(PREDICT, body, zipped=True) == api.post(PREDICT, b"")
 
