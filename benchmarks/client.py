@@ -83,7 +83,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
 
         from servable_client.codec.grpc import encode
         from servable_client.net.endpoints import parse_servers
-        from servable_client.types.questions import PredictQuestion, Target
+        from servable_client.types.operations import PredictOperation, Target
 
         (endpoint,) = parse_servers(f"grpc://127.0.0.1:{port}")
         channel = grpc.insecure_channel(endpoint.address)
@@ -91,7 +91,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
         bodies = [
             encode(
                 endpoint,
-                PredictQuestion(
+                PredictOperation(
                     target=Target(model=NAME), signature="serving_default", inputs={"image": array}
                 ),
                 (),

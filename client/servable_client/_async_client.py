@@ -45,7 +45,7 @@ class AsyncClient(BaseClient):
     """
 
     def _open(self) -> None:
-        self._driver = AsyncDriver(self._core)
+        self._driver = AsyncDriver(self._engine)
 
     async def classify(
         self,
@@ -77,7 +77,7 @@ class AsyncClient(BaseClient):
             >>> boot.label, boot.class_id, boot.version
             ('Ankle boot', 9, 1)
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         return await self._driver.run(self._classifier.one(picture, target=target, timeout=timeout))
 
     @overload
@@ -146,9 +146,9 @@ class AsyncClient(BaseClient):
             >>> [str(answer) async for answer in answers]
             ['Ankle boot (99.6%)', 'notes.txt is no picture']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)
-        self._core.deadline(timeout)  # refuses a timeout that makes no sense, now
+        self._engine.deadline(timeout)  # refuses a timeout that makes no sense, now
         return astream(
             lambda chunk: self._driver.run(
                 self._classifier.chunk(chunk, target=target, timeout=timeout)
@@ -190,12 +190,12 @@ class AsyncClient(BaseClient):
             array([9, 2, 1])
         """
         return await self._driver.run(
-            self._core.predict(
+            self._engine.predict(
                 inputs,
                 signature=signature,
                 outputs=output_filter,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
@@ -232,12 +232,12 @@ class AsyncClient(BaseClient):
             'Ankle boot'
         """
         return await self._driver.run(
-            self._core.classify_examples(
+            self._engine.classify_examples(
                 examples,
                 context=context,
                 signature=signature,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
@@ -253,7 +253,7 @@ class AsyncClient(BaseClient):
             [(1, 'AVAILABLE')]
         """
         return await self._driver.run(
-            self._core.status(self._core.target, self._core.deadline(timeout))
+            self._engine.status(self._engine.target, self._engine.deadline(timeout))
         )
 
     async def metadata(
@@ -272,9 +272,9 @@ class AsyncClient(BaseClient):
             >>> sorted(await client.metadata())
             ['classify', 'serving_bytes', 'serving_default']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         found = await self._driver.run(
-            self._core.describe(target, self._core.deadline(timeout), fresh=True)
+            self._engine.describe(target, self._engine.deadline(timeout), fresh=True)
         )
         return callable_signatures(found)
 
@@ -295,8 +295,8 @@ class AsyncClient(BaseClient):
             >>> await client.resolve()
             1
         """
-        target = self._core.target_of(version, label)
-        return await self._driver.run(resolve(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return await self._driver.run(resolve(self._engine, target, self._engine.deadline(timeout)))
 
     async def ready(
         self,
@@ -314,8 +314,8 @@ class AsyncClient(BaseClient):
             >>> await client.ready(), await client.ready(version=7)
             (True, False)
         """
-        target = self._core.target_of(version, label)
-        return await self._driver.run(ready(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return await self._driver.run(ready(self._engine, target, self._engine.deadline(timeout)))
 
     async def wait_until_available(
         self, version: int | None = None, timeout: float = 60, *, label: str | None = None
@@ -339,8 +339,8 @@ class AsyncClient(BaseClient):
             >>> await client.wait_until_available(1, timeout=10)
             1
         """
-        target = self._core.target_of(version, label)
-        return await self._driver.run(wait(self._core, target, timeout))
+        target = self._engine.target_of(version, label)
+        return await self._driver.run(wait(self._engine, target, timeout))
 
     async def reload_config(self, config: str | Path, *, timeout: float = 60) -> None:
         """Have each server serve what a configuration says, in place of what it did.
@@ -361,7 +361,7 @@ class AsyncClient(BaseClient):
             >>> await client.reload_config(Path("models.config"))
         """
         parsed = config_of(config)
-        await self._driver.run(reload(self._core, parsed, timeout))
+        await self._driver.run(reload(self._engine, parsed, timeout))
 
     async def close(self) -> None:
         """Hang up.

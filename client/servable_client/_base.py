@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from servable_client.engine.classify import Classifier
-from servable_client.engine.core import DEFAULT_TIMEOUT, Core
-from servable_client.types.questions import Target
+from servable_client.engine.core import DEFAULT_TIMEOUT, Engine
+from servable_client.types.operations import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +90,7 @@ class BaseClient(ABC):
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
     ) -> None:
-        self._core = Core(
+        self._engine = Engine(
             server,
             target=Target(model=model, version=version, label=label),
             split=split,
@@ -105,7 +105,7 @@ class BaseClient(ABC):
             on_request=on_request,
             on_response=on_response,
         )
-        self._classifier = Classifier(self._core)
+        self._classifier = Classifier(self._engine)
         self._open()
 
     @abstractmethod
@@ -120,7 +120,7 @@ class BaseClient(ABC):
             >>> Client("http://localhost", model="fashion_mnist").endpoint
             'http://localhost:8501'
         """
-        return self._core.endpoints[0].url
+        return self._engine.endpoints[0].url
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -130,16 +130,16 @@ class BaseClient(ABC):
             >>> Client("grpc://one,grpc://two", model="fashion_mnist").endpoints
             ('grpc://one:8500', 'grpc://two:8500')
         """
-        return tuple(endpoint.url for endpoint in self._core.endpoints)
+        return tuple(endpoint.url for endpoint in self._engine.endpoints)
 
     def __repr__(self) -> str:
-        target = self._core.target
+        target = self._engine.target
         pinned = "".join(
             f", {name}={value!r}"
             for name, value in (
                 ("version", target.version),
                 ("label", target.label),
-                ("split", self._core.split and self._core.split.shares),
+                ("split", self._engine.split and self._engine.split.shares),
             )
             if value is not None
         )

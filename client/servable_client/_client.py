@@ -34,7 +34,7 @@ class Client(BaseClient):
     __doc__ = BaseClient.__doc__
 
     def _open(self) -> None:
-        self._driver = Driver(self._core)
+        self._driver = Driver(self._engine)
 
     def classify(
         self,
@@ -66,7 +66,7 @@ class Client(BaseClient):
             >>> boot.label, boot.class_id, boot.version
             ('Ankle boot', 9, 1)
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         return self._driver.run(self._classifier.one(picture, target=target, timeout=timeout))
 
     @overload
@@ -135,9 +135,9 @@ class Client(BaseClient):
             >>> [str(answer) for answer in answers]
             ['Ankle boot (99.6%)', 'notes.txt is no picture']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)
-        self._core.deadline(timeout)  # refuses a timeout that makes no sense, now
+        self._engine.deadline(timeout)  # refuses a timeout that makes no sense, now
         return stream(
             lambda chunk: self._driver.run(
                 self._classifier.chunk(chunk, target=target, timeout=timeout)
@@ -179,12 +179,12 @@ class Client(BaseClient):
             array([9, 2, 1])
         """
         return self._driver.run(
-            self._core.predict(
+            self._engine.predict(
                 inputs,
                 signature=signature,
                 outputs=output_filter,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
@@ -221,12 +221,12 @@ class Client(BaseClient):
             'Ankle boot'
         """
         return self._driver.run(
-            self._core.classify_examples(
+            self._engine.classify_examples(
                 examples,
                 context=context,
                 signature=signature,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
@@ -241,7 +241,9 @@ class Client(BaseClient):
             >>> [(version.version, version.state) for version in client.status()]
             [(1, 'AVAILABLE')]
         """
-        return self._driver.run(self._core.status(self._core.target, self._core.deadline(timeout)))
+        return self._driver.run(
+            self._engine.status(self._engine.target, self._engine.deadline(timeout))
+        )
 
     def metadata(
         self,
@@ -259,9 +261,9 @@ class Client(BaseClient):
             >>> sorted(client.metadata())
             ['classify', 'serving_bytes', 'serving_default']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         found = self._driver.run(
-            self._core.describe(target, self._core.deadline(timeout), fresh=True)
+            self._engine.describe(target, self._engine.deadline(timeout), fresh=True)
         )
         return callable_signatures(found)
 
@@ -282,8 +284,8 @@ class Client(BaseClient):
             >>> client.resolve()
             1
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(resolve(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(resolve(self._engine, target, self._engine.deadline(timeout)))
 
     def ready(
         self,
@@ -301,8 +303,8 @@ class Client(BaseClient):
             >>> client.ready(), client.ready(version=7)
             (True, False)
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(ready(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(ready(self._engine, target, self._engine.deadline(timeout)))
 
     def wait_until_available(
         self, version: int | None = None, timeout: float = 60, *, label: str | None = None
@@ -326,8 +328,8 @@ class Client(BaseClient):
             >>> client.wait_until_available(1, timeout=10)
             1
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(wait(self._core, target, timeout))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(wait(self._engine, target, timeout))
 
     def reload_config(self, config: str | Path, *, timeout: float = 60) -> None:
         """Have each server serve what a configuration says, in place of what it did.
@@ -348,7 +350,7 @@ class Client(BaseClient):
             >>> client.reload_config(Path("models.config"))
         """
         parsed = config_of(config)
-        self._driver.run(reload(self._core, parsed, timeout))
+        self._driver.run(reload(self._engine, parsed, timeout))
 
     def close(self) -> None:
         """Hang up.

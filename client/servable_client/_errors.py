@@ -57,6 +57,8 @@ class ServableError(Exception):
         self.code = code
         self.retry_after = retry_after
         self.index: int | None = None
+        # Set by `error_for`: the model is there, and lacks the signature asked for.
+        self.missing_signature = False
 
     def __str__(self) -> str:
         return self.message
@@ -131,11 +133,6 @@ _CODE_BY_HTTP_STATUS: dict[int, str] = {
 _SIGNATURE = ("Serving signature key ", "Serving signature name: ")
 
 
-def is_about_a_signature(error: ServableError) -> bool:
-    """Whether the model is there, and only lacks what it was asked for."""
-    return error.message.startswith(_SIGNATURE)
-
-
 def code_of_http_status(status: int) -> str:
     """The canonical status code, by name, that an HTTP status stands for."""
     return _CODE_BY_HTTP_STATUS.get(status, "UNKNOWN")
@@ -157,7 +154,8 @@ def error_for(
     # label INVALID_ARGUMENT.
     # The place in the graph is for those who made it.
     message = message.partition("\n\t [[")[0]
-    if message.startswith(_SIGNATURE):
+    missing_signature = message.startswith(_SIGNATURE)
+    if missing_signature:
         kind, hint = ModelNotFound, f"the model has no signature {signature!r}; see `metadata()`"
     elif "Unrecognized servable version label" in message:
         kind, hint = ModelNotFound, "no version carries that label; `servable status` lists them"
@@ -173,6 +171,8 @@ def error_for(
         hint = "give the key or token that this server wants: `api_key=` or `token=`"
     elif kind is ServerBusy:
         hint = "ask again later, or for less at once"
-    return kind(
+    error = kind(
         message, hint=hint, endpoint=endpoint, model=model, code=code, retry_after=retry_after
     )
+    error.missing_signature = missing_signature
+    return error

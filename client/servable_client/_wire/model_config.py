@@ -8,11 +8,24 @@ from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
 
 
+class InvalidModelConfig(InvalidInput):
+    """A text that is not a ModelServerConfig.
+
+    Attributes:
+        reason: What the parser found, without the sentence around it.
+    """
+
+    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 def config_of(config: str | Path) -> wire.ModelServerConfig:
-    """A ModelServerConfig, from its text or a file.
+    """Parse a ModelServerConfig, from its text or a file.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidModelConfig: The text is not a valid ModelServerConfig.
+        InvalidInput: The file cannot be read.
     """
     if isinstance(config, Path):
         try:
@@ -27,7 +40,8 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
     try:
         return text_format.Parse(text, wire.ModelServerConfig())
     except text_format.ParseError as error:
-        raise InvalidInput(
-            f"this is no ModelServerConfig: {error}",
+        raise InvalidModelConfig(
+            f"not a valid ModelServerConfig: {error}",
+            reason=str(error),
             hint="give its text, model_config_list { ... }, or a Path to a file with it",
         ) from None

@@ -1,4 +1,4 @@
-"""Questions and answers as TensorFlow Serving's gRPC messages; no I/O."""
+"""Operations and answers as TensorFlow Serving's gRPC messages; no I/O."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from servable_client.types.answers import (
     VersionStatus,
 )
 from servable_client.types.examples import fill_input
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    ReloadQuestion,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    ReloadOperation,
+    StatusOperation,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[str, str], ...]
 
-_PREDICT = f"/{PredictQuestion.service}/{PredictQuestion.method}"
+_PREDICT = f"/{PredictOperation.service}/{PredictOperation.method}"
 
 
 @dataclass(slots=True)
@@ -53,45 +53,45 @@ class GrpcRequest:
     metadata: Headers
 
 
-def encode(endpoint: Endpoint, question: Question, metadata: Headers) -> GrpcRequest:
-    """A question as a call.
+def encode(endpoint: Endpoint, operation: Operation, metadata: Headers) -> GrpcRequest:
+    """An operation as a gRPC call.
 
     Raises:
         InvalidInput: An array or example has no counterpart on the wire.
     """
-    if isinstance(question, PredictQuestion):
-        return GrpcRequest(endpoint, _PREDICT, predict_body(question), metadata)
+    if isinstance(operation, PredictOperation):
+        return GrpcRequest(endpoint, _PREDICT, predict_body(operation), metadata)
     request: Any
-    if isinstance(question, ClassifyQuestion):
+    if isinstance(operation, ClassifyOperation):
         request = wire.ClassificationRequest()
-        fill_spec(request.model_spec, question.target, question.signature)
-        fill_input(request.input, question.examples, question.context)
-    elif isinstance(question, MetadataQuestion):
+        fill_spec(request.model_spec, operation.target, operation.signature)
+        fill_input(request.input, operation.examples, operation.context)
+    elif isinstance(operation, MetadataOperation):
         request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
-        fill_spec(request.model_spec, question.target)
-    elif isinstance(question, StatusQuestion):
+        fill_spec(request.model_spec, operation.target)
+    elif isinstance(operation, StatusOperation):
         request = wire.GetModelStatusRequest()
-        fill_spec(request.model_spec, question.target)
+        fill_spec(request.model_spec, operation.target)
     else:
-        request = wire.ReloadConfigRequest(config=question.config)
+        request = wire.ReloadConfigRequest(config=operation.config)
     return GrpcRequest(
         endpoint,
-        f"/{question.service}/{question.method}",
+        f"/{operation.service}/{operation.method}",
         request.SerializeToString(),
         metadata,
     )
 
 
-def decode(question: Question, body: bytes) -> Any:
-    """The answer to a question.
+def decode(operation: Operation, body: bytes) -> Any:
+    """The result of an operation.
 
     Raises:
         Failure: It says that the server failed after all.
-        NoTensorFlowServing: It has another form.
+        UnexpectedResponse: It has another form.
         InvalidInput: It holds tensors that NumPy has no dtype for.
     """
     try:
-        if isinstance(question, PredictQuestion):
+        if isinstance(operation, PredictOperation):
             found = read(body)
             if found is not None:
                 return Prediction(outputs=found[0], version=found[1])
@@ -100,7 +100,7 @@ def decode(question: Question, body: bytes) -> Any:
                 outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
                 version=_version(predicted),
             )
-        if isinstance(question, ClassifyQuestion):
+        if isinstance(operation, ClassifyOperation):
             classified = wire.ClassificationResponse.FromString(body)
             return ClassScores(
                 results=[
@@ -109,7 +109,7 @@ def decode(question: Question, body: bytes) -> Any:
                 ],
                 version=_version(classified),
             )
-        if isinstance(question, MetadataQuestion):
+        if isinstance(operation, MetadataOperation):
             described = wire.GetModelMetadataResponse.FromString(body)
             # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
             signatures = wire.SignatureDefMap.FromString(
@@ -119,12 +119,12 @@ def decode(question: Question, body: bytes) -> Any:
                 version=_version(described),
                 signatures={name: _signature(value) for name, value in signatures.items()},
             )
-        if isinstance(question, StatusQuestion):
+        if isinstance(operation, StatusOperation):
             return _statuses(wire.GetModelStatusResponse.FromString(body).model_version_status)
         status = wire.ReloadConfigResponse.FromString(body).status
     except (DecodeError, UnicodeDecodeError) as error:
-        raise NoTensorFlowServing from error
-    assert isinstance(question, ReloadQuestion)
+        raise UnexpectedResponse from error
+    assert isinstance(operation, ReloadOperation)
     if status.error_code:
         raise Failure(code_by_number(status.error_code), status.error_message)
     return None

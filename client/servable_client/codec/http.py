@@ -1,4 +1,4 @@
-"""Questions and answers as TensorFlow Serving's REST; no I/O.
+"""Operations and answers as TensorFlow Serving's REST; no I/O.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -29,16 +29,16 @@ from servable_client.types.answers import (
     VersionStatus,
 )
 from servable_client.types.examples import Example, features
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    StatusOperation,
     Target,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -69,34 +69,34 @@ class HttpReply:
     body: bytes
 
 
-def encode(endpoint: Endpoint, question: Question, headers: Headers) -> HttpRequest:
-    """A question as a request.
+def encode(endpoint: Endpoint, operation: Operation, headers: Headers) -> HttpRequest:
+    """An operation as an HTTP request.
 
     Raises:
         InvalidInput: An array or example has no counterpart in JSON, or REST has none for the
-            question.
+            operation.
     """
-    path, body = _path(question.target), None
-    if isinstance(question, PredictQuestion):
-        check_inputs(question)
+    path, body = _path(operation.target), None
+    if isinstance(operation, PredictOperation):
+        check_inputs(operation)
         path += ":predict"
         body = _dump(
             {
-                "signature_name": question.signature,
-                "inputs": {name: _to_json(name, a) for name, a in question.inputs.items()},
+                "signature_name": operation.signature,
+                "inputs": {name: _to_json(name, a) for name, a in operation.inputs.items()},
             }
         )
-    elif isinstance(question, ClassifyQuestion):
+    elif isinstance(operation, ClassifyOperation):
         path += ":classify"
-        content: dict[str, Any] = {"examples": [_example(e) for e in question.examples]}
-        if question.signature:
-            content["signature_name"] = question.signature
-        if question.context is not None:
-            content["context"] = _example(question.context)
+        content: dict[str, Any] = {"examples": [_example(e) for e in operation.examples]}
+        if operation.signature:
+            content["signature_name"] = operation.signature
+        if operation.context is not None:
+            content["context"] = _example(operation.context)
         body = _dump(content)
-    elif isinstance(question, MetadataQuestion):
+    elif isinstance(operation, MetadataOperation):
         path += "/metadata"
-    elif not isinstance(question, StatusQuestion):
+    elif not isinstance(operation, StatusOperation):
         raise InvalidInput(
             "TensorFlow Serving reloads its configuration over gRPC alone",
             hint="ask its gRPC port: a client of grpc://host:8500",
@@ -107,12 +107,12 @@ def encode(endpoint: Endpoint, question: Question, headers: Headers) -> HttpRequ
     return HttpRequest(endpoint, path, body, sent)
 
 
-def decode(question: Question, reply: HttpReply) -> Any:
-    """The answer to a question.
+def decode(operation: Operation, reply: HttpReply) -> Any:
+    """The result of an operation.
 
     Raises:
         Failure: The server failed.
-        NoTensorFlowServing: The reply has another form.
+        UnexpectedResponse: The reply has another form.
     """
     answer = _load(reply.body)
     if reply.status != 200:
@@ -125,29 +125,29 @@ def decode(question: Question, reply: HttpReply) -> Any:
             http_status=reply.status,
         )
     try:
-        return _read(question, answer)
+        return _read(operation, answer)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise NoTensorFlowServing from error
+        raise UnexpectedResponse from error
 
 
-def _read(question: Question, answer: Any) -> Any:
-    if isinstance(question, PredictQuestion):
-        if question.known is None:
-            raise KeyError(question.signature)
-        arrays = _outputs(answer["outputs"], question.known.outputs)
-        if question.outputs:
-            arrays = {name: arrays[name] for name in question.outputs}
-        return Prediction(outputs=arrays, version=question.target.version)
-    if isinstance(question, ClassifyQuestion):
+def _read(operation: Operation, answer: Any) -> Any:
+    if isinstance(operation, PredictOperation):
+        if operation.known is None:
+            raise KeyError(operation.signature)
+        arrays = _outputs(answer["outputs"], operation.known.outputs)
+        if operation.outputs:
+            arrays = {name: arrays[name] for name in operation.outputs}
+        return Prediction(outputs=arrays, version=operation.target.version)
+    if isinstance(operation, ClassifyOperation):
         return ClassScores(
             results=[
                 # Through float32, which it was before it became text.
                 [Score(str(label), float(np.float32(score))) for label, score in row]
                 for row in answer["results"]
             ],
-            version=question.target.version,
+            version=operation.target.version,
         )
-    if isinstance(question, MetadataQuestion):
+    if isinstance(operation, MetadataOperation):
         signatures = answer["metadata"]["signature_def"]["signature_def"]
         return Description(
             version=int(answer["model_spec"]["version"]) or None,
@@ -167,14 +167,14 @@ def _read(question: Question, answer: Any) -> Any:
     )
 
 
-def check_inputs(question: PredictQuestion) -> None:
+def check_inputs(operation: PredictOperation) -> None:
     """Refuse what gRPC would: over REST the server makes 0 of a uint8 of 256, in silence.
 
     Raises:
         Failure: An input has another dtype than the signature's.
     """
-    for name, spec in question.known.inputs.items() if question.known else ():
-        array = question.inputs.get(name)
+    for name, spec in operation.known.inputs.items() if operation.known else ():
+        array = operation.inputs.get(name)
         if array is not None and data_type_of(array) != getattr(wire, spec.dtype, None):
             raise Failure(
                 "INVALID_ARGUMENT",

@@ -18,21 +18,21 @@ from servable_client._wire.tensors import LITTLE, data_type_of, to_proto
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from servable_client.types.questions import PredictQuestion, Target
+    from servable_client.types.operations import PredictOperation, Target
 
 # https://protobuf.dev/programming-guides/encoding/: a field's number and wire type, which is "a
 # length, then as many bytes" for all of these.
 _INPUTS, _KEY, _VALUE, _CONTENT = (bytes([number << 3 | 2]) for number in (2, 1, 2, 4))
 
 
-def predict_body(question: PredictQuestion) -> bytes:
-    """A question as the bytes of a PredictRequest.
+def predict_body(operation: PredictOperation) -> bytes:
+    """An operation as the bytes of a PredictRequest.
 
     Raises:
         InvalidInput: An array has no counterpart on the wire.
     """
-    parts: list[Any] = [_head(question.target, question.signature, tuple(question.outputs))]
-    for name, array in question.inputs.items():
+    parts: list[Any] = [_head(operation.target, operation.signature, tuple(operation.outputs))]
+    for name, array in operation.inputs.items():
         if array.dtype.kind in "OSU" or not array.size:
             tensor = to_proto(array).SerializeToString()
             parts += (_entry(name, len(tensor)), tensor)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from servable_client.types.examples import serialized
 from servable_client.types.images import ENCODED
-from servable_client.types.questions import Description, PredictQuestion, Target
+from servable_client.types.operations import Description, PredictOperation, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,12 +39,14 @@ def can_be_learnt(description: Description) -> bool:
     )
 
 
-def questions(description: Description, target: Target) -> tuple[PredictQuestion, PredictQuestion]:
-    """The same pictures for `classify`, which gives names, and for class numbers."""
+def operations(
+    description: Description, target: Target
+) -> tuple[PredictOperation, PredictOperation]:
+    """The same images for `classify`, which returns names, and for class numbers."""
     named, numbered = (description.signatures[name] for name in (CLASSIFY, ENCODED))
     pictures = _probes()
     return (
-        PredictQuestion(
+        PredictOperation(
             target=target,
             signature=CLASSIFY,
             inputs={
@@ -55,7 +57,7 @@ def questions(description: Description, target: Target) -> tuple[PredictQuestion
             outputs=("classes", "scores"),
             known=named,
         ),
-        PredictQuestion(
+        PredictOperation(
             target=target,
             signature=ENCODED,
             inputs={next(iter(numbered.inputs)): np.array(pictures, object)},

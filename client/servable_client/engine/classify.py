@@ -10,17 +10,17 @@ import numpy as np
 
 from servable_client._errors import InvalidInput, ServableError, ServerFailed
 from servable_client.engine import class_names
-from servable_client.engine.effects import Work
-from servable_client.engine.split import is_away
+from servable_client.engine.effects import Offload
+from servable_client.engine.split import is_label_unavailable
 from servable_client.engine.telemetry import log
 from servable_client.types.answers import Classification, Prediction
 from servable_client.types.images import ENCODED, Prepared, checked, fit, prepare
-from servable_client.types.questions import Description, Failure, PredictQuestion, Target
+from servable_client.types.operations import Description, Failure, PredictOperation, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from servable_client.engine.core import Core
+    from servable_client.engine.core import Engine
     from servable_client.engine.effects import Flow
     from servable_client.types.images import Picture
 
@@ -33,8 +33,8 @@ _NAMES_ATTEMPTS = 3
 class Classifier:
     """Makes classifications of pictures; keeps the class names of each version."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._names: dict[tuple[str, int | None], list[str | None]] = {}
         self._attempts: dict[tuple[str, int | None], int] = {}
         self._complete: dict[tuple[str, int | None], tuple[str, ...]] = {}
@@ -44,15 +44,15 @@ class Classifier:
     ) -> Flow[Classification]:
         """What a picture shows."""
         began = time.monotonic()
-        deadline = self._core.deadline(timeout)
+        deadline = self._engine.deadline(timeout)
         if isinstance(picture, np.ndarray):
             prepared: Prepared = checked(picture)
         else:
-            prepared = yield Work(partial(prepare, picture))
-        if self._core.split is None:
+            prepared = yield Offload(partial(prepare, picture))
+        if self._engine.split is None:
             return (yield from self._one(prepared, target, deadline, began))
         return (
-            yield from self._core.call_split(
+            yield from self._engine.call_split(
                 lambda chosen: self._one(prepared, chosen, deadline, began), target
             )
         )
@@ -61,9 +61,9 @@ class Classifier:
         self, prepared: Prepared, target: Target, deadline: float, began: float
     ) -> Flow[Classification]:
         """What a picture that is ready shows."""
-        description = self._core.known(target)
+        description = self._engine.known(target)
         if description is None:
-            description = yield from self._core.describe(target, deadline)
+            description = yield from self._engine.describe(target, deadline)
         try:
             signature, name, value = fit(prepared, description, target.model)
         except InvalidInput:
@@ -71,8 +71,8 @@ class Classifier:
         else:
             # The short way, which most single pictures take.
             batch = np.array([value], object) if signature == ENCODED else value[np.newaxis]
-            prediction: Prediction = yield from self._core.call(
-                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            prediction: Prediction = yield from self._engine.call(
+                PredictOperation(target=target, signature=signature, inputs={name: batch}), deadline
             )
             return (yield from self._read(prediction, 1, target, deadline, began))[0]
         (answer,) = yield from self._fitted([prepared], target, deadline, began)
@@ -88,12 +88,16 @@ class Classifier:
         if all(isinstance(picture, np.ndarray) for picture in pictures):
             ready = _prepared(pictures)
         else:
-            ready = yield Work(partial(_prepared, pictures))
+            ready = yield Offload(partial(_prepared, pictures))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
-        chosen, instead = self._core.targets_of(target)
+        chosen, instead = self._engine.targets_of(target)
         found = yield from self._all(prepared, chosen, began, timeout)
         if instead is not None:
-            away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
+            away = [
+                i
+                for i, a in enumerate(found)
+                if isinstance(a, ServableError) and is_label_unavailable(a)
+            ]
             again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
             for index, answer in zip(away, again, strict=True):
                 found[index] = answer
@@ -106,7 +110,7 @@ class Classifier:
         """What each picture that is ready shows, or why that is not known."""
         if not prepared:
             return []
-        deadline = self._core.deadline(timeout)
+        deadline = self._engine.deadline(timeout)
         try:
             return (yield from self._fitted(prepared, target, deadline, began, timeout))
         except ServableError as error:
@@ -123,7 +127,7 @@ class Classifier:
         """Ask for pictures that are ready, by the signatures that take them."""
         answers: list[Any] = [None] * len(prepared)
         groups: dict[tuple[str, str, object], list[tuple[int, Any]]] = {}
-        description = yield from self._core.describe(target, deadline)
+        description = yield from self._engine.describe(target, deadline)
         read = False
         for index, picture in enumerate(prepared):
             try:
@@ -133,7 +137,7 @@ class Classifier:
                 if not read:
                     # Perhaps a new version takes it.
                     read = True
-                    description = yield from self._core.describe(target, deadline, fresh=True)
+                    description = yield from self._engine.describe(target, deadline, fresh=True)
                     try:
                         signature, name, value = fit(picture, description, target.model)
                     except InvalidInput as second:
@@ -171,8 +175,8 @@ class Classifier:
         else:
             batch = values[0][np.newaxis] if len(values) == 1 else np.stack(values)
         try:
-            prediction: Prediction = yield from self._core.call(
-                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            prediction: Prediction = yield from self._engine.call(
+                PredictOperation(target=target, signature=signature, inputs={name: batch}), deadline
             )
             found = yield from self._read(prediction, len(values), target, deadline, began)
             return list(found)
@@ -185,7 +189,7 @@ class Classifier:
         answers: list[Classification | ServableError] = []
         for half in (values[:middle], values[middle:]):
             answers += yield from self._group(
-                signature, name, half, target, self._core.deadline(timeout), began, timeout
+                signature, name, half, target, self._engine.deadline(timeout), began, timeout
             )
         return answers
 
@@ -212,7 +216,7 @@ class Classifier:
                 f"{target.model} answers {sorted(prediction)}, and a classifier "
                 "answers label, class_id and probabilities, each for every picture",
                 hint="`predict` serves models of any other kind",
-                endpoint=self._core.endpoints[0].url,
+                endpoint=self._engine.endpoints[0].url,
                 model=target.model,
             ) from None
         version = prediction.version
@@ -226,7 +230,7 @@ class Classifier:
             if None not in names:
                 self._complete[target.model, version] = all_names
         # From here on another version's description no longer stands for this target.
-        self._core.seen(target, version)
+        self._engine.seen(target, version)
         elapsed = time.monotonic() - began
         return [
             Classification(
@@ -253,13 +257,13 @@ class Classifier:
         pinned = Target(model=target.model, version=version)
         deadline = min(deadline, time.monotonic() + _NAMES_SECONDS)
         try:
-            description: Description = yield from self._core.describe(pinned, deadline)
+            description: Description = yield from self._engine.describe(pinned, deadline)
             if not class_names.can_be_learnt(description):
                 self._attempts[key] = _NAMES_ATTEMPTS
                 return names
-            asked = class_names.questions(description, pinned)
-            named: Prediction = yield from self._core.call(asked[0], deadline)
-            numbered: Prediction = yield from self._core.call(asked[1], deadline)
+            asked = class_names.operations(description, pinned)
+            named: Prediction = yield from self._engine.call(asked[0], deadline)
+            numbered: Prediction = yield from self._engine.call(asked[1], deadline)
         except (ServableError, Failure) as error:
             # The answer is there; it only lacks the names of the classes that came off worse.
             log.debug("the class names of %s %s are not known: %s", target.model, version, error)

@@ -1,8 +1,8 @@
 """What the clients do, without doing any I/O.
 
-Each method of a client is a flow here: a generator that yields what is to be done (`Send`,
-`Sleep`, `Ask`, `Work`), is sent what came of it, and returns the method's answer. `Client` and
-`AsyncClient` run the same flows, and differ in nothing but how they wait.
+Each method of a client is a flow here: a generator that yields effects (`Send`, `Sleep`,
+`Invoke`, `Offload`), receives their results, and returns the result of the method. `Client` and
+`AsyncClient` run the same flows, and differ only in how they wait.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from servable_client._errors import (
 )
 from servable_client._wire.status import INIT_SIGNATURE
 from servable_client._wire.tensors import as_array
-from servable_client.engine.effects import _T, Ask, Flow, Send, Sleep
+from servable_client.engine.effects import _T, Flow, Invoke, Send, Sleep
 from servable_client.engine.retry import Budget, Retry
-from servable_client.engine.split import STABLE, Split, is_away
+from servable_client.engine.split import STABLE, Split, is_label_unavailable
 from servable_client.engine.telemetry import Telemetry, log
 from servable_client.net.endpoints import Balancer, Endpoint, parse_servers
 from servable_client.net.proxies import proxy_for
 from servable_client.net.security import TLS, Credentials, Secret, checked_secret
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    StatusOperation,
     Target,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 _MAX_TIMEOUT = 86400.0
-# How long REST keeps asking the version that it found; see `Core.attempt`.
+# How long REST keeps asking the version that it found; see `Engine.attempt`.
 _RESOLVED_SECONDS = 1.0
 # How many versions are remembered.
 _MOST_VERSIONS = 100
 
 
-class Core:
+class Engine:
     """One call, made well: the endpoint chosen, credentials, retries, the deadline, errors."""
 
     def __init__(
@@ -146,7 +146,7 @@ class Core:
 
     # -- flows ---------------------------------------------------------------------------------
 
-    def call(self, question: Question, deadline: float) -> Flow[Any]:
+    def call(self, operation: Operation, deadline: float) -> Flow[Any]:
         """Ask until there is an answer, a failure that will not pass, or no time left."""
         began = time.monotonic()
         tried: list[Endpoint] = []
@@ -156,24 +156,24 @@ class Core:
             attempt += 1
             endpoint = self.balancer.pick(tried)
             # What `attempt` adds is REST's, and for metadata.
-            plain = endpoint.grpc and isinstance(question, PredictQuestion)
+            plain = endpoint.grpc and isinstance(operation, PredictOperation)
             ask = self._exchange if plain else self.attempt
             try:
-                answer = yield from ask(endpoint, question, deadline, attempt)
+                answer = yield from ask(endpoint, operation, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
-                    if refused is not None and failure.out_of_time:
+                    if refused is not None and failure.timed_out:
                         error = self._late(
-                            refused, endpoint, question, left, mostly=left > (deadline - began) / 2
+                            refused, endpoint, operation, left, mostly=left > (deadline - began) / 2
                         )
                     else:
-                        error = self.error(failure, endpoint, question)
+                        error = self.error(failure, endpoint, operation)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
-                        error = yield from self._if_loading(error, endpoint, question, deadline)
+                        error = yield from self._if_loading(error, endpoint, operation, deadline)
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
-                if not failure.out_of_time:
+                if not failure.timed_out:
                     refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
@@ -183,7 +183,7 @@ class Core:
                 return answer
 
     def attempt(
-        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int = 1
+        self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int = 1
     ) -> Flow[Any]:
         """Ask one endpoint, once.
 
@@ -191,17 +191,17 @@ class Core:
         that a name or label stands for is read from the metadata, then asked by its number; for
         a second that is kept, and forgotten sooner where that version is gone.
         """
-        if endpoint.grpc or isinstance(question, StatusQuestion | MetadataQuestion):
-            answer = yield from self._exchange(endpoint, question, deadline, attempt)
+        if endpoint.grpc or isinstance(operation, StatusOperation | MetadataOperation):
+            answer = yield from self._exchange(endpoint, operation, deadline, attempt)
             if isinstance(answer, Description):
-                self._remember(question.target, answer)
+                self._remember(operation.target, answer)
             return answer
-        target, description = question.target, None
-        if isinstance(question, PredictQuestion) or target.version is None:
+        target, description = operation.target, None
+        if isinstance(operation, PredictOperation) or target.version is None:
             description = yield from self._resolve(endpoint, target, deadline)
         try:
             answer = yield from self._exchange(
-                endpoint, _pinned(question, description), deadline, attempt
+                endpoint, _pinned(operation, description), deadline, attempt
             )
         except Failure as failure:
             if description is None or target.version is not None or failure.code != "NOT_FOUND":
@@ -210,7 +210,7 @@ class Core:
             self._resolved.pop((endpoint, target), None)
             description = yield from self._resolve(endpoint, target, deadline)
             answer = yield from self._exchange(
-                endpoint, _pinned(question, description), deadline, attempt
+                endpoint, _pinned(operation, description), deadline, attempt
             )
         return answer
 
@@ -220,19 +220,19 @@ class Core:
         try:
             return (yield from make(first))
         except ServableError as error:
-            if instead is None or not is_away(error):
+            if instead is None or not is_label_unavailable(error):
                 raise
             log.debug("the label %s is away: %s", first.label, error)
         return (yield from make(instead))
 
     def _call_as_split(
-        self, question: PredictQuestion | ClassifyQuestion, deadline: float
+        self, operation: PredictOperation | ClassifyOperation, deadline: float
     ) -> Flow[Any]:
-        """Ask a question, of whom the split wants it asked."""
+        """Send an operation to the label that the split picks."""
         if self.split is None:
-            return self.call(question, deadline)
+            return self.call(operation, deadline)
         return self.call_split(
-            lambda chosen: self.call(replace(question, target=chosen), deadline), question.target
+            lambda chosen: self.call(replace(operation, target=chosen), deadline), operation.target
         )
 
     def describe(
@@ -241,7 +241,7 @@ class Core:
         """What the model can be asked: read once for each version."""
         known = None if fresh else self.known(target)
         if known is None:
-            known = yield from self.call(MetadataQuestion(target=target), deadline)
+            known = yield from self.call(MetadataOperation(target=target), deadline)
         return known
 
     def known(self, target: Target) -> Description | None:
@@ -271,10 +271,10 @@ class Core:
             arrays = {str(name): as_array(value) for name, value in inputs.items()}
         except ValueError as error:
             raise InvalidInput(f"an input is no array: {error}") from error
-        question = PredictQuestion(
+        operation = PredictOperation(
             target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
         )
-        answer: Prediction = yield from self._call_as_split(question, deadline)
+        answer: Prediction = yield from self._call_as_split(operation, deadline)
         return answer
 
     def classify_examples(
@@ -291,15 +291,15 @@ class Core:
             raise InvalidInput(
                 f"the examples are one {type(examples).__name__}", hint="give a list of dicts"
             )
-        question = ClassifyQuestion(
+        operation = ClassifyOperation(
             target=target, signature=signature, examples=list(examples), context=context
         )
-        answer: ClassScores = yield from self._call_as_split(question, deadline)
+        answer: ClassScores = yield from self._call_as_split(operation, deadline)
         return answer
 
     def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
         """The versions that the server knows, highest first."""
-        answer: list[VersionStatus] = yield from self.call(StatusQuestion(target=target), deadline)
+        answer: list[VersionStatus] = yield from self.call(StatusOperation(target=target), deadline)
         return answer
 
     def forget(self) -> None:
@@ -322,7 +322,7 @@ class Core:
     # -- parts of them -------------------------------------------------------------------------
 
     def _exchange(
-        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int
+        self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int
     ) -> Flow[Any]:
         """One request and its reply."""
         headers = self._credentials.fixed
@@ -330,20 +330,20 @@ class Core:
             headers = yield from self._headers()
         timeout = deadline - time.monotonic()
         if timeout <= 0:
-            raise Failure("DEADLINE_EXCEEDED", "too late")
+            raise Failure("DEADLINE_EXCEEDED", "deadline exceeded", expired=True)
         codec = self._codecs[endpoint]
-        watched = self._telemetry.begin(endpoint, question, attempt, timeout)
+        watched = self._telemetry.begin(endpoint, operation, attempt, timeout)
         code, failed = "CANCELLED", None
         try:
             if watched is not None:
                 headers += self._telemetry.headers(watched)
-            request = codec.encode(endpoint, question, headers)
+            request = codec.encode(endpoint, operation, headers)
             if watched is not None:
                 watched.sent(request)
             reply = yield Send(request, timeout)
             if watched is not None:
                 watched.received(reply)
-            answer = codec.decode(question, reply)
+            answer = codec.decode(operation, reply)
             self.balancer.answered(endpoint)
             code = "OK"
         except Failure as failure:
@@ -356,13 +356,13 @@ class Core:
         except InvalidInput as error:
             code = error.code or "INVALID_ARGUMENT"
             raise
-        except NoTensorFlowServing as error:
+        except UnexpectedResponse as error:
             code = "UNKNOWN"
             raise ServerFailed(
                 f"{endpoint.url} answered something that is no TensorFlow Serving's",
                 hint="is this TensorFlow Serving's port, and not another program's?",
                 endpoint=endpoint.url,
-                model=question.target.model,
+                model=operation.target.model,
             ) from error.__cause__
         finally:
             if watched is not None:
@@ -373,7 +373,7 @@ class Core:
         """Credentials, some of which a function gives."""
         headers = []
         for name, prefix, what, secret in self._credentials.secrets:
-            value = secret if isinstance(secret, str) else (yield Ask(secret))
+            value = secret if isinstance(secret, str) else (yield Invoke(secret))
             headers.append((name, prefix + checked_secret(value, what)))
         return tuple(headers)
 
@@ -387,7 +387,7 @@ class Core:
         if found is not None and time.monotonic() < found[1]:
             return found[0]
         answer: Description = yield from self._exchange(
-            endpoint, MetadataQuestion(target=target), deadline, 1
+            endpoint, MetadataOperation(target=target), deadline, 1
         )
         self._remember(target, answer)
         self._resolved[endpoint, target] = (answer, time.monotonic() + _RESOLVED_SECONDS)
@@ -412,7 +412,7 @@ class Core:
     ) -> float | None:
         """How long to wait before the next attempt; None where there is to be none."""
         most = self.retry.attempts
-        if not failure.may_pass or (most is not None and attempt >= most):
+        if not failure.is_transient or (most is not None and attempt >= most):
             return None
         tried.append(endpoint)
         if failure.retry_after is not None:
@@ -430,7 +430,7 @@ class Core:
         self,
         refused: tuple[Failure, Endpoint],
         endpoint: Endpoint,
-        question: Question,
+        operation: Operation,
         left: float,
         *,
         mostly: bool,
@@ -443,43 +443,43 @@ class Core:
         failure, refuser = refused
         silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
         if not mostly:
-            return self.error(failure, refuser, question, f"; then {silent}")
-        error = self.error(failure, refuser, question)
+            return self.error(failure, refuser, operation, f"; then {silent}")
+        error = self.error(failure, refuser, operation)
         return error_for(
             "DEADLINE_EXCEEDED",
             f"{silent}; before that: {error}",
             endpoint=endpoint.url,
-            model=question.target.model,
+            model=operation.target.model,
         )
 
     def error(
-        self, failure: Failure, endpoint: Endpoint, question: Question, also: str = ""
+        self, failure: Failure, endpoint: Endpoint, operation: Operation, also: str = ""
     ) -> ServableError:
         """The leaf of the tree that a failed attempt is; `also` follows its message."""
         message = failure.message
         if failure.unreachable and failure.code == "UNAVAILABLE":
             message = f"cannot reach {endpoint.url}: {message}"
-        elif failure.unreachable or message == "too late":
+        elif failure.unreachable or failure.expired:
             message = f"no answer from {endpoint.url} in time"
         return error_for(
             failure.code,
             message + also,
             endpoint=endpoint.url,
-            model=question.target.model,
-            signature=question.signature,
+            model=operation.target.model,
+            signature=operation.signature,
             retry_after=failure.retry_after,
         )
 
     def _if_loading(
-        self, error: ServableError, endpoint: Endpoint, question: Question, deadline: float
+        self, error: ServableError, endpoint: Endpoint, operation: Operation, deadline: float
     ) -> Flow[ServableError]:
         """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
-        if isinstance(question, StatusQuestion):
+        if isinstance(operation, StatusOperation):
             return error
-        target = question.target._replace(label=None)
+        target = operation.target._replace(label=None)
         try:
             versions = yield from self._exchange(
-                endpoint, StatusQuestion(target=target), deadline, 1
+                endpoint, StatusOperation(target=target), deadline, 1
             )
         except (Failure, ServableError):
             return error
@@ -532,23 +532,23 @@ def checked_timeout(timeout: float) -> float:
     return timeout
 
 
-def too_late(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
+def deadline_exceeded(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
     """What waiting ends with."""
     return DeadlineExceeded(message, endpoint=endpoint, model=model, code="DEADLINE_EXCEEDED")
 
 
-def _pinned(question: Any, description: Description | None) -> Any:
-    """A question to the version that a description is of."""
+def _pinned(operation: Any, description: Description | None) -> Any:
+    """The operation, pinned to the version that a description belongs to."""
     if description is None:
-        return question
-    target = question.target
+        return operation
+    target = operation.target
     if target.version is None and description.version is not None:
         target = Target(model=target.model, version=description.version)
-    if isinstance(question, PredictQuestion):
+    if isinstance(operation, PredictOperation):
         return replace(
-            question, target=target, known=description.signatures.get(question.signature)
+            operation, target=target, known=description.signatures.get(operation.signature)
         )
-    return replace(question, target=target)
+    return replace(operation, target=target)
 
 
 def _codec(endpoint: Endpoint) -> ModuleType:

@@ -29,19 +29,19 @@ class Sleep:
 
 
 @dataclass(slots=True)
-class Ask:
+class Invoke:
     """Call a function of the user's, and give back what it returns, awaited where need be."""
 
     function: Callable[[], Any]
 
 
 @dataclass(slots=True)
-class Work:
+class Offload:
     """Call a function that reads files or computes for a while."""
 
     function: Callable[[], Any]
 
 
 _T = TypeVar("_T")
-Effect: TypeAlias = Send | Sleep | Ask | Work
+Effect: TypeAlias = Send | Sleep | Invoke | Offload
 Flow: TypeAlias = Generator[Effect, Any, _T]

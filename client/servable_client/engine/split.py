@@ -13,9 +13,8 @@ from servable_client._errors import (
     ModelNotFound,
     NotReady,
     ServableError,
-    is_about_a_signature,
 )
-from servable_client.types.questions import Target
+from servable_client.types.operations import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,8 +118,8 @@ def _point(key: object) -> float:
     return (int.from_bytes(digest) >> 11) / (1 << 53)
 
 
-def is_away(error: ServableError) -> bool:
+def is_label_unavailable(error: ServableError) -> bool:
     """Whether an error says that a label stands for no version that is there."""
-    if is_about_a_signature(error):
+    if error.missing_signature:
         return False
     return isinstance(error, ModelNotFound | NotReady) or error.code == "FAILED_PRECONDITION"

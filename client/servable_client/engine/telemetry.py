@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from servable_client.codec.grpc import Headers
     from servable_client.net.endpoints import Endpoint
-    from servable_client.types.questions import Failure, Question
+    from servable_client.types.operations import Failure, Operation
 
 log = logging.getLogger("servable.client")
 
@@ -84,7 +84,7 @@ class Telemetry:
         self._hooked = on_request is not None or on_response is not None
 
     def begin(
-        self, endpoint: Endpoint, question: Question, attempt: int, timeout: float
+        self, endpoint: Endpoint, operation: Operation, attempt: int, timeout: float
     ) -> Attempt | None:
         """An attempt begins; None where nobody watches."""
         # Whoever set up something that spans go to has imported OpenTelemetry.
@@ -93,15 +93,15 @@ class Telemetry:
             return None
         event = RequestEvent(
             endpoint=endpoint.url,
-            method=question.method,
-            model=question.target.model,
-            signature=question.signature,
+            method=operation.method,
+            model=operation.target.model,
+            signature=operation.signature,
             attempt=attempt,
             timeout=timeout,
         )
         if self._on_request:
             self._on_request(event)
-        span = self._span(endpoint, question, attempt) if traced else None
+        span = self._span(endpoint, operation, attempt) if traced else None
         return Attempt(event, span, time.monotonic(), grpc=endpoint.grpc)
 
     def headers(self, attempt: Attempt) -> Headers:
@@ -125,22 +125,22 @@ class Telemetry:
                 )
             )
 
-    def _span(self, endpoint: Endpoint, question: Question, attempt: int) -> Any:
+    def _span(self, endpoint: Endpoint, operation: Operation, attempt: int) -> Any:
         # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ and .../http/http-spans/
         attributes: dict[str, str | int] = {
             "server.address": endpoint.host,
             "server.port": endpoint.port,
-            "servable.model": question.target.model,
+            "servable.model": operation.target.model,
         }
         if endpoint.grpc:
-            name = f"{question.service}/{question.method}"
+            name = f"{operation.service}/{operation.method}"
             attributes |= {
                 "rpc.system": "grpc",
-                "rpc.service": question.service,
-                "rpc.method": question.method,
+                "rpc.service": operation.service,
+                "rpc.method": operation.method,
             }
         else:
-            verb = "POST" if question.method in ("Predict", "Classify") else "GET"
+            verb = "POST" if operation.method in ("Predict", "Classify") else "GET"
             name = verb
             attributes |= {"http.request.method": verb}
             if attempt > 1:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from servable_client.codec.grpc import code_by_number, delay_of
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

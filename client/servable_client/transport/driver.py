@@ -11,10 +11,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from servable_client._errors import InvalidInput
-from servable_client.engine.effects import Ask, Effect, Flow, Send, Sleep, Work
+from servable_client.engine.effects import Effect, Flow, Invoke, Offload, Send, Sleep
 
 if TYPE_CHECKING:
-    from servable_client.engine.core import Core
+    from servable_client.engine.core import Engine
     from servable_client.net.endpoints import Endpoint
     from servable_client.net.proxies import Proxy
     from servable_client.net.security import TLS
@@ -35,8 +35,8 @@ class _AsyncConnection(Protocol):
 class Driver:
     """Runs flows in the thread that calls; safe to share between threads and across forks."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._closed = False
         self._connections: dict[Endpoint, _Connection] = {}
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Driver:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    def _do(self, effect: Sleep | Ask | Work) -> Any:
+    def _do(self, effect: Sleep | Invoke | Offload) -> Any:
         if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
             return None
@@ -74,10 +74,10 @@ class Driver:
             _refuse_if(self._closed)
             connection = self._connections.get(endpoint)
             if connection is None:
-                tls = self._core.tls if endpoint.secure else None
-                proxy = self._core.proxies[endpoint]
+                tls = self._engine.tls if endpoint.secure else None
+                proxy = self._engine.proxies[endpoint]
                 if endpoint.grpc:
-                    connection = _grpc_channel(endpoint, tls, proxy, self._core.trust_env)
+                    connection = _grpc_channel(endpoint, tls, proxy, self._engine.trust_env)
                 else:
                     from servable_client.transport.http import HttpPool
 
@@ -98,14 +98,14 @@ class Driver:
         self._connections = {}
         self._finalizer = weakref.finalize(self, _close_all, self._connections)
         self._lock = threading.Lock()
-        self._core.reset()
+        self._engine.reset()
 
 
 class AsyncDriver:
     """Runs flows in an event loop; where that is another than before, with new connections."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._closed = False
         self._connections: dict[Endpoint, _AsyncConnection] = {}
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -131,7 +131,7 @@ class AsyncDriver:
             return await connection.send(effect.request, effect.timeout)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
-        if isinstance(effect, Ask):
+        if isinstance(effect, Invoke):
             result = effect.function()
             return await result if inspect.isawaitable(result) else result
         return await asyncio.to_thread(effect.function)
@@ -145,12 +145,14 @@ class AsyncDriver:
             self._loop = weakref.ref(loop)
         connection = self._connections.get(endpoint)
         if connection is None:
-            tls = self._core.tls if endpoint.secure else None
-            proxy = self._core.proxies[endpoint]
+            tls = self._engine.tls if endpoint.secure else None
+            proxy = self._engine.proxies[endpoint]
             if endpoint.grpc:
                 from servable_client.transport.grpc import AsyncGrpcChannel
 
-                connection = AsyncGrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
+                connection = AsyncGrpcChannel(
+                    endpoint, tls, proxy, trust_env=self._engine.trust_env
+                )
             else:
                 from servable_client.transport.http import AsyncHttpPool
 
@@ -169,7 +171,7 @@ class AsyncDriver:
         """In a child: leave the parent's connections alone, and make the locks anew."""
         _abandon(self._connections)
         self._connections = {}
-        self._core.reset()
+        self._engine.reset()
 
 
 def _grpc_channel(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import grpc
 
 from servable_client.codec.grpc import GrpcRequest, delay_of
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     from servable_client.net.endpoints import Endpoint
@@ -63,6 +63,7 @@ class _Channel:
             else self._kind.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
+        self._closed = False
 
     def _call(self, path: str) -> Any:
         call = self._calls.get(path)
@@ -87,10 +88,11 @@ class GrpcChannel(_Channel):
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
-            raise _failure(error) from error
+            raise _failure(error, closed=self._closed) from error
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel; calls in progress fail."""
+        self._closed = True
         self._channel.close()
 
 
@@ -110,17 +112,19 @@ class AsyncGrpcChannel(_Channel):
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
-            raise _failure(error) from error
+            raise _failure(error, closed=self._closed) from error
 
     async def aclose(self) -> None:
-        """Hang up."""
+        """Close the channel; calls in progress fail."""
+        self._closed = True
         await self._channel.close(None)
 
 
-def _failure(error: Any) -> Failure:
+def _failure(error: Any, *, closed: bool) -> Failure:
     code = error.code().name
     details = error.details() or "no reason given"
-    if code == "CANCELLED" and "Channel closed" in details:
+    # How grpcio ends the calls that are in progress when this side closes the channel.
+    if code == "CANCELLED" and closed:
         code = "UNAVAILABLE"
     return Failure(
         code,

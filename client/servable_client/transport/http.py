@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from servable_client.codec.http import HttpReply, HttpRequest
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     import ssl
@@ -208,7 +208,7 @@ _ERRORS = (
 def _failure(error: Exception, *, late: bool) -> Failure:
     waited = isinstance(error, httpcore.ReadTimeout | httpcore.WriteTimeout | httpcore.PoolTimeout)
     if late or waited:
-        return Failure("DEADLINE_EXCEEDED", "too late", unreachable=True)
+        return Failure("DEADLINE_EXCEEDED", "deadline exceeded", unreachable=True, expired=True)
     if isinstance(error, httpcore.ProxyError):
         return Failure("UNAVAILABLE", f"the proxy refused: {error}", unreachable=True)
     return Failure("UNAVAILABLE", str(error) or type(error).__name__, unreachable=True)

@@ -1,1 +1,1 @@
-"""What the client takes and gives back: images, examples, questions, answers."""
+"""What the client takes and gives back: images, examples, operations, answers."""

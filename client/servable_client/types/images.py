@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from servable_client.types.answers import Signature, TensorSpec
-    from servable_client.types.questions import Description
+    from servable_client.types.operations import Description
 
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
 """A path, a file's bytes, an open file, a Pillow image, or an array of uint8."""

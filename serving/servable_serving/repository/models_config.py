@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
 
-from servable_client import InvalidInput, ServableError
-from servable_client._wire.model_config import config_of
+from servable_client import ServableError
+from servable_client._wire.model_config import InvalidModelConfig, config_of
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, sync_folder
 from servable_serving.core.locks import locked
@@ -133,9 +133,10 @@ class ModelsConfig:
         hint = f"mend {self.path}, or take the last one that was whole; servers go on as they are"
         try:
             config = config_of(text)
-        except InvalidInput as error:
-            reason = str(error).partition(": ")[2]
-            raise ModelsConfigError(f"cannot parse {self.path}: {reason}", hint=hint) from None
+        except InvalidModelConfig as error:
+            raise ModelsConfigError(
+                f"cannot parse {self.path}: {error.reason}", hint=hint
+            ) from None
         if config.WhichOneof("config") != "model_config_list" and self.path.exists():
             raise ModelsConfigError(f"{self.path} has no model_config_list", hint=hint)
         names = [model.name for model in config.model_config_list.config]

@@ -215,7 +215,7 @@ def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:
             admin.reload_config(config(stable=7))
         assert type(caught.value) in (sdk.ServerFailed, sdk.InvalidInput)
         for text in ("model_config_list { nonsense: 3 }", "{"):
-            with pytest.raises(sdk.InvalidInput, match="no ModelServerConfig"):
+            with pytest.raises(sdk.InvalidInput, match="not a valid ModelServerConfig"):
                 admin.reload_config(text)
         with (
             Client(server.http, model=NAME) as rest,

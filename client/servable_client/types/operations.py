@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class PredictQuestion:
+class PredictOperation:
     """Run a signature. `known` is what the metadata say of it, where they were read."""
 
     target: Target
@@ -55,7 +55,7 @@ class PredictQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class ClassifyQuestion:
+class ClassifyOperation:
     """Run a signature of the Classify API."""
 
     target: Target
@@ -67,7 +67,7 @@ class ClassifyQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class MetadataQuestion:
+class MetadataOperation:
     """Which signatures are there."""
 
     target: Target
@@ -77,7 +77,7 @@ class MetadataQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class StatusQuestion:
+class StatusOperation:
     """Which versions are there."""
 
     target: Target
@@ -87,7 +87,7 @@ class StatusQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class ReloadQuestion:
+class ReloadOperation:
     """Serve other models, versions or labels."""
 
     target: Target
@@ -97,8 +97,8 @@ class ReloadQuestion:
     method = "HandleReloadConfigRequest"
 
 
-Question: TypeAlias = (
-    PredictQuestion | ClassifyQuestion | MetadataQuestion | StatusQuestion | ReloadQuestion
+Operation: TypeAlias = (
+    PredictOperation | ClassifyOperation | MetadataOperation | StatusOperation | ReloadOperation
 )
 
 
@@ -118,7 +118,8 @@ class Failure(Exception):
         message: What the server or the network said.
         retry_after: Seconds after which the server wants to be asked again.
         http_status: HTTP's status, where it was HTTP that answered.
-        unreachable: Whether no server answered: it is dead, or too slow.
+        unreachable: Whether no server answered: it is down, or too slow.
+        expired: Whether the deadline of the call passed on this side, before any answer.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Failure(Exception):
         retry_after: float | None = None,
         http_status: int | None = None,
         unreachable: bool = False,
+        expired: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -136,19 +138,20 @@ class Failure(Exception):
         self.retry_after = retry_after
         self.http_status = http_status
         self.unreachable = unreachable
+        self.expired = expired
 
     @property
-    def may_pass(self) -> bool:
-        """Whether the same question may be answered later, or elsewhere."""
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later, or on another endpoint."""
         if self.code == "RESOURCE_EXHAUSTED":
             return self.retry_after is not None
         return self.code == "UNAVAILABLE" or self.http_status in (502, 503, 504)
 
     @property
-    def out_of_time(self) -> bool:
+    def timed_out(self) -> bool:
         """Whether nobody said anything before the time was up."""
         return self.code == "DEADLINE_EXCEEDED" and self.http_status is None
 
 
-class NoTensorFlowServing(Exception):
+class UnexpectedResponse(Exception):
     """The answer has another form than TensorFlow Serving's."""
