@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ class Classifier:
         self, picture: Picture, *, target: Target, timeout: float | None
     ) -> Flow[Classification]:
         """What a picture shows."""
-        began = time.monotonic()
+        began = self._engine.now()
         deadline = self._engine.deadline(timeout)
         if isinstance(picture, np.ndarray):
             prepared: Prepared = checked(picture)
@@ -84,7 +83,7 @@ class Classifier:
         self, pictures: Sequence[Picture], *, target: Target, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
         """What each picture shows, or why that is not known; each request has the whole time."""
-        began = time.monotonic()
+        began = self._engine.now()
         if all(isinstance(picture, np.ndarray) for picture in pictures):
             ready = _prepared(pictures)
         else:
@@ -231,7 +230,7 @@ class Classifier:
                 self._complete[target.model, version] = all_names
         # From here on another version's description no longer stands for this target.
         self._engine.seen(target, version)
-        elapsed = time.monotonic() - began
+        elapsed = self._engine.now() - began
         return [
             Classification(
                 label=label,
@@ -255,7 +254,7 @@ class Classifier:
             return names
         self._attempts[key] = self._attempts.get(key, 0) + 1
         pinned = Target(model=target.model, version=version)
-        deadline = min(deadline, time.monotonic() + _NAMES_SECONDS)
+        deadline = min(deadline, self._engine.now() + _NAMES_SECONDS)
         try:
             description: Description = yield from self._engine.describe(pinned, deadline)
             if not class_names.can_be_learnt(description):

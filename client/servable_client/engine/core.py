@@ -80,7 +80,9 @@ class Engine:
         trust_env: bool,
         on_request: Callable[[RequestEvent], object] | None,
         on_response: Callable[[ResponseEvent], object] | None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.now = now
         target.check()
         self.split = None if split is None else _checked_split(split, target)
         if self.split is not None and target.label is None:
@@ -123,7 +125,7 @@ class Engine:
 
     def reset(self) -> None:
         """Make the locks anew: after a fork one may be held by a thread that is no more."""
-        self.balancer = Balancer(self.endpoints)
+        self.balancer = Balancer(self.endpoints, now=self.now)
         self._budget = Budget(self.retry.budget)
 
     def target_of(self, version: int | None, label: str | None) -> Target:
@@ -142,13 +144,13 @@ class Engine:
 
     def deadline(self, timeout: float | None) -> float:
         """When a call that begins now must have ended."""
-        return time.monotonic() + (self.timeout if timeout is None else checked_timeout(timeout))
+        return self.now() + (self.timeout if timeout is None else checked_timeout(timeout))
 
     # -- flows ---------------------------------------------------------------------------------
 
     def call(self, operation: Operation, deadline: float) -> Flow[Any]:
         """Ask until there is an answer, a failure that will not pass, or no time left."""
-        began = time.monotonic()
+        began = self.now()
         tried: list[Endpoint] = []
         refused: tuple[Failure, Endpoint] | None = None
         attempt, left = 0, deadline - began
@@ -177,7 +179,7 @@ class Engine:
                     refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
-                left = deadline - time.monotonic()
+                left = deadline - self.now()
             else:
                 self._budget.refund()
                 return answer
@@ -191,7 +193,7 @@ class Engine:
         that a name or label stands for is read from the metadata, then asked by its number; for
         a second that is kept, and forgotten sooner where that version is gone.
         """
-        if endpoint.grpc or isinstance(operation, StatusOperation | MetadataOperation):
+        if endpoint.grpc or not isinstance(operation, PredictOperation | ClassifyOperation):
             answer = yield from self._exchange(endpoint, operation, deadline, attempt)
             if isinstance(answer, Description):
                 self._remember(operation.target, answer)
@@ -328,7 +330,7 @@ class Engine:
         headers = self._credentials.fixed
         if headers is None:
             headers = yield from self._headers()
-        timeout = deadline - time.monotonic()
+        timeout = deadline - self.now()
         if timeout <= 0:
             raise Failure("DEADLINE_EXCEEDED", "deadline exceeded", expired=True)
         codec = self._codecs[endpoint]
@@ -384,13 +386,13 @@ class Engine:
             if known is not None:
                 return known
         found = self._resolved.get((endpoint, target))
-        if found is not None and time.monotonic() < found[1]:
+        if found is not None and self.now() < found[1]:
             return found[0]
         answer: Description = yield from self._exchange(
             endpoint, MetadataOperation(target=target), deadline, 1
         )
         self._remember(target, answer)
-        self._resolved[endpoint, target] = (answer, time.monotonic() + _RESOLVED_SECONDS)
+        self._resolved[endpoint, target] = (answer, self.now() + _RESOLVED_SECONDS)
         return answer
 
     def _remember(self, target: Target, description: Description) -> None:
@@ -422,7 +424,7 @@ class Engine:
         else:
             tried.clear()
             delay = self.retry.wait(attempt)
-        if time.monotonic() + delay >= deadline or not self._budget.take():
+        if self.now() + delay >= deadline or not self._budget.take():
             return None
         return delay
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from servable_client._errors import (
@@ -63,13 +62,13 @@ def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
     """Wait until each endpoint that answers serves a version."""
     if not 0 <= timeout <= _MAX_WAIT:
         raise InvalidInput(f"{timeout:g} s is no time to wait")
-    end = time.monotonic() + timeout
+    end = engine.now() + timeout
     pause = _FIRST_POLL
     while True:
         versions: list[int] = []
         missing = "the server did not answer"
         for endpoint in engine.endpoints:
-            deadline = time.monotonic() + min(engine.timeout, max(end - time.monotonic(), 1))
+            deadline = engine.now() + min(engine.timeout, max(end - engine.now(), 1))
             try:
                 found = yield from _look(engine, endpoint, target, deadline)
             except (ConnectionFailed, DeadlineExceeded) as error:
@@ -84,14 +83,14 @@ def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
         if versions:
             engine.forget()
             return min(versions)
-        if time.monotonic() >= end:
+        if engine.now() >= end:
             places = ", ".join(endpoint.url for endpoint in engine.endpoints)
             raise deadline_exceeded(
                 f"{target.model} was not available at {places} within {timeout:g} s: {missing}",
                 endpoint=engine.endpoints[0].url,
                 model=target.model,
             )
-        yield Sleep(min(pause, max(end - time.monotonic(), 0)))
+        yield Sleep(min(pause, max(end - engine.now(), 0)))
         pause = min(pause * 1.5, _LONGEST_POLL)
 
 
