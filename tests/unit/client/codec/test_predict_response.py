@@ -61,7 +61,7 @@ ARRAYS = DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min
 TEXTS = st.lists(st.binary(max_size=200), max_size=40).map(lambda items: np.array(items, object))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(max_size=200), ARRAYS | TEXTS, max_size=4), st.integers(0, 1 << 62))
 def test_what_is_read_is_what_the_message_holds(
     arrays: dict[str, np.ndarray], version: int
@@ -97,7 +97,7 @@ def test_typed_fields_are_read_too(probabilities: np.ndarray, class_ids: list[in
         assert_same(found, (arrays, 7))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_answers_are_never_read_otherwise_than_by_the_message(data: st.DataObject) -> None:
     arrays = {
