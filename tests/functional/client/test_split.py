@@ -12,7 +12,7 @@ from tests.conftest import NAME
 from tests.functional.client.conftest import as_file
 
 import servable_client as sdk
-from servable_client import Client, InvalidInput, Split
+from servable_client import Client, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,15 +103,6 @@ def test_a_key_keeps_a_user_where_they_are(server: RunningServer, boot: np.ndarr
         for user in map(str, range(20)):
             (homes[user],) = {client.predict({"image": boot[None]}).version for _ in range(3)}
     assert set(homes.values()) == {1, 2}
-    # Without a server, since it takes many: the share holds, and one that grows keeps its users.
-    small, large = (Split({"canary": share}, key=lambda: user) for share in (0.2, 0.5))
-    picked = []
-    for number in range(2000):
-        user = f"user {number}"
-        picked.append((small.pick(), large.pick()))
-    assert within(sum(before == "canary" for before, _ in picked), 2000, 0.2)
-    assert within(sum(after == "canary" for _, after in picked), 2000, 0.5)
-    assert all(after == "canary" for before, after in picked if before == "canary")
 
 
 def test_nobody_feels_that_the_canary_is_taken_away(
@@ -195,35 +186,3 @@ def test_what_else_the_canary_lacks_is_the_callers_to_know(
     ):
         client.predict({"image": boot[None]}, signature="nosuch")
     assert asked.count("Predict") == 1
-
-
-@pytest.mark.parametrize(
-    ("split", "reason"),
-    [
-        ({"canary": 1.5}, "no share"),
-        ({"canary": -0.1}, "no share"),
-        ({"canary": float("nan")}, "no share"),
-        ({"canary": "10%"}, "no share"),
-        ({"canary": True}, "no share"),
-        ({"canary": 0.6, "beta": 0.6}, "add up to 1.2"),
-        ({"": 0.1}, "no label's name"),
-        ({3: 0.1}, "no label's name"),
-        ({}, "no split"),
-        ([("canary", 0.1)], "no split"),
-        ({"stable": 0.1}, "gets the rest"),
-    ],
-)
-def test_a_split_that_makes_no_sense(make: Callable[..., Any], split: Any, reason: str) -> None:
-    with pytest.raises(InvalidInput, match=reason):
-        make("grpc://localhost:1", model=NAME, split=split)
-
-
-def test_what_does_not_go_together() -> None:
-    with pytest.raises(InvalidInput, match="a version or a split"):
-        Client(model=NAME, version=1, split={"canary": 0.1})
-    with pytest.raises(InvalidInput, match="a seed or a key"):
-        Split({"canary": 0.1}, seed=1, key=lambda: "user")
-    with pytest.raises(InvalidInput, match="key is a float"):
-        Split({"canary": 0.1}, key=lambda: 0.5).pick()  # type: ignore[arg-type, return-value]
-    Client(model=NAME, split={str(i): 0.1 for i in range(10)})
-    assert "split={'canary': 0.1}" in repr(Client(model=NAME, split={"canary": 0.1}))
