@@ -43,5 +43,5 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
         raise InvalidModelConfig(
             f"not a valid ModelServerConfig: {error}",
             reason=str(error),
-            hint="give its text, model_config_list { ... }, or a Path to a file with it",
+            hint="pass its text, model_config_list { ... }, or the Path of a file that contains it",
         ) from None

@@ -133,7 +133,7 @@ def as_bytes(item: object) -> bytes:
         return item
     if isinstance(item, str):
         return item.encode()
-    raise InvalidInput(f"an array of strings holds a {type(item).__name__}")
+    raise InvalidInput(f"an array of strings contains a value of type {type(item).__name__}")
 
 
 def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
@@ -162,20 +162,22 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
             return array if len(shape) == 1 else array.reshape(shape)
     dtype = numpy_dtype(data_type)
     if unknown_rank or any(size < 0 for size in shape):
-        raise InvalidInput(f"a tensor's shape must be known, and is {shape}")
+        raise InvalidInput(f"a tensor's shape must be fully defined, got {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"a tensor of shape {shape} is too large")
     if dtype.kind == "O":
         if count > max(len(proto.string_val), _MOST_FILLED):
-            raise InvalidInput(f"a tensor of shape {shape} has {len(proto.string_val)} strings")
+            raise InvalidInput(
+                f"a tensor of shape {shape} contains {len(proto.string_val)} strings"
+            )
         filled = np.empty(count, object)
         filled[:] = _filled(list(proto.string_val), count, b"")
         return filled.reshape(shape)
     if content:
         raise InvalidInput(
-            f"a tensor of shape {shape} and dtype {dtype} takes "
-            f"{count * dtype.itemsize} bytes, and has {len(content)}"
+            f"a tensor of shape {shape} and dtype {dtype} must have "
+            f"{count * dtype.itemsize} bytes, got {len(content)}"
         )
     field = getattr(proto, _FIELDS[data_type][1])
     if data_type == wire.DT_HALF:

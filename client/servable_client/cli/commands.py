@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
     server: Server = DEFAULT_SERVER,
     model: Model = DEFAULT_MODEL,
     version: Version = None,
@@ -49,7 +49,7 @@ def classify(
     ca: CaBundle = None,
     timeout: Timeout = 5.0,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Output as CSV.")] = False,
 ) -> None:
     """Ask a server what pictures show.
 
@@ -60,7 +60,7 @@ def classify(
     from servable_client.cli.console import print_csv, print_error, print_json, print_table
 
     if json and csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+        raise typer.BadParameter("--json and --csv are mutually exclusive")
     options = {"version": version, "label": label, "timeout": timeout}
     with make_client(server, model=model, api_key=api_key, ca=ca, **options) as client:
         found = list(
@@ -118,11 +118,11 @@ def status(
     ca: CaBundle = None,
     timeout: Timeout = 5.0,
     label: Annotated[
-        list[str] | None, typer.Option(help="A label to ask for too; may be given again.")
+        list[str] | None, typer.Option(help="Label to look up as well; repeatable.")
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="The server's models.config: the model's labels there are asked for."),
+        typer.Option(help="models.config of the server, whose labels are looked up as well."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -169,7 +169,7 @@ def status(
     )
     lost = [name for name, version in labels.items() if version is None]
     if lost:
-        say(f"no version is labelled {', '.join(lost)}")
+        say(f"no version has the label {', '.join(lost)}")
     print_table(
         ("signature", "inputs", "outputs"),
         [
@@ -213,11 +213,11 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 def wait(
     server: Server = DEFAULT_SERVER,
     model: Model = DEFAULT_MODEL,
-    version: Annotated[int | None, typer.Option(help="The version to wait for.")] = None,
-    label: Annotated[str | None, typer.Option(help="The label to wait for.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version to wait for.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label to wait for.")] = None,
     api_key: Key = None,
     ca: CaBundle = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait in all.", min=0)] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Maximum time to wait, in seconds.", min=0)] = 60.0,
     json: Json = False,
 ) -> None:
     """Wait until a server serves a model, or a version or label of it."""

@@ -98,8 +98,8 @@ def encode(endpoint: Endpoint, operation: Operation, headers: Headers) -> HttpRe
         path += "/metadata"
     elif not isinstance(operation, StatusOperation):
         raise InvalidInput(
-            "TensorFlow Serving reloads its configuration over gRPC alone",
-            hint="ask its gRPC port: a client of grpc://host:8500",
+            "TensorFlow Serving reloads its configuration over gRPC only",
+            hint="use its gRPC port: grpc://host:8500",
         )
     sent = [(name.encode(), value.encode()) for name, value in headers]
     if body is not None:
@@ -120,7 +120,9 @@ def decode(operation: Operation, reply: HttpReply) -> Any:
         reason = responses.get(reply.status, "")
         raise Failure(
             code_of_http_status(reply.status),
-            str(message) if message else f"the server answered {reply.status} {reason}".rstrip(),
+            str(message)
+            if message
+            else f"the server returned status {reply.status} {reason}".rstrip(),
             retry_after=_retry_after(reply.headers),
             http_status=reply.status,
         )
@@ -178,7 +180,7 @@ def check_inputs(operation: PredictOperation) -> None:
         if array is not None and data_type_of(array) != getattr(wire, spec.dtype, None):
             raise Failure(
                 "INVALID_ARGUMENT",
-                f"{name} is {spec.dtype}, and the array given is {array.dtype}",
+                f"{name} must be {spec.dtype}, got an array of {array.dtype}",
             )
 
 
@@ -209,7 +211,7 @@ def _to_json(name: str, array: NDArray[Any]) -> Any:
     if array.dtype.kind in "OSU":
         return _strings_to_json(array)
     if array.dtype.kind == "c":
-        raise InvalidInput(f"{name} is complex, which JSON has no form for", hint="use grpc")
+        raise InvalidInput(f"{name} is complex, which JSON cannot represent", hint="use grpc")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         # orjson would write null.
         return orjson.Fragment(json.dumps(array.tolist()))

@@ -215,7 +215,7 @@ def _strings(body: bytes, whole: int, at: int, end: int, count: int) -> NDArray[
     try:
         return from_proto(wire.TensorProto.FromString(body[whole:end]))
     except DecodeError:
-        raise ServerFailed("the answer holds strings that are damaged") from None
+        raise ServerFailed("the response contains corrupt strings") from None
 
 
 @lru_cache(maxsize=256)

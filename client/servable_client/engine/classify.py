@@ -200,7 +200,7 @@ class Classifier:
             probabilities, class_ids = prediction["probabilities"], prediction["class_id"]
             labels = prediction["label"]
             if not len(probabilities) == len(class_ids) == len(labels) == count:
-                raise ValueError(f"{count} pictures were asked for")
+                raise ValueError(f"{count} images were sent")
             rows: Iterable[tuple[Any, Any, Any]]
             if count == 1:
                 rows = ((class_ids.item(), labels.item(), probabilities[0]),)
@@ -212,9 +212,9 @@ class Classifier:
             ]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise ServerFailed(
-                f"{target.model} answers {sorted(prediction)}, and a classifier "
-                "answers label, class_id and probabilities, each for every picture",
-                hint="`predict` serves models of any other kind",
+                f"{target.model} returned {sorted(prediction)}; a classifier must return "
+                "label, class_id and probabilities for every image",
+                hint="use `predict` for models of any other kind",
                 endpoint=self._engine.endpoints[0].url,
                 model=target.model,
             ) from None
@@ -265,7 +265,7 @@ class Classifier:
             numbered: Prediction = yield from self._engine.call(asked[1], deadline)
         except (ServableError, Failure) as error:
             # The answer is there; it only lacks the names of the classes that came off worse.
-            log.debug("the class names of %s %s are not known: %s", target.model, version, error)
+            log.debug("cannot read the class names of %s %s: %s", target.model, version, error)
             return names
         try:
             found = class_names.match(named["classes"], named["scores"], numbered["probabilities"])

@@ -98,7 +98,7 @@ class Engine:
             for endpoint in self.endpoints:
                 if not endpoint.secure:
                     raise InvalidInput(
-                        f"TLS was asked for, and {endpoint.url} has none",
+                        f"`tls` was given, but {endpoint.url} does not use TLS",
                         hint="write the address as grpcs://... or https://...",
                     )
             tls.check()
@@ -110,10 +110,9 @@ class Engine:
             for endpoint, between in self.proxies.items():
                 if between is not None and not endpoint.grpc:
                     raise InvalidInput(
-                        f"{endpoint.url} is asked through a proxy, where TLS(server_name=...) "
-                        "cannot be heeded",
-                        hint="use an address that has the certificate's name, or go without the "
-                        "proxy: trust_env=False, or the variable NO_PROXY",
+                        f"TLS(server_name=...) is not supported through a proxy: {endpoint.url}",
+                        hint="use an address that matches the certificate, or bypass the proxy: "
+                        "trust_env=False, or the variable NO_PROXY",
                     )
         self._telemetry = Telemetry(on_request, on_response)
         self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
@@ -224,7 +223,7 @@ class Engine:
         except ServableError as error:
             if instead is None or not is_label_unavailable(error):
                 raise
-            log.debug("the label %s is away: %s", first.label, error)
+            log.debug("the label %s is unavailable: %s", first.label, error)
         return (yield from make(instead))
 
     def _call_as_split(
@@ -265,14 +264,17 @@ class Engine:
         """Run a signature."""
         if not isinstance(inputs, Mapping):
             raise InvalidInput(
-                f"the inputs are a {type(inputs).__name__}", hint="give a dict: name to array"
+                f"inputs must be a mapping, got {type(inputs).__name__}",
+                hint="pass a dict: name to array",
             )
         if isinstance(outputs, str):
-            raise InvalidInput("`outputs` is one name", hint=f"give a list: [{outputs!r}]")
+            raise InvalidInput(
+                "output_filter must be a list of names", hint=f"pass a list: [{outputs!r}]"
+            )
         try:
             arrays = {str(name): as_array(value) for name, value in inputs.items()}
         except ValueError as error:
-            raise InvalidInput(f"an input is no array: {error}") from error
+            raise InvalidInput(f"invalid input array: {error}") from error
         operation = PredictOperation(
             target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
         )
@@ -290,9 +292,7 @@ class Engine:
     ) -> Flow[ClassScores]:
         """Run a signature of the Classify API."""
         if isinstance(examples, Mapping | str | bytes):
-            raise InvalidInput(
-                f"the examples are one {type(examples).__name__}", hint="give a list of dicts"
-            )
+            raise InvalidInput(f"examples must be a list of dicts, got {type(examples).__name__}")
         operation = ClassifyOperation(
             target=target, signature=signature, examples=list(examples), context=context
         )
@@ -353,7 +353,9 @@ class Engine:
             if not failure.unreachable and code != "UNAVAILABLE":
                 self.balancer.answered(endpoint)
             elif self.balancer.failed(endpoint):
-                log.info("%s is left out for a while: %s", endpoint.url, failure.message)
+                log.info(
+                    "%s is unavailable, and skipped for a while: %s", endpoint.url, failure.message
+                )
             raise
         except InvalidInput as error:
             code = error.code or "INVALID_ARGUMENT"
@@ -361,8 +363,8 @@ class Engine:
         except UnexpectedResponse as error:
             code = "UNKNOWN"
             raise ServerFailed(
-                f"{endpoint.url} answered something that is no TensorFlow Serving's",
-                hint="is this TensorFlow Serving's port, and not another program's?",
+                f"unexpected response from {endpoint.url}",
+                hint="not a TensorFlow Serving endpoint? Check host and port",
                 endpoint=endpoint.url,
                 model=operation.target.model,
             ) from error.__cause__
@@ -443,7 +445,7 @@ class Engine:
         are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
         """
         failure, refuser = refused
-        silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
+        silent = f"no response from {endpoint.url} in the remaining {left:.2g} s"
         if not mostly:
             return self.error(failure, refuser, operation, f"; then {silent}")
         error = self.error(failure, refuser, operation)
@@ -462,7 +464,7 @@ class Engine:
         if failure.unreachable and failure.code == "UNAVAILABLE":
             message = f"cannot reach {endpoint.url}: {message}"
         elif failure.unreachable or failure.expired:
-            message = f"no answer from {endpoint.url} in time"
+            message = f"deadline exceeded: no response from {endpoint.url}"
         return error_for(
             failure.code,
             message + also,
@@ -491,7 +493,7 @@ class Engine:
         which = "" if target.version is None else f" version {target.version}"
         return NotReady(
             f"{target.model}{which} is loading",
-            hint="`wait_until_available` waits for it",
+            hint="use `wait_until_available` to wait for it",
             endpoint=endpoint.url,
             model=target.model,
             code=error.code,
@@ -510,13 +512,13 @@ def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
         InvalidInput: It is none, or does not fit.
     """
     if target.version is not None:
-        raise InvalidInput("give a version or a split, not both")
+        raise InvalidInput("version and split are mutually exclusive")
     split = split if isinstance(split, Split) else Split(split)
     own = target.label or STABLE
     if own in split.shares:
         raise InvalidInput(
-            f"the split gives a share to {own}, which gets the rest",
-            hint="leave it out, or give another `label`",
+            f"the split contains {own}, the label that receives the remaining calls",
+            hint="remove it, or pass another `label`",
         )
     return split
 
@@ -529,7 +531,7 @@ def checked_timeout(timeout: float) -> float:
     """
     if not 0 < timeout <= _MAX_TIMEOUT:
         raise InvalidInput(
-            f"{timeout:g} s is no timeout", hint=f"give a number above 0 and up to {_MAX_TIMEOUT:g}"
+            f"timeout must be positive and at most {_MAX_TIMEOUT:g} s, got {timeout:g} s"
         )
     return timeout
 

@@ -40,7 +40,7 @@ def resolve(engine: Engine, target: Target, deadline: float) -> Flow[int]:
     description = yield from engine.describe(target, deadline, fresh=True)
     if description.version is None:
         raise ServerFailed(
-            f"the server does not say which version of {target.model} it serves",
+            f"the server did not report which version of {target.model} it serves",
             endpoint=engine.endpoints[0].url,
             model=target.model,
         )
@@ -61,12 +61,12 @@ def ready(engine: Engine, target: Target, deadline: float) -> Flow[bool]:
 def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
     """Wait until each endpoint that answers serves a version."""
     if not 0 <= timeout <= _MAX_WAIT:
-        raise InvalidInput(f"{timeout:g} s is no time to wait")
+        raise InvalidInput(f"timeout must be 0 to {_MAX_WAIT:g} s, got {timeout:g} s")
     end = engine.now() + timeout
     pause = _FIRST_POLL
     while True:
         versions: list[int] = []
-        missing = "the server did not answer"
+        missing = "the server did not respond"
         for endpoint in engine.endpoints:
             deadline = engine.now() + min(engine.timeout, max(end - engine.now(), 1))
             try:

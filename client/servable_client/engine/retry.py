@@ -48,8 +48,8 @@ class Retry:
         few = self.attempts is not None and self.attempts < 1
         if few or self.budget < 0 or not 0 <= self.initial <= self.maximum:
             raise InvalidInput(
-                f"{self} makes no sense",
-                hint="attempts count from 1, and 0 <= initial <= maximum seconds",
+                f"invalid retry policy {self}",
+                hint="attempts >= 1, budget >= 0 and 0 <= initial <= maximum seconds",
             )
 
     def wait(self, attempt: int) -> float:

@@ -55,7 +55,7 @@ class Split:
     ) -> None:
         _check(shares)
         if seed is not None and key is not None:
-            raise InvalidInput("give a seed or a key, not both")
+            raise InvalidInput("seed and key are mutually exclusive")
         self.shares = dict(shares)
         self._key = key
         # The module's own generator is seeded anew after a fork, so that children differ.
@@ -87,21 +87,21 @@ def _check(shares: Any) -> None:
     """
     if not (isinstance(shares, Mapping) and shares):
         raise InvalidInput(
-            f"{shares!r:.40} is no split", hint='give labels and shares: {"canary": 0.1}'
+            f"invalid split {shares!r:.40}", hint='map labels to shares: {"canary": 0.1}'
         )
     for label, share in shares.items():
         if not isinstance(label, str):
-            raise InvalidInput(f"{label!r:.40} is no label's name")
+            raise InvalidInput(f"invalid label name {label!r:.40}")
         Target(model="any", label=label).check()
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InvalidInput(
-                f"{share!r:.40} is no share of the calls for {label}",
-                hint="give a number from 0 to 1: 0.1 for one call in ten",
+                f"invalid share {share!r:.40} for {label}",
+                hint="a share is a number from 0 to 1: 0.1 for one call in ten",
             )
     if math.fsum(shares.values()) > 1 + _ROUNDING:
         raise InvalidInput(
             f"the shares add up to {math.fsum(shares.values()):g}",
-            hint="they are shares of all calls, so at most 1 together",
+            hint="the sum of all shares must be at most 1",
         )
 
 
@@ -111,7 +111,7 @@ def _point(key: object) -> float:
         key = str(key).encode()
     if not isinstance(key, bytes):
         raise InvalidInput(
-            f"the split's key is a {type(key).__name__}", hint="give text, bytes or an int"
+            f"the split key has type {type(key).__name__}", hint="return text, bytes or an int"
         )
     digest = hashlib.blake2b(key, digest_size=8).digest()
     # 53 bits, a float's own: more would be rounded, up to 1 for the last few.

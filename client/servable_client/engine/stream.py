@@ -21,7 +21,7 @@ Answers: TypeAlias = "list[Classification | ServableError]"
 
 _T = TypeVar("_T")
 
-_MOST_AT_ONCE = 1000
+_MAX_CONCURRENCY = 1000
 
 
 def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
@@ -32,13 +32,15 @@ def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str)
     """
     if isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable | AsyncIterable):
         raise InvalidInput(
-            f"a {type(pictures).__name__} is not several pictures",
-            hint="give a list or any other iterable; `classify` takes one picture",
+            f"expected an iterable of images, got {type(pictures).__name__}",
+            hint="pass a list or any other iterable; use `classify` for one image",
         )
-    if batch_size < 1 or not 1 <= concurrency <= _MOST_AT_ONCE:
-        raise InvalidInput("batch_size and concurrency count from 1")
+    if batch_size < 1 or not 1 <= concurrency <= _MAX_CONCURRENCY:
+        raise InvalidInput(
+            f"batch_size must be at least 1, and concurrency 1 to {_MAX_CONCURRENCY}"
+        )
     if on_error not in ("raise", "return"):
-        raise InvalidInput(f'on_error is "raise" or "return", not {on_error!r}')
+        raise InvalidInput(f'on_error must be "raise" or "return", got {on_error!r}')
 
 
 class _Chunks:

@@ -72,7 +72,7 @@ def parse_servers(servers: str | Sequence[str]) -> tuple[Endpoint, ...]:
     parsed = [_parse(server.strip()) for server in listed]
     endpoints = tuple({endpoint.url: endpoint for endpoint in parsed}.values())
     if not endpoints:
-        raise InvalidInput("no server's address is given", hint=_HINT)
+        raise InvalidInput("no server address given", hint=_HINT)
     return endpoints
 
 
@@ -85,11 +85,11 @@ def _parse(server: str) -> Endpoint:
         host, port = parts.hostname, parts.port
     except ValueError:
         # Neither the reason nor the address, which may hold a password.
-        raise InvalidInput("a server's address is malformed", hint=_HINT) from None
+        raise InvalidInput("malformed server address", hint=_HINT) from None
     if parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "a server's address holds no user and password",
-            hint="credentials are `api_key=` or `token=`",
+            "a server address must not contain a user or password",
+            hint="pass credentials as `api_key=` or `token=`",
         )
     if (
         parts.scheme not in _PORTS
@@ -99,7 +99,7 @@ def _parse(server: str) -> Endpoint:
         or parts.query
         or parts.fragment
     ):
-        raise InvalidInput(f"{server!r} is no server's address", hint=_HINT)
+        raise InvalidInput(f"invalid server address {server!r}", hint=_HINT)
     return Endpoint(
         scheme=parts.scheme, host=host, port=_PORTS[parts.scheme] if port is None else port
     )

@@ -50,10 +50,10 @@ def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Prox
     if endpoint.loopback:
         return None
     if given is not None:
-        proxy = _parse(given, "the proxy's address")
+        proxy = _parse(given, "the value of `proxy`")
         if endpoint.grpc and not proxy.url.startswith("http://"):
             raise InvalidInput(
-                "gRPC speaks to proxies without TLS alone",
+                "gRPC supports only proxies without TLS",
                 hint="write it as http://..., or use REST",
             )
         return proxy
@@ -67,7 +67,7 @@ def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Prox
     if not found or proxy_bypass(endpoint.address):
         return None
     name = f"{endpoint.scheme}_proxy" if listed.get(endpoint.scheme) else "all_proxy"
-    return _parse(found, f"the address in the variable {name}")
+    return _parse(found, f"the value of the variable {name}")
 
 
 def _parse(text: str, what: str) -> Proxy:
@@ -78,7 +78,7 @@ def _parse(text: str, what: str) -> Proxy:
     except ValueError:
         raise InvalidInput(f"{what} is malformed", hint=_HINT) from None
     if parts.scheme not in _PORTS or not host or port == 0 or parts.path.strip("/"):
-        raise InvalidInput(f"{what} is no HTTP proxy's", hint=_HINT)
+        raise InvalidInput(f"{what} is not a valid HTTP proxy address", hint=_HINT)
     place = f"[{host}]" if ":" in host else host
     return Proxy(
         url=f"{parts.scheme}://{place}:{_PORTS[parts.scheme] if port is None else port}",

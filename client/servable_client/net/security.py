@@ -47,7 +47,7 @@ class TLS:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise InvalidInput(
-                "mutual TLS takes a certificate and its key", hint="give both, or none"
+                "mutual TLS requires both a certificate and its key", hint="pass both, or neither"
             )
 
     def check(self) -> None:
@@ -68,7 +68,7 @@ class TLS:
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ValueError) as error:
-            raise InvalidInput(f"{self.ca} holds no certificates: {error}") from error
+            raise InvalidInput(f"{self.ca} is not a valid CA bundle: {error}") from error
         if self.ca is None:
             import certifi
 
@@ -80,8 +80,8 @@ class TLS:
                 context.load_cert_chain(self.certificate, self.key, password="")
             except (OSError, ValueError) as error:
                 raise InvalidInput(
-                    f"{self.certificate} and its key do not make a pair: {error}",
-                    hint="give PEM files, the key not encrypted",
+                    f"{self.certificate} and its key do not match: {error}",
+                    hint="pass PEM files, the key unencrypted",
                 ) from error
         return context
 
@@ -141,8 +141,8 @@ class Credentials:
         for endpoint in endpoints:
             if not endpoint.secure and not endpoint.loopback:
                 raise InvalidInput(
-                    f"{endpoint.url} has no TLS, so that others could read the credentials",
-                    hint="use grpcs or https; where the network itself is private, "
+                    f"{endpoint.url} does not use TLS, so credentials would be sent in plaintext",
+                    hint="use grpcs or https; on a private network, pass "
                     "`plaintext_credentials=True`",
                 )
 
@@ -154,10 +154,10 @@ def checked_secret(secret: object, what: str) -> str:
         InvalidInput: It does not.
     """
     if not isinstance(secret, str) or not secret or not secret.isascii():
-        raise InvalidInput(f"the {what} is no ASCII text")
+        raise InvalidInput(f"the {what} is not ASCII text")
     if not secret.isprintable() or secret != secret.strip():
         raise InvalidInput(
-            f"the {what} holds line breaks or blanks around it",
-            hint="one that was read from a file may take `.strip()`",
+            f"the {what} contains line breaks or surrounding whitespace",
+            hint="call `.strip()` on a value read from a file",
         )
     return secret

@@ -199,7 +199,7 @@ class _Line:
         reply = body[0] if len(body) == 1 else b"".join(body)
         size = len(reply) - _PREFIX.size
         if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
-            raise Failure("INTERNAL", "the answer is no single, uncompressed gRPC message")
+            raise Failure("INTERNAL", "the response is not a single uncompressed gRPC message")
         return reply[5:]
 
     def _perform(self, channel: CurlChannel) -> None:
@@ -300,7 +300,7 @@ def _refusal(head: Iterable[bytes]) -> _Refused:
     status = fields.get("grpc-status")
     if status is None:
         if http == 200:
-            return _Refused("UNKNOWN", "the answer is not gRPC's", retry_after=delay)
+            return _Refused("UNKNOWN", "the response is not gRPC", retry_after=delay)
         code = _BY_HTTP.get(http, "UNKNOWN")
         return _Refused(
             code, f"HTTP status {http}", retry_after=delay, unreachable=code == "UNAVAILABLE"

@@ -194,7 +194,7 @@ def _close_all(connections: dict[Endpoint, _Connection]) -> None:
 
 def _refuse_if(closed: bool) -> None:
     if closed:
-        raise InvalidInput("this client is closed", hint="make a new one")
+        raise InvalidInput("this client is closed", hint="create a new one")
 
 
 _drivers: weakref.WeakSet[Driver | AsyncDriver] = weakref.WeakSet()

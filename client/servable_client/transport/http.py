@@ -65,7 +65,7 @@ class _DeadlineStream(httpcore.NetworkStream):
 def _left(error: type[Exception]) -> float:
     left = _deadline.get() - time.monotonic()
     if left <= 0:
-        raise error("the deadline has passed")
+        raise error("deadline exceeded")
     return left
 
 

@@ -30,7 +30,8 @@ def features(example: Example) -> dict[str, _Feature]:
     """
     if not isinstance(example, Mapping):
         raise InvalidInput(
-            f"a {type(example).__name__} is no example", hint="give a dict: feature name to value"
+            f"a {type(example).__name__} is not a valid example",
+            hint="give a dict: feature name to value",
         )
     return {str(name): _feature(str(name), value) for name, value in example.items()}
 
@@ -41,12 +42,12 @@ def _feature(name: str, value: Any) -> _Feature:
         return "bytes_list", [_as_bytes(value)]
     if isinstance(value, list | tuple) and value and isinstance(value[0], bytes | str):
         if not all(isinstance(item, bytes | str) for item in value):
-            raise InvalidInput(f"the feature {name} mixes text with something else")
+            raise InvalidInput(f"the feature {name} mixes text with other types")
         return "bytes_list", [_as_bytes(item) for item in value]
     try:
         array = np.asarray(value)
     except ValueError:
-        raise InvalidInput(f"the feature {name} is no flat list") from None
+        raise InvalidInput(f"the feature {name} is not a flat list") from None
     if array.ndim > 1:
         raise InvalidInput(
             f"the feature {name} has shape {list(array.shape)}",
@@ -59,7 +60,9 @@ def _feature(name: str, value: Any) -> _Feature:
         return "float_list", flat
     if array.dtype.kind in "OSU" and all(isinstance(item, bytes | str) for item in flat):
         return "bytes_list", [_as_bytes(item) for item in flat]
-    raise InvalidInput(f"the feature {name} is of a kind that no example holds: {array.dtype}")
+    raise InvalidInput(
+        f"the feature {name} has dtype {array.dtype}, which tf.Example does not support"
+    )
 
 
 def _as_bytes(item: bytes | str) -> bytes:

@@ -66,7 +66,7 @@ def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, 
         InvalidInput: The model takes no such picture.
     """
     if isinstance(prepared, bytes):
-        name, _ = _input_of(description, ENCODED, "DT_STRING", "files of pictures", model)
+        name, _ = _input_of(description, ENCODED, "DT_STRING", "image files", model)
         return ENCODED, name, prepared
     name, form = _pixels(description, prepared.shape, model)
     return PIXELS, name, prepared if prepared.shape == form else prepared.reshape(form)
@@ -85,8 +85,8 @@ def _pixels(
         ):
             return name, form
     raise InvalidInput(
-        f"{model} takes pictures of shape {_shape(wanted)}, and this array has {list(shape)}",
-        hint="give a path, bytes or a Pillow image, which the model brings to its own size",
+        f"{model} takes images of shape {_shape(wanted)}, got an array of shape {list(shape)}",
+        hint="pass a path, bytes or a Pillow image, which the model resizes itself",
         model=model,
     )
 
@@ -97,15 +97,15 @@ def _input_of(
     found: Signature | None = description.signatures.get(signature)
     if found is None or len(found.inputs) != 1:
         raise InvalidInput(
-            f"{model} takes no {what}: it has no signature {signature} of one input",
-            hint="`predict` serves models of any other kind",
+            f"{model} does not accept {what}: it has no signature {signature} with one input",
+            hint="use `predict` for models of any other kind",
             model=model,
         )
     name, spec = next(iter(found.inputs.items()))
     if spec.dtype != dtype:
         raise InvalidInput(
-            f"{model} takes no {what}: its input {name} is {spec.dtype}, not {dtype}",
-            hint="`predict` serves models of any other kind",
+            f"{model} does not accept {what}: its input {name} is {spec.dtype}, not {dtype}",
+            hint="use `predict` for models of any other kind",
             model=model,
         )
     return name, spec
@@ -123,15 +123,15 @@ def checked(array: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if array.dtype is not _UINT8 and array.dtype != _UINT8:
         raise InvalidInput(
-            f"an array of dtype {array.dtype} is no picture",
-            hint="pixels are uint8, 0 to 255; a float picture in 0 to 1 takes "
+            f"an array of dtype {array.dtype} is not a valid image",
+            hint="pixels are uint8, 0 to 255; convert a float image in 0 to 1 by "
             "`(255 * array).round().astype('uint8')`",
         )
     if not _is_picture(array.shape):
         raise InvalidInput(
-            f"an array of shape {list(array.shape)} is no picture",
-            hint="give [height, width] or [height, width, channels]; many of them in one array "
-            "are for `classify_many`",
+            f"an array of shape {list(array.shape)} is not a valid image",
+            hint="pass [height, width] or [height, width, channels]; use `classify_many` "
+            "for an array of several images",
         )
     return array
 
@@ -159,7 +159,7 @@ def _forms(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _encoded(picture: Any) -> bytes:
     if isinstance(picture, Image.Image):
-        name = "this picture"
+        name = "this image"
         try:
             return _as_png(picture, name)
         except InvalidInput:
@@ -170,8 +170,8 @@ def _encoded(picture: Any) -> bytes:
     name, data = _read(picture)
     if len(data) > MAX_READ:
         raise InvalidInput(
-            f"{name} has more than {MAX_READ >> 20} MiB",
-            hint="shrink it first; the model sees a small copy anyway",
+            f"{name} exceeds {MAX_READ >> 20} MiB",
+            hint="resize it first; the model reads a small copy anyway",
         )
     try:
         with warnings.catch_warnings():
@@ -188,12 +188,10 @@ def _encoded(picture: Any) -> bytes:
                 return _as_png(image, name)
     except UnidentifiedImageError:
         raise InvalidInput(
-            f"{name} is no picture", hint="give a PNG, JPEG, GIF, BMP or WebP file"
+            f"{name} is not a valid image", hint="pass a PNG, JPEG, GIF, BMP or WebP file"
         ) from None
     except Image.DecompressionBombError:
-        raise InvalidInput(
-            f"{name} has too many pixels to be opened", hint="shrink it first"
-        ) from None
+        raise InvalidInput(f"{name} has too many pixels", hint="resize it first") from None
     except InvalidInput:
         raise
     except Exception as error:
@@ -204,7 +202,7 @@ def _encoded(picture: Any) -> bytes:
 
 def _read(picture: Any) -> tuple[str, bytes]:
     if isinstance(picture, bytes | bytearray | memoryview):
-        return "this picture", bytes(picture)
+        return "this image", bytes(picture)
     if isinstance(picture, str | os.PathLike):
         try:
             with Path(picture).open("rb") as file:
@@ -213,17 +211,17 @@ def _read(picture: Any) -> tuple[str, bytes]:
             reason = getattr(error, "strerror", None) or error
             raise InvalidInput(f"cannot read {picture}: {reason}") from error
     if hasattr(picture, "read"):
-        name = str(getattr(picture, "name", "this picture"))
+        name = str(getattr(picture, "name", "this image"))
         try:
             data = picture.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             raise InvalidInput(f"cannot read {name}: {error}") from error
         if not isinstance(data, bytes):
-            raise InvalidInput(f"{name} is open as text", hint='open it with mode "rb"')
+            raise InvalidInput(f"{name} is open in text mode", hint='open it with mode "rb"')
         return name, data
     raise InvalidInput(
-        f"a {type(picture).__name__} is no picture",
-        hint="give a path, bytes, a file, a Pillow image or a uint8 array",
+        f"a {type(picture).__name__} is not a valid image",
+        hint="pass a path, bytes, a file, a Pillow image or a uint8 array",
     )
 
 
@@ -272,7 +270,7 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     # Floats up to 1 are more likely a scale of their own than an all but black picture.
     if not (low >= 0 and high <= limit) or (image.mode == "F" and 0 < high <= 1):
         raise InvalidInput(
-            f"{name} has pixels of mode {image.mode} from {low:g} to {high:g}, which are not 0 "
+            f"{name} has pixels of mode {image.mode} from {low:g} to {high:g}, expected 0 "
             f"to {limit}",
             hint='scale it to 0 to 255, then `image.convert("L")`',
         )

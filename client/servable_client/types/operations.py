@@ -33,12 +33,14 @@ class Target(NamedTuple):
             InvalidInput: A name or number makes no sense.
         """
         if self.version is not None and self.label is not None:
-            raise InvalidInput("give a version or a label, not both")
+            raise InvalidInput("version and label are mutually exclusive")
         if self.version is not None and not (0 < self.version < 1 << 63):
-            raise InvalidInput(f"{self.version!r} is no version", hint="versions count from 1")
+            raise InvalidInput(
+                f"invalid version {self.version!r}", hint="version numbers start at 1"
+            )
         for name, what in ((self.model, "model"), (self.label, "label")):
             if name is not None and not (name and name.isprintable() and len(name) <= _MAX_NAME):
-                raise InvalidInput(f"{name!r:.40} is no {what}'s name")
+                raise InvalidInput(f"invalid {what} name {name!r:.40}")
 
 
 @dataclass(slots=True, kw_only=True)

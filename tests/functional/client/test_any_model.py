@@ -210,7 +210,7 @@ def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:
         # What the server says, and not the file.
         assert json.loads(done.stdout)["labels"] == {"stable": 1, "blue": 2, "green": None}
         done = servable("status", "--server", server.grpc, "--config", path)
-        assert "no version is labelled green" in done.stderr
+        assert "no version has the label green" in done.stderr
         with pytest.raises(sdk.ServableError) as caught:
             admin.reload_config(config(stable=7))
         assert type(caught.value) in (sdk.ServerFailed, sdk.InvalidInput)
@@ -219,6 +219,6 @@ def test_versions_and_labels(tmp_path: Path, boot: np.ndarray) -> None:
                 admin.reload_config(text)
         with (
             Client(server.http, model=NAME) as rest,
-            pytest.raises(sdk.InvalidInput, match="gRPC alone"),
+            pytest.raises(sdk.InvalidInput, match="over gRPC only"),
         ):
             rest.reload_config(config())

@@ -51,7 +51,7 @@ def test_one_bad_picture_among_good_ones(
     done = servable(
         "classify", tmp_path / "notes.png", tmp_path / "boot.png", "--server", server.grpc, "--csv"
     )
-    assert "notes.png is no picture" in only_sentence(done)
+    assert "notes.png is not a valid image" in only_sentence(done)
     assert "Ankle boot" in done.stdout
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_picture(server: RunningServer, tmp_path: Path) -> Non
     path = tmp_path / "notes.png"
     path.write_text("milk, eggs")
     done = servable("classify", path, "--server", server.grpc)
-    assert f"{path} is no picture" in only_sentence(done)
+    assert f"{path} is not a valid image" in only_sentence(done)
     assert "hint:" in done.stderr
 
 

@@ -121,7 +121,7 @@ def test_refused_then_not_answered(
     # The refusal is what there is to know, unless the server had most of the time.
     assert type(caught.value) is (sdk.ConnectionFailed if wait else sdk.DeadlineExceeded)
     assert "refused by the gateway" in str(caught.value)
-    assert "no answer" in str(caught.value)
+    assert "no response" in str(caught.value)
     assert caught.value.hint
 
 
