@@ -1,4 +1,4 @@
-"""The names of a model's classes, which Predict tells of the likeliest alone."""
+"""The names of all classes of a model; Predict returns that of the likeliest only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FEATURE = "image/encoded"
 _PROBES = 8
 _SIDE = 32
 
-# Two scores nearer than this, by their own size, are not told apart.
-_APART = 1e-3
+# Scores with a smaller relative difference are treated as equal.
+_TOLERANCE = 1e-3
 
 
-def can_be_learnt(description: Description) -> bool:
-    """Whether a model has the two signatures that together tell the names."""
+def can_be_read(description: Description) -> bool:
+    """Whether a model has the two signatures from which the names can be read."""
     classify = description.signatures.get(CLASSIFY)
     encoded = description.signatures.get(ENCODED)
     return (
@@ -68,7 +68,7 @@ def operations(
 
 @cache
 def _probes() -> list[bytes]:
-    """Blots of grey: a model is sure of none, so that its scores differ from each other."""
+    """Random grey blots: no class is certain, so the scores of the classes differ."""
     random = np.random.default_rng(0)
     pictures = []
     for _ in range(_PROBES):
@@ -82,7 +82,7 @@ def _probes() -> list[bytes]:
 def match(
     classes: NDArray[Any], scores: NDArray[Any], probabilities: NDArray[Any]
 ) -> list[str | None]:
-    """The name of each class number; None where the scores do not tell it for certain.
+    """Match names to class numbers; None where the scores are ambiguous.
 
     Args:
         classes: Names, string [N, C], best first.
@@ -95,9 +95,9 @@ def match(
     for names, sorted_scores, row in zip(classes, scores, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")
         ranked = row[order].astype(np.float64)
-        if not np.allclose(ranked, sorted_scores, rtol=_APART, atol=1e-7):
+        if not np.allclose(ranked, sorted_scores, rtol=_TOLERANCE, atol=1e-7):
             continue
-        apart = ranked[:-1] > ranked[1:] * (1 + 4 * _APART)
+        apart = ranked[:-1] > ranked[1:] * (1 + 4 * _TOLERANCE)
         alone = np.append(True, apart) & np.append(apart, True)
         for rank in np.flatnonzero(alone):
             found[order[rank]].add(names[rank].decode(errors="replace"))

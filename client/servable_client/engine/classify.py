@@ -1,4 +1,4 @@
-"""The flow that classifies pictures, one or a chunk of them."""
+"""The flows that classify one image or a chunk of images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from servable_client.engine.effects import Flow
     from servable_client.types.images import Picture
 
-# What a call may spend at most on learning names once its answer is there.
+# The time that a call may spend on reading class names once its answer is there.
 _NAMES_SECONDS = 2.0
-# How often it is tried for a version whose names do not come.
+# How often reading the names of a version is attempted.
 _NAMES_ATTEMPTS = 3
 
 
 class Classifier:
-    """Makes classifications of pictures; keeps the class names of each version."""
+    """Classifies images; caches the class names of each version."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,7 +41,7 @@ class Classifier:
     def one(
         self, picture: Picture, *, target: Target, timeout: float | None
     ) -> Flow[Classification]:
-        """What a picture shows."""
+        """Classify an image."""
         began = self._engine.now()
         deadline = self._engine.deadline(timeout)
         if isinstance(picture, np.ndarray):
@@ -59,16 +59,16 @@ class Classifier:
     def _one(
         self, prepared: Prepared, target: Target, deadline: float, began: float
     ) -> Flow[Classification]:
-        """What a picture that is ready shows."""
+        """Classify a prepared image."""
         description = self._engine.known(target)
         if description is None:
             description = yield from self._engine.describe(target, deadline)
         try:
             signature, name, value = fit(prepared, description, target.model)
         except InvalidInput:
-            pass  # perhaps a new version takes it, which is seen below
+            pass  # a new version may accept it, which is checked below
         else:
-            # The short way, which most single pictures take.
+            # The short path, which most single images take.
             batch = np.array([value], object) if signature == ENCODED else value[np.newaxis]
             prediction: Prediction = yield from self._engine.call(
                 PredictOperation(target=target, signature=signature, inputs={name: batch}), deadline
@@ -82,23 +82,23 @@ class Classifier:
     def chunk(
         self, pictures: Sequence[Picture], *, target: Target, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
-        """What each picture shows, or why that is not known; each request has the whole time."""
+        """Classify images, with an error in place of each failure; each request has the timeout."""
         began = self._engine.now()
         if all(isinstance(picture, np.ndarray) for picture in pictures):
             ready = _prepared(pictures)
         else:
             ready = yield Offload(partial(_prepared, pictures))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
-        chosen, instead = self._engine.targets_of(target)
+        chosen, fallback = self._engine.targets_of(target)
         found = yield from self._all(prepared, chosen, began, timeout)
-        if instead is not None:
-            away = [
+        if fallback is not None:
+            failed = [
                 i
                 for i, a in enumerate(found)
                 if isinstance(a, ServableError) and is_label_unavailable(a)
             ]
-            again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
-            for index, answer in zip(away, again, strict=True):
+            again = yield from self._all([prepared[i] for i in failed], fallback, began, timeout)
+            for index, answer in zip(failed, again, strict=True):
                 found[index] = answer
         rest = iter(found)
         return [item if isinstance(item, InvalidInput) else next(rest) for item in ready]
@@ -106,7 +106,7 @@ class Classifier:
     def _all(
         self, prepared: Sequence[Prepared], target: Target, began: float, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
-        """What each picture that is ready shows, or why that is not known."""
+        """Classify prepared images, with an error in place of each failure."""
         if not prepared:
             return []
         deadline = self._engine.deadline(timeout)
@@ -123,7 +123,7 @@ class Classifier:
         began: float,
         timeout: float | None = None,
     ) -> Flow[list[Classification | ServableError]]:
-        """Ask for pictures that are ready, by the signatures that take them."""
+        """Send prepared images to the signatures that accept them."""
         answers: list[Any] = [None] * len(prepared)
         groups: dict[tuple[str, str, object], list[tuple[int, Any]]] = {}
         description = yield from self._engine.describe(target, deadline)
@@ -134,7 +134,7 @@ class Classifier:
             except InvalidInput as first:
                 error = first
                 if not read:
-                    # Perhaps a new version takes it.
+                    # A new version may accept it.
                     read = True
                     description = yield from self._engine.describe(target, deadline, fresh=True)
                     try:
@@ -166,7 +166,7 @@ class Classifier:
         began: float,
         timeout: float | None,
     ) -> Flow[list[Classification | ServableError]]:
-        """One request; where the server refuses it, halves, until the culprit is alone."""
+        """Send one request; if the server refuses it, bisect to find the invalid image."""
         batch: Any
         if signature == ENCODED:
             batch = np.empty(len(values), object)
@@ -195,7 +195,7 @@ class Classifier:
     def _read(
         self, prediction: Prediction, count: int, target: Target, deadline: float, began: float
     ) -> Flow[list[Classification]]:
-        """The answers that a prediction holds, with the names of the classes."""
+        """The classifications in a prediction, with the names of the classes."""
         try:
             probabilities, class_ids = prediction["probabilities"], prediction["class_id"]
             labels = prediction["label"]
@@ -221,14 +221,14 @@ class Classifier:
         version = prediction.version
         all_names = self._complete.get((target.model, version))
         if all_names is None:
-            names = yield from self._learn(target, version, probabilities.shape[1], deadline)
+            names = yield from self._read_names(target, version, probabilities.shape[1], deadline)
             for class_id, label, _, _ in found:
                 if names[class_id] is None:
                     names[class_id] = label
             all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
             if None not in names:
                 self._complete[target.model, version] = all_names
-        # From here on another version's description no longer stands for this target.
+        # From here on, the description of another version is no longer used for this target.
         self._engine.seen(target, version)
         elapsed = self._engine.now() - began
         return [
@@ -244,10 +244,10 @@ class Classifier:
             for class_id, label, probability, row in found
         ]
 
-    def _learn(
+    def _read_names(
         self, target: Target, version: int | None, count: int, deadline: float
     ) -> Flow[list[str | None]]:
-        """The class names of a version, as far as they can be known."""
+        """Read the class names of a version, as far as possible."""
         key = (target.model, version)
         names = self._names.setdefault(key, [None] * count)
         if version is None or self._attempts.get(key, 0) >= _NAMES_ATTEMPTS:
@@ -257,20 +257,20 @@ class Classifier:
         deadline = min(deadline, self._engine.now() + _NAMES_SECONDS)
         try:
             description: Description = yield from self._engine.describe(pinned, deadline)
-            if not class_names.can_be_learnt(description):
+            if not class_names.can_be_read(description):
                 self._attempts[key] = _NAMES_ATTEMPTS
                 return names
             asked = class_names.operations(description, pinned)
             named: Prediction = yield from self._engine.call(asked[0], deadline)
             numbered: Prediction = yield from self._engine.call(asked[1], deadline)
         except (ServableError, Failure) as error:
-            # The answer is there; it only lacks the names of the classes that came off worse.
+            # The answer is complete but for the names of the less likely classes.
             log.debug("cannot read the class names of %s %s: %s", target.model, version, error)
             return names
         try:
             found = class_names.match(named["classes"], named["scores"], numbered["probabilities"])
         except (ServableError, KeyError, AttributeError, TypeError, ValueError):
-            found = []  # it answers something else than its signatures say
+            found = []  # the response contradicts the signatures
         if len(found) == count:
             for class_id, name in enumerate(found):
                 names[class_id] = names[class_id] or name
@@ -278,7 +278,7 @@ class Classifier:
 
 
 def _prepared(pictures: Sequence[Picture]) -> list[Prepared | InvalidInput]:
-    """Each picture made ready, or what is wrong with it."""
+    """Prepare each image, with an error in place of each failure."""
     ready: list[Prepared | InvalidInput] = []
     for picture in pictures:
         try:

@@ -1,4 +1,4 @@
-"""What the clients do, without doing any I/O.
+"""The methods of the clients, without I/O.
 
 Each method of a client is a flow here: a generator that yields effects (`Send`, `Sleep`,
 `Invoke`, `Offload`), receives their results, and returns the result of the method. `Client` and
@@ -55,14 +55,14 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 _MAX_TIMEOUT = 86400.0
-# How long REST keeps asking the version that it found; see `Engine.attempt`.
+# How long REST keeps using the version that it resolved; see `Engine.attempt`.
 _RESOLVED_SECONDS = 1.0
-# How many versions are remembered.
-_MOST_VERSIONS = 100
+# How many versions are cached.
+_MAX_VERSIONS = 100
 
 
 class Engine:
-    """One call, made well: the endpoint chosen, credentials, retries, the deadline, errors."""
+    """Makes calls: chooses endpoints, adds credentials, retries, keeps deadlines, maps errors."""
 
     def __init__(
         self,
@@ -116,19 +116,19 @@ class Engine:
                     )
         self._telemetry = Telemetry(on_request, on_response)
         self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
-        # A version never changes, so what was read of it holds.
+        # A version never changes, so its description can be cached.
         self._described: dict[tuple[str, int], Description] = {}
         self._latest: dict[Target, Description] = {}
         self._resolved: dict[tuple[Endpoint, Target], tuple[Description, float]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Make the locks anew: after a fork one may be held by a thread that is no more."""
+        """Recreate the locks, after a fork: a thread that no longer exists may hold one."""
         self.balancer = Balancer(self.endpoints, now=self.now)
         self._budget = Budget(self.retry.budget)
 
     def target_of(self, version: int | None, label: str | None) -> Target:
-        """The model, pinned as a call asks for, or as the client is."""
+        """The target of a call: the version or label that it names, or the client's."""
         if version is None and label is None:
             return self.target
         target = Target(model=self.target.model, version=version, label=label)
@@ -136,19 +136,19 @@ class Engine:
         return target
 
     def targets_of(self, target: Target) -> tuple[Target, Target | None]:
-        """Where a call goes, and where it goes when that label is away, by the client's split."""
+        """The target that the split selects, and the fallback if that label is unavailable."""
         # By identity: a call that names the client's own label is pinned to it.
         drawn = self.split.pick() if self.split is not None and target is self.target else None
         return (target, None) if drawn is None else (target._replace(label=drawn), target)
 
     def deadline(self, timeout: float | None) -> float:
-        """When a call that begins now must have ended."""
+        """The deadline of a call that begins now."""
         return self.now() + (self.timeout if timeout is None else checked_timeout(timeout))
 
     # -- flows ---------------------------------------------------------------------------------
 
     def call(self, operation: Operation, deadline: float) -> Flow[Any]:
-        """Ask until there is an answer, a failure that will not pass, or no time left."""
+        """Send until there is an answer, a failure that is not transient, or no time left."""
         began = self.now()
         tried: list[Endpoint] = []
         refused: tuple[Failure, Endpoint] | None = None
@@ -156,22 +156,24 @@ class Engine:
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
-            # What `attempt` adds is REST's, and for metadata.
+            # What `attempt` adds is for REST, and for metadata.
             plain = endpoint.grpc and isinstance(operation, PredictOperation)
-            ask = self._exchange if plain else self.attempt
+            send = self._exchange if plain else self.attempt
             try:
-                answer = yield from ask(endpoint, operation, deadline, attempt)
+                answer = yield from send(endpoint, operation, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
                     if refused is not None and failure.timed_out:
-                        error = self._late(
+                        error = self._deadline_error(
                             refused, endpoint, operation, left, mostly=left > (deadline - began) / 2
                         )
                     else:
                         error = self.error(failure, endpoint, operation)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
-                        error = yield from self._if_loading(error, endpoint, operation, deadline)
+                        error = yield from self._not_ready_if_loading(
+                            error, endpoint, operation, deadline
+                        )
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
                 if not failure.timed_out:
@@ -186,11 +188,11 @@ class Engine:
     def attempt(
         self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int = 1
     ) -> Flow[Any]:
-        """Ask one endpoint, once.
+        """Send an operation to one endpoint, once.
 
-        REST neither tells which version answered nor the dtypes of its answers. So the version
-        that a name or label stands for is read from the metadata, then asked by its number; for
-        a second that is kept, and forgotten sooner where that version is gone.
+        REST responses contain neither the version nor the dtypes. So the version that a model
+        or label points to is read from the metadata, then addressed by number. That is cached
+        for a second, and dropped earlier if the version is gone.
         """
         if endpoint.grpc or not isinstance(operation, PredictOperation | ClassifyOperation):
             answer = yield from self._exchange(endpoint, operation, deadline, attempt)
@@ -207,7 +209,7 @@ class Engine:
         except Failure as failure:
             if description is None or target.version is not None or failure.code != "NOT_FOUND":
                 raise
-            # That version was unloaded since.
+            # That version was unloaded in the meantime.
             self._resolved.pop((endpoint, target), None)
             description = yield from self._resolve(endpoint, target, deadline)
             answer = yield from self._exchange(
@@ -216,15 +218,15 @@ class Engine:
         return answer
 
     def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
-        """Run the flow that `make` gives for a target, as the split wants it."""
-        first, instead = self.targets_of(target)
+        """Run the flow that `make` returns for the target that the split selects."""
+        first, fallback = self.targets_of(target)
         try:
             return (yield from make(first))
         except ServableError as error:
-            if instead is None or not is_label_unavailable(error):
+            if fallback is None or not is_label_unavailable(error):
                 raise
             log.debug("the label %s is unavailable: %s", first.label, error)
-        return (yield from make(instead))
+        return (yield from make(fallback))
 
     def _call_as_split(
         self, operation: PredictOperation | ClassifyOperation, deadline: float
@@ -239,14 +241,14 @@ class Engine:
     def describe(
         self, target: Target, deadline: float, *, fresh: bool = False
     ) -> Flow[Description]:
-        """What the model can be asked: read once for each version."""
+        """Read the signatures of the model, once per version."""
         known = None if fresh else self.known(target)
         if known is None:
             known = yield from self.call(MetadataOperation(target=target), deadline)
         return known
 
     def known(self, target: Target) -> Description | None:
-        """What was read of a model, if anything was."""
+        """The cached description of a model, if any."""
         known = self._latest.get(target)
         if known is None and target.version is not None:
             known = self._described.get((target.model, target.version))
@@ -300,17 +302,17 @@ class Engine:
         return answer
 
     def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
-        """The versions that the server knows, highest first."""
+        """List the versions that the server knows, highest first."""
         answer: list[VersionStatus] = yield from self.call(StatusOperation(target=target), deadline)
         return answer
 
     def forget(self) -> None:
-        """The server may serve something else from now on."""
+        """Drop what is cached of labels: the server may serve other versions from now on."""
         self._latest.clear()
         self._resolved.clear()
 
     def seen(self, target: Target, version: int | None) -> Description | None:
-        """A version has answered: what is known of it, and no longer of another for `target`."""
+        """Note that a version answered for `target`; return its description, if cached."""
         latest = self._latest.get(target)
         if latest is not None and latest.version == version:
             return latest
@@ -321,12 +323,12 @@ class Engine:
             self._latest.pop(target, None)
         return known
 
-    # -- parts of them -------------------------------------------------------------------------
+    # -- parts of flows -------------------------------------------------------------------------
 
     def _exchange(
         self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int
     ) -> Flow[Any]:
-        """One request and its reply."""
+        """Send one request and decode its reply."""
         headers = self._credentials.fixed
         if headers is None:
             headers = yield from self._headers()
@@ -374,7 +376,7 @@ class Engine:
         return answer
 
     def _headers(self) -> Flow[Headers]:
-        """Credentials, some of which a function gives."""
+        """The credentials, some of which a function returns."""
         headers = []
         for name, prefix, what, secret in self._credentials.secrets:
             value = secret if isinstance(secret, str) else (yield Invoke(secret))
@@ -382,7 +384,7 @@ class Engine:
         return tuple(headers)
 
     def _resolve(self, endpoint: Endpoint, target: Target, deadline: float) -> Flow[Description]:
-        """The version that a target stands for at an endpoint, read a moment ago at most."""
+        """The version that a target points to at an endpoint, cached for a moment."""
         if target.version is not None:
             known = self._described.get((target.model, target.version))
             if known is not None:
@@ -398,9 +400,9 @@ class Engine:
         return answer
 
     def _remember(self, target: Target, description: Description) -> None:
-        if len(self._described) > _MOST_VERSIONS:
+        if len(self._described) > _MAX_VERSIONS:
             self._described.clear()
-        if len(self._latest) > _MOST_VERSIONS:
+        if len(self._latest) > _MAX_VERSIONS:
             self.forget()
         if description.version is not None:
             self._described[target.model, description.version] = description
@@ -414,9 +416,9 @@ class Engine:
         attempt: int,
         deadline: float,
     ) -> float | None:
-        """How long to wait before the next attempt; None where there is to be none."""
-        most = self.retry.attempts
-        if not failure.is_transient or (most is not None and attempt >= most):
+        """How long to wait before the next attempt; None for no further attempt."""
+        limit = self.retry.attempts
+        if not failure.is_transient or (limit is not None and attempt >= limit):
             return None
         tried.append(endpoint)
         if failure.retry_after is not None:
@@ -430,7 +432,7 @@ class Engine:
             return None
         return delay
 
-    def _late(
+    def _deadline_error(
         self,
         refused: tuple[Failure, Endpoint],
         endpoint: Endpoint,
@@ -439,10 +441,11 @@ class Engine:
         *,
         mostly: bool,
     ) -> ServableError:
-        """What a call is that was refused, and whose last attempt then ran out of time.
+        """The error of a call that was refused, and whose last attempt then timed out.
 
-        The refusal, unless the server was silent for most of the call's time; either way both
-        are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
+        It is the refusal, unless the server was silent for most of the time of the call; the
+        message names both. How a call fails must not depend on the milliseconds that its last
+        wait leaves.
         """
         failure, refuser = refused
         silent = f"no response from {endpoint.url} in the remaining {left:.2g} s"
@@ -459,7 +462,7 @@ class Engine:
     def error(
         self, failure: Failure, endpoint: Endpoint, operation: Operation, also: str = ""
     ) -> ServableError:
-        """The leaf of the tree that a failed attempt is; `also` follows its message."""
+        """The error for a failed attempt; `also` is appended to its message."""
         message = failure.message
         if failure.unreachable and failure.code == "UNAVAILABLE":
             message = f"cannot reach {endpoint.url}: {message}"
@@ -474,10 +477,10 @@ class Engine:
             retry_after=failure.retry_after,
         )
 
-    def _if_loading(
+    def _not_ready_if_loading(
         self, error: ServableError, endpoint: Endpoint, operation: Operation, deadline: float
     ) -> Flow[ServableError]:
-        """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
+        """Return NotReady for a model that is loading, which TensorFlow Serving calls NOT_FOUND."""
         if isinstance(operation, StatusOperation):
             return error
         target = operation.target._replace(label=None)
@@ -501,15 +504,15 @@ class Engine:
 
 
 def callable_signatures(description: Description) -> dict[str, Any]:
-    """The signatures of a model without the one that none can call."""
+    """The signatures of a model, without the internal one that cannot be called."""
     return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
 
 
 def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
-    """A split that fits what the client asks.
+    """A split that fits the target of the client.
 
     Raises:
-        InvalidInput: It is none, or does not fit.
+        InvalidInput: It is invalid, or does not fit.
     """
     if target.version is not None:
         raise InvalidInput("version and split are mutually exclusive")
@@ -524,10 +527,10 @@ def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
 
 
 def checked_timeout(timeout: float) -> float:
-    """A timeout that makes sense.
+    """A valid timeout.
 
     Raises:
-        InvalidInput: It does not.
+        InvalidInput: It is not positive, or too long.
     """
     if not 0 < timeout <= _MAX_TIMEOUT:
         raise InvalidInput(
@@ -537,7 +540,7 @@ def checked_timeout(timeout: float) -> float:
 
 
 def deadline_exceeded(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
-    """What waiting ends with."""
+    """The error when waiting ends without success."""
     return DeadlineExceeded(message, endpoint=endpoint, model=model, code="DEADLINE_EXCEEDED")
 
 
@@ -556,7 +559,7 @@ def _pinned(operation: Any, description: Description | None) -> Any:
 
 
 def _codec(endpoint: Endpoint) -> ModuleType:
-    # Either transport alone is enough for a program: the other's library is not imported.
+    # A program may use one transport only: the library of the other is not imported.
     if endpoint.grpc:
         from servable_client.codec import grpc as grpc_codec
 

@@ -1,4 +1,4 @@
-"""The flows that ask whether a model is there, and wait for it."""
+"""The flows that check whether a model is available, wait for it, and reload it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_WAIT = 86400.0
 
 
 def resolve(engine: Engine, target: Target, deadline: float) -> Flow[int]:
-    """The version that answers for a target."""
+    """Find the version that a target points to."""
     engine.forget()
     description = yield from engine.describe(target, deadline, fresh=True)
     if description.version is None:
@@ -50,8 +50,8 @@ def resolve(engine: Engine, target: Target, deadline: float) -> Flow[int]:
 def ready(engine: Engine, target: Target, deadline: float) -> Flow[bool]:
     """Whether a request would be answered now."""
     try:
-        # What is asked of a model's metadata finds the version as Predict does, label and all;
-        # a version's status would be told of any label.
+        # Reading the metadata resolves the version as Predict does, including the label; the
+        # status of a model ignores labels.
         yield from engine.describe(target, deadline, fresh=True)
     except (ModelNotFound, NotReady, ConnectionFailed, DeadlineExceeded):
         return False
@@ -59,7 +59,7 @@ def ready(engine: Engine, target: Target, deadline: float) -> Flow[bool]:
 
 
 def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
-    """Wait until each endpoint that answers serves a version."""
+    """Wait until each reachable endpoint serves a version."""
     if not 0 <= timeout <= _MAX_WAIT:
         raise InvalidInput(f"timeout must be 0 to {_MAX_WAIT:g} s, got {timeout:g} s")
     end = engine.now() + timeout
@@ -74,7 +74,7 @@ def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
             except (ConnectionFailed, DeadlineExceeded) as error:
                 if not versions:
                     missing = str(error)
-                continue  # the other endpoints are enough
+                continue  # the other endpoints suffice
             if isinstance(found, int):
                 versions.append(found)
             else:
@@ -95,7 +95,7 @@ def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
 
 
 def reload(engine: Engine, config: wire.ModelServerConfig, timeout: float) -> Flow[None]:
-    """Have each endpoint serve what a configuration says."""
+    """Send a configuration to each endpoint."""
     operation = ReloadOperation(target=engine.target, config=config)
     for endpoint in engine.endpoints:
         try:
@@ -107,8 +107,8 @@ def reload(engine: Engine, config: wire.ModelServerConfig, timeout: float) -> Fl
 
 
 def _look(engine: Engine, endpoint: Endpoint, target: Target, deadline: float) -> Flow[int | str]:
-    """The version of a target that an endpoint serves, or in words what it does instead."""
-    # Of all versions: one that is not there yet is an error of its own to the server.
+    """The version of a target that an endpoint serves, or a description of its state."""
+    # The status of all versions: that of a version which does not exist yet is an error.
     operation: MetadataOperation | StatusOperation = (
         StatusOperation(target=Target(model=target.model))
         if target.label is None

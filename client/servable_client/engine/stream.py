@@ -1,4 +1,4 @@
-"""Pictures in, answers out: in chunks, several under way at once, in order."""
+"""Classification of a stream of images: in chunks, concurrently, in order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MAX_CONCURRENCY = 1000
 
 
 def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
-    """Refuse what makes no sense before anything is asked.
+    """Check the arguments before anything is sent.
 
     Raises:
-        InvalidInput: It makes none.
+        InvalidInput: One is invalid.
     """
     if isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable | AsyncIterable):
         raise InvalidInput(
@@ -44,7 +44,7 @@ def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str)
 
 
 class _Chunks:
-    """The next pictures of an iterable; its own failure is kept until its turn comes."""
+    """The chunks of an iterable; its own failure is kept until its turn comes."""
 
     def __init__(self, pictures: Iterable[Picture], size: int) -> None:
         self._pictures = iter(pictures)
@@ -60,36 +60,36 @@ class _Chunks:
             except StopIteration:
                 self.ended = True
             except Exception as error:  # noqa: BLE001
-                # What came before it is answered first.
+                # The images before it are answered first.
                 self.failure, self.ended = error, True
         return chunk
 
 
 def stream(
-    ask: Callable[[list[Picture]], Answers],
+    send: Callable[[list[Picture]], Answers],
     pictures: Iterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
     on_error: OnError,
 ) -> Iterator[Any]:
-    """Ask for chunks in threads; at most `concurrency` + 1 chunks are taken ahead."""
+    """Send chunks from threads; at most `concurrency` + 1 chunks are read ahead."""
     chunks = _Chunks(pictures, batch_size)
-    under_way: deque[Future[Answers]] = deque()
+    in_flight: deque[Future[Answers]] = deque()
     index = 0
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servable")
 
     def top_up() -> None:
-        while len(under_way) < concurrency and (chunk := chunks.next()):
-            under_way.append(pool.submit(ask, chunk))
+        while len(in_flight) < concurrency and (chunk := chunks.next()):
+            in_flight.append(pool.submit(send, chunk))
 
     try:
         top_up()
-        while under_way:
-            answers = under_way.popleft().result()
+        while in_flight:
+            answers = in_flight.popleft().result()
             top_up()
             for answer in answers:
-                yield _passed(answer, index, on_error)
+                yield _raise_or_return(answer, index, on_error)
                 index += 1
         if chunks.failure is not None:
             raise chunks.failure
@@ -98,49 +98,49 @@ def stream(
 
 
 async def astream(
-    ask: Callable[[list[Picture]], Awaitable[Answers]],
+    send: Callable[[list[Picture]], Awaitable[Answers]],
     pictures: Iterable[Picture] | AsyncIterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
     on_error: OnError,
 ) -> AsyncIterator[Any]:
-    """The same with tasks."""
+    """Like `stream`, with tasks in place of threads."""
     chunks = (
         _AsyncChunks(pictures, batch_size)
         if isinstance(pictures, AsyncIterable)
         else _Chunks(pictures, batch_size)
     )
-    under_way: deque[asyncio.Future[Answers]] = deque()
+    in_flight: deque[asyncio.Future[Answers]] = deque()
     index = 0
 
     async def top_up() -> None:
-        while len(under_way) < concurrency:
+        while len(in_flight) < concurrency:
             found = chunks.next()
             chunk = found if isinstance(found, list) else await found
             if not chunk:
                 break
-            under_way.append(asyncio.ensure_future(ask(chunk)))
+            in_flight.append(asyncio.ensure_future(send(chunk)))
 
     try:
         await top_up()
-        while under_way:
-            answers = await under_way[0]
-            under_way.popleft()
+        while in_flight:
+            answers = await in_flight[0]
+            in_flight.popleft()
             await top_up()
             for answer in answers:
-                yield _passed(answer, index, on_error)
+                yield _raise_or_return(answer, index, on_error)
                 index += 1
         if chunks.failure is not None:
             raise chunks.failure
     finally:
-        for task in under_way:
+        for task in in_flight:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*in_flight, return_exceptions=True)
 
 
 class _AsyncChunks:
-    """The next pictures of an asynchronous iterable."""
+    """The chunks of an asynchronous iterable."""
 
     def __init__(self, pictures: AsyncIterable[Picture], size: int) -> None:
         self._pictures = aiter(pictures)
@@ -160,7 +160,7 @@ class _AsyncChunks:
         return chunk
 
 
-def _passed(answer: _T, index: int, on_error: str) -> _T:
+def _raise_or_return(answer: _T, index: int, on_error: str) -> _T:
     if isinstance(answer, ServableError) and on_error == "raise":
         answer.index = index
         raise answer
