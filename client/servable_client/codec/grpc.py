@@ -57,7 +57,7 @@ def encode(endpoint: Endpoint, operation: Operation, metadata: Headers) -> GrpcR
     """An operation as a gRPC call.
 
     Raises:
-        InvalidInput: An array or example has no counterpart on the wire.
+        InvalidInput: An array or example cannot be represented.
     """
     if isinstance(operation, PredictOperation):
         return GrpcRequest(endpoint, _PREDICT, predict_body(operation), metadata)
@@ -86,9 +86,9 @@ def decode(operation: Operation, body: bytes) -> Any:
     """The result of an operation.
 
     Raises:
-        Failure: It says that the server failed after all.
-        UnexpectedResponse: It has another form.
-        InvalidInput: It holds tensors that NumPy has no dtype for.
+        Failure: The response contains an error.
+        UnexpectedResponse: It cannot be parsed.
+        InvalidInput: It contains tensors of a type that NumPy does not support.
     """
     try:
         if isinstance(operation, PredictOperation):
@@ -111,7 +111,7 @@ def decode(operation: Operation, body: bytes) -> Any:
             )
         if isinstance(operation, MetadataOperation):
             described = wire.GetModelMetadataResponse.FromString(body)
-            # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
+            # Not Unpack, which compares type names: the name in the Any is the upstream one.
             signatures = wire.SignatureDefMap.FromString(
                 described.metadata["signature_def"].value
             ).signature_def
@@ -131,7 +131,7 @@ def decode(operation: Operation, body: bytes) -> Any:
 
 
 def code_by_number(number: int) -> str:
-    """A status code's name."""
+    """The name of a status code."""
     return STATUS_CODES[number] if 0 <= number < len(STATUS_CODES) else "UNKNOWN"
 
 
@@ -173,14 +173,14 @@ def _dtype_name(number: wire.DataType) -> str:
     try:
         return str(wire.DataType.Name(number))
     except ValueError:
-        return f"DT_{number}"  # one of the newer, of which we know the number alone
+        return f"DT_{number}"  # a newer type, known by its number only
 
 
 def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
-    """The seconds after which a server wants to be asked again, where its trailers say so.
+    """The delay, in seconds, after which a server accepts a retry, from its trailers.
 
-    Either google.rpc.RetryInfo among the status' details, or `grpc-retry-pushback-ms` (gRFC
-    A6), or `retry-after` in seconds, which gateways that also speak HTTP send.
+    It is google.rpc.RetryInfo in the status details, `grpc-retry-pushback-ms` (gRFC A6), or
+    `retry-after` in seconds, which gateways send that also serve HTTP.
     """
     for key, value in metadata:
         try:
@@ -190,7 +190,7 @@ def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
                         delay = wire.RetryInfo.FromString(detail.value).retry_delay
                         return max(delay.seconds + delay.nanos / 1e9, 0.0)
             elif key == "grpc-retry-pushback-ms":
-                # Anything negative means: do not.
+                # A negative value means: do not retry.
                 return float(value) / 1000 if float(value) >= 0 else None
             elif key == "retry-after":
                 return max(float(value), 0.0)

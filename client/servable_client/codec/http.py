@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A request; GET where there is no body."""
+    """An HTTP request; GET if there is no body."""
 
     endpoint: Endpoint
     path: str
@@ -62,7 +62,7 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class HttpReply:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -73,8 +73,8 @@ def encode(endpoint: Endpoint, operation: Operation, headers: Headers) -> HttpRe
     """An operation as an HTTP request.
 
     Raises:
-        InvalidInput: An array or example has no counterpart in JSON, or REST has none for the
-            operation.
+        InvalidInput: An array or example cannot be represented in JSON, or REST does not support
+            the operation.
     """
     path, body = _path(operation.target), None
     if isinstance(operation, PredictOperation):
@@ -111,8 +111,8 @@ def decode(operation: Operation, reply: HttpReply) -> Any:
     """The result of an operation.
 
     Raises:
-        Failure: The server failed.
-        UnexpectedResponse: The reply has another form.
+        Failure: The status is not 200.
+        UnexpectedResponse: The reply cannot be parsed.
     """
     answer = _load(reply.body)
     if reply.status != 200:
@@ -143,7 +143,7 @@ def _read(operation: Operation, answer: Any) -> Any:
     if isinstance(operation, ClassifyOperation):
         return ClassScores(
             results=[
-                # Through float32, which it was before it became text.
+                # Through float32, its type before it became text.
                 [Score(str(label), float(np.float32(score))) for label, score in row]
                 for row in answer["results"]
             ],
@@ -170,10 +170,10 @@ def _read(operation: Operation, answer: Any) -> Any:
 
 
 def check_inputs(operation: PredictOperation) -> None:
-    """Refuse what gRPC would: over REST the server makes 0 of a uint8 of 256, in silence.
+    """Check dtypes as gRPC does: over REST the server silently turns a uint8 of 256 into 0.
 
     Raises:
-        Failure: An input has another dtype than the signature's.
+        Failure: The dtype of an input differs from the signature.
     """
     for name, spec in operation.known.inputs.items() if operation.known else ():
         array = operation.inputs.get(name)
@@ -201,7 +201,7 @@ def _load(body: bytes) -> Any:
     except ValueError:
         pass
     try:
-        # NaN and Infinity, which TensorFlow Serving writes, and strings that are no UTF-8.
+        # NaN and Infinity, which TensorFlow Serving writes, and strings that are not UTF-8.
         return json.loads(body.decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         return None
@@ -237,7 +237,7 @@ def _example(example: Example) -> dict[str, Any]:
 
 
 def _outputs(outputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, NDArray[Any]]:
-    # The one output of a signature comes without its name.
+    # The only output of a signature comes without its name.
     if len(specs) == 1:
         outputs = {next(iter(specs)): outputs}
     return {name: _from_json(outputs[name], spec) for name, spec in specs.items()}
@@ -249,7 +249,7 @@ def _from_json(value: Any, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _strings(value: Any) -> NDArray[Any]:
-    """Strings as bytes, as gRPC gives them."""
+    """Strings as bytes, as over gRPC."""
     if isinstance(value, list):
         rows = [_strings(item) for item in value]
         return np.stack(rows) if rows else np.empty(0, object)

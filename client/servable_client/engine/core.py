@@ -423,7 +423,7 @@ class Engine:
         tried.append(endpoint)
         if failure.retry_after is not None:
             delay = failure.retry_after
-        elif self.balancer.fresh(tried):
+        elif self.balancer.has_untried(tried):
             delay = 0.0
         else:
             tried.clear()

@@ -1,4 +1,4 @@
-"""tf.Example, from plain Python values."""
+"""tf.Example from Python values."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _Feature: TypeAlias = "tuple[str, list[Any]]"
 
 
 def features(example: Example) -> dict[str, _Feature]:
-    """Each feature of an example as the kind of list that holds it, and the list.
+    """The features of an example: the kind of list that holds each, and its values.
 
     Raises:
-        InvalidInput: It is no mapping of names to text, bytes, numbers or flat lists of them.
+        InvalidInput: It is not a mapping of names to text, bytes, numbers or flat lists of these.
     """
     if not isinstance(example, Mapping):
         raise InvalidInput(
             f"a {type(example).__name__} is not a valid example",
-            hint="give a dict: feature name to value",
+            hint="pass a dict: feature name to value",
         )
     return {str(name): _feature(str(name), value) for name, value in example.items()}
 
 
 def _feature(name: str, value: Any) -> _Feature:
-    # NumPy drops the zero bytes at the end of bytes, so those do not pass through it.
+    # NumPy drops trailing zero bytes, so bytes must not pass through it.
     if isinstance(value, bytes | str):
         return "bytes_list", [_as_bytes(value)]
     if isinstance(value, list | tuple) and value and isinstance(value[0], bytes | str):
@@ -91,7 +91,7 @@ def serialized(example: Example) -> bytes:
 def fill_input(
     proto: wire.Input, examples: Iterable[Example], context: Example | None = None
 ) -> None:
-    """Write examples, and the one with what they have in common, into an empty message."""
+    """Write examples, and the context that they share, into an empty message."""
     if context is None:
         proto.example_list.SetInParent()
         target: Any = proto.example_list.examples

@@ -1,4 +1,4 @@
-"""What a client asks, whichever protocol carries it."""
+"""The operations of TensorFlow Serving, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _MAX_NAME = 1000
 
 
 class Target(NamedTuple):
-    """Which model is meant: the highest available version unless one is pinned."""
+    """A model: its highest available version unless a version or label is given."""
 
     model: str
     version: int | None = None
     label: str | None = None
 
     def check(self) -> None:
-        """Refuse what no server can have.
+        """Check the names and the version.
 
         Raises:
-            InvalidInput: A name or number makes no sense.
+            InvalidInput: One is invalid.
         """
         if self.version is not None and self.label is not None:
             raise InvalidInput("version and label are mutually exclusive")
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class PredictOperation:
-    """Run a signature. `known` is what the metadata say of it, where they were read."""
+    """Run a signature. `known` is its description, if the metadata was read."""
 
     target: Target
     signature: str
@@ -70,7 +70,7 @@ class ClassifyOperation:
 
 @dataclass(slots=True, kw_only=True)
 class MetadataOperation:
-    """Which signatures are there."""
+    """Read the signatures of a model."""
 
     target: Target
     signature = ""
@@ -80,7 +80,7 @@ class MetadataOperation:
 
 @dataclass(slots=True, kw_only=True)
 class StatusOperation:
-    """Which versions are there."""
+    """Read the states of the versions of a model."""
 
     target: Target
     signature = ""
@@ -90,7 +90,7 @@ class StatusOperation:
 
 @dataclass(slots=True, kw_only=True)
 class ReloadOperation:
-    """Serve other models, versions or labels."""
+    """Replace the model configuration."""
 
     target: Target
     config: wire.ModelServerConfig
@@ -106,22 +106,22 @@ Operation: TypeAlias = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
-    """What a version of a model can be asked; equal to itself alone."""
+    """The signatures of a version of a model; compared by identity."""
 
     version: int | None
     signatures: Mapping[str, Signature]
 
 
 class Failure(Exception):
-    """An attempt that failed, in a protocol's terms.
+    """A failed attempt, in the terms of the protocol.
 
     Attributes:
         code: The canonical status code, by name.
-        message: What the server or the network said.
-        retry_after: Seconds after which the server wants to be asked again.
-        http_status: HTTP's status, where it was HTTP that answered.
-        unreachable: Whether no server answered: it is down, or too slow.
-        expired: Whether the deadline of the call passed on this side, before any answer.
+        message: The message of the server or of the network.
+        retry_after: Seconds after which the server accepts a retry.
+        http_status: The HTTP status, if the response came over HTTP.
+        unreachable: Whether no server responded: it is down, or too slow.
+        expired: Whether the deadline passed on this side, before a response.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class Failure(Exception):
 
     @property
     def timed_out(self) -> bool:
-        """Whether nobody said anything before the time was up."""
+        """Whether nothing responded before the deadline."""
         return self.code == "DEADLINE_EXCEEDED" and self.http_status is None
 
 
 class UnexpectedResponse(Exception):
-    """The answer has another form than TensorFlow Serving's."""
+    """The response is not one of TensorFlow Serving."""

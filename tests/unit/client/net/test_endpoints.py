@@ -203,5 +203,5 @@ def test_the_only_endpoint_is_always_picked() -> None:
 def test_whether_an_endpoint_is_left() -> None:
     found, _ = balancer(2)
     first, second = found.endpoints
-    assert found.fresh([first])
-    assert not found.fresh([first, second])
+    assert found.has_untried([first])
+    assert not found.has_untried([first, second])
