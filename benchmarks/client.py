@@ -1,13 +1,13 @@
-"""What a call costs the client: Servable's against raw bytes and against other clients.
+"""The client cost of a call: Servable against raw bytes and against other clients.
 
     python benchmarks/client.py [--rounds 5] [--processes 4] [--calls 150] [--pictures 10000]
 
-One embedded server of the shipped model; each client in processes of its own, and all take
-turns in each round, so that what else the machine does meets them alike. One process of a client
-differs from the next by some percent for as long as it lives, by how its memory lies: so there are
-several of each. CPU-time is the client process's own, of all its threads. The other clients are
-installed by pip into throwaway environments; what kept one of them from running is said in the
-table. Writes benchmarks/results/client.md.
+There is one embedded server of the shipped model. Each client runs in its own processes, and all
+take turns in each round, so that other load on the machine affects them alike. Processes of one
+client differ from each other by some percent because of their memory layout, so there are several
+of each. CPU time is that of all threads of the client process. The other clients are installed by
+pip into temporary environments; if one of them does not run, the table says why. Writes
+benchmarks/results/client.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BATCH = 32
 RAW, SERVABLE, REST = "raw bytes on a grpc channel", "servable, gRPC", "servable, REST"
 UPSTREAM, MIN_TFS, OVMS = "tensorflow-serving-api", "min-tfs-client", "ovmsclient"
 ASYNC = "servable, AsyncClient, gRPC"
-# Its generated messages are refused by every protobuf since 2022.
+# Every protobuf release since 2022 rejects its generated messages.
 WITH = {MIN_TFS: ["protobuf<3.21"]}
 CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 
@@ -47,14 +47,14 @@ CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 
 
 def pictures(count: int) -> Any:
-    """Pictures of no meaning: what a call costs does not depend on what they show."""
+    """Random images: the cost of a call does not depend on their content."""
     import numpy as np
 
     return np.random.default_rng(0).integers(0, 256, [count, 28, 28]).astype(np.uint8)
 
 
 def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[], object]]:
-    """What a contender does for one picture, and for a batch; it reads the probabilities."""
+    """The calls of a contender, for one image and for a batch; both read the probabilities."""
     one, batch = pictures(1)[0], pictures(BATCH)
     if contender in (SERVABLE, REST):
         from servable_client import Client
@@ -111,7 +111,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
             grpc.insecure_channel(f"127.0.0.1:{port}")
         )
 
-        def ask(array: Any) -> object:
+        def send(array: Any) -> object:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = NAME
             request.model_spec.signature_name = "serving_default"
@@ -119,30 +119,30 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
             response = stub.Predict(request, timeout=20)
             return tf.make_ndarray(response.outputs["probabilities"])
 
-        return {"one": lambda: ask(one[None]), "batch": lambda: ask(batch)}
+        return {"one": lambda: send(one[None]), "batch": lambda: send(batch)}
     if contender == MIN_TFS:
         from min_tfs_client.requests import TensorServingClient
 
         other = TensorServingClient(host="127.0.0.1", port=port, credentials=None)
 
-        def ask_min(array: Any) -> object:
-            # The answer is not read: its reader knows no tensor_content.
+        def send_min(array: Any) -> object:
+            # The response is not read: its reader does not support tensor_content.
             return other.predict_request(model_name=NAME, input_dict={"image": array}, timeout=20)
 
-        return {"one": lambda: ask_min(one[None]), "batch": lambda: ask_min(batch)}
+        return {"one": lambda: send_min(one[None]), "batch": lambda: send_min(batch)}
     from ovmsclient import make_grpc_client
 
     ovms = make_grpc_client(f"127.0.0.1:{port}")
 
-    def ask_ovms(array: Any) -> object:
-        # Version 1 by name: its default, 0, is a version that TensorFlow Serving does not have.
+    def send_ovms(array: Any) -> object:
+        # Version 1 explicitly: TensorFlow Serving has no version 0, the default here.
         return ovms.predict({"image": array}, NAME, model_version=1, timeout=20)
 
-    return {"one": lambda: ask_ovms(one[None]), "batch": lambda: ask_ovms(batch)}
+    return {"one": lambda: send_ovms(one[None]), "batch": lambda: send_ovms(batch)}
 
 
 def worker(contender: str, port: int, rest_port: int) -> None:
-    """Take orders on standard input: `one 200` is 200 calls with one picture."""
+    """Read commands from standard input: `one 200` is 200 calls with one image."""
     calls = calls_of(contender, port, rest_port)
     for call in calls.values():
         for _ in range(20):
@@ -159,7 +159,7 @@ def worker(contender: str, port: int, rest_port: int) -> None:
 
 
 def stream(port: int, count: int, rounds: int) -> None:
-    """Pictures a second, one by one and by `classify_many`, in turns."""
+    """Images per second, one by one and by `classify_many`, in turns."""
     from servable_client import Client
 
     images = pictures(count)
@@ -179,11 +179,11 @@ def stream(port: int, count: int, rounds: int) -> None:
 
 
 def importing(code: str) -> None:
-    """CPU-seconds that an import takes, and the process' MiB at its peak."""
+    """The CPU seconds of an import, and the peak memory of the process in MiB."""
     cpu = time.process_time()
     exec(code, {})  # noqa: S102
     cpu = time.process_time() - cpu
-    # Not ru_maxrss, which a child has from the process that it was forked from.
+    # Not ru_maxrss, which a child inherits from its parent.
     status = Path("/proc/self/status").read_text().splitlines()
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
     print(json.dumps([cpu, int(peak) / 1024]))
@@ -193,14 +193,14 @@ def importing(code: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def environment(folder: Path, package: str) -> tuple[Path | None, str]:
-    """An interpreter with `package`, or what pip said."""
+    """An interpreter with `package`, or the error of pip."""
     python = folder / package / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder / package], check=True)
     done = subprocess.run(
@@ -216,7 +216,7 @@ def environment(folder: Path, package: str) -> tuple[Path | None, str]:
 
 
 def run(arguments: list[str], python: Path | str = sys.executable) -> Any:
-    """What one of this program's other selves prints."""
+    """Run this program with other arguments, and return its output."""
     done = subprocess.run(
         [python, __file__, *arguments], capture_output=True, text=True, check=True
     )
@@ -224,7 +224,7 @@ def run(arguments: list[str], python: Path | str = sys.executable) -> Any:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Median, and the lowest and highest."""
+    """Format median, minimum and maximum."""
     return (
         f"{statistics.median(values):.{digits}f} "
         f"({min(values):.{digits}f} to {max(values):.{digits}f})"
@@ -232,7 +232,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def machine() -> str:
-    """What this ran on, without its name."""
+    """Describe the machine, without its name."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line),
                  platform.processor())  # fmt: skip
@@ -242,7 +242,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Run it all, and write the table."""
+    """Run all benchmarks, and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=4)
@@ -295,7 +295,7 @@ def main() -> None:
             else:
                 errors.seek(0)
                 lines = errors.read().strip().splitlines()
-                failures[contender] = lines[-1] if lines else "it ended without a word"
+                failures[contender] = lines[-1] if lines else "it ended without output"
         for turn in range(options.rounds):
             for name, calls in (("one", options.calls), ("batch", max(options.calls // 4, 1))):
                 for contender, process in workers:
@@ -336,8 +336,8 @@ def report(
         return [value[1] for value in figures[contender][name]]
 
     def ratio(a: str, b: str, name: str) -> float:
-        # Of each round's own, and of the processes that were started together: what else the
-        # machine did meets both.
+        # Per round, and between processes that were started together: other load on the machine
+        # affects both.
         pairs = zip(cpu(a, name), cpu(b, name), strict=True)
         return statistics.median(x / y for x, y in pairs)
 

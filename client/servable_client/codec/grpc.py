@@ -1,4 +1,4 @@
-"""Operations and answers as TensorFlow Serving's gRPC messages; no I/O."""
+"""Operations and results as gRPC messages of TensorFlow Serving; no I/O."""
 
 from __future__ import annotations
 

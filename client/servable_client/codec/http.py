@@ -1,4 +1,4 @@
-"""Operations and answers as TensorFlow Serving's REST; no I/O.
+"""Operations and results in the REST API of TensorFlow Serving; no I/O.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """

@@ -1,4 +1,4 @@
-"""What runs the flows: the two ways of waiting, and the connections they wait on."""
+"""The drivers, which run flows: blocking or on an event loop, over their connections."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class _AsyncConnection(Protocol):
 
 
 class Driver:
-    """Runs flows in the thread that calls; safe to share between threads and across forks."""
+    """Runs flows in the calling thread; thread-safe, and safe across forks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._closed = False
         self._connections: dict[Endpoint, _Connection] = {}
         self._lock = threading.Lock()
-        # A client that is let go of without `close` hangs up all the same.
+        # A client that is garbage-collected without `close` closes its connections too.
         self._finalizer = weakref.finalize(self, _close_all, self._connections)
         _drivers.add(self)
 
     def run(self, flow: Flow[_T]) -> _T:
-        """Do what a flow asks for, and return its answer."""
+        """Perform the effects of a flow, and return its result."""
         try:
             effect = next(flow)
             while True:
@@ -86,13 +86,13 @@ class Driver:
             return connection
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         with self._lock:
             self._closed = True
         self._finalizer()
 
     def after_fork(self) -> None:
-        """In a child: leave the parent's connections alone, and make the locks anew."""
+        """In a child process: abandon the connections of the parent, and recreate the locks."""
         self._finalizer.detach()
         _abandon(self._connections)
         self._connections = {}
@@ -102,7 +102,7 @@ class Driver:
 
 
 class AsyncDriver:
-    """Runs flows in an event loop; where that is another than before, with new connections."""
+    """Runs flows in an event loop; opens new connections if the loop changed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -112,7 +112,7 @@ class AsyncDriver:
         _drivers.add(self)
 
     async def run(self, flow: Flow[_T]) -> _T:
-        """Do what a flow asks for, and return its answer."""
+        """Perform the effects of a flow, and return its result."""
         try:
             effect = next(flow)
             while True:
@@ -140,7 +140,7 @@ class AsyncDriver:
         _refuse_if(self._closed)
         loop = asyncio.get_running_loop()
         if self._loop is None or self._loop() is not loop:
-            # Those of another loop, `asyncio.run` a second time for example, are of no use here.
+            # Connections of another loop, of an earlier `asyncio.run` for example, cannot be used.
             self._connections = {}
             self._loop = weakref.ref(loop)
         connection = self._connections.get(endpoint)
@@ -161,14 +161,14 @@ class AsyncDriver:
         return connection
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         self._closed = True
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             await connection.aclose()
 
     def after_fork(self) -> None:
-        """In a child: leave the parent's connections alone, and make the locks anew."""
+        """In a child process: abandon the connections of the parent, and recreate the locks."""
         _abandon(self._connections)
         self._connections = {}
         self._engine.reset()
@@ -177,10 +177,10 @@ class AsyncDriver:
 def _grpc_channel(
     endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
 ) -> _Connection:
-    """By libcurl where that can, since it costs half of what grpcio does."""
+    """A channel over libcurl if possible, which takes half the processor time of grpcio."""
     from servable_client.transport import curl
 
-    if curl.can_reach(endpoint, proxy, trust_env=trust_env):
+    if curl.is_usable(endpoint, proxy, trust_env=trust_env):
         return curl.CurlChannel(endpoint, tls)
     from servable_client.transport.grpc import GrpcChannel
 
@@ -201,9 +201,9 @@ _drivers: weakref.WeakSet[Driver | AsyncDriver] = weakref.WeakSet()
 
 
 def _abandon(connections: object) -> None:
-    """Keep them for good: taking them apart would say goodbye to the server in the parent's name.
+    """Leak the connections: closing them would end those of the parent at the server.
 
-    A list in this module would be taken apart when the child's interpreter ends.
+    A list in this module would be destroyed when the interpreter of the child exits.
     """
     import ctypes
 
