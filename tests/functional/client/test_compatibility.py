@@ -1,4 +1,4 @@
-"""Our requests, read by tensorflow-serving-api: 1,000 of them, whatever is imported when."""
+"""1,000 requests of the client, parsed by tensorflow-serving-api, in either import order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Written by a process of its own, since what is imported, and in which order, is the point.
+# Runs in a process of its own, since it depends on what is imported, and in which order.
 PROGRAM = """
 import sys
 order = sys.argv[1]
@@ -84,7 +84,7 @@ write()
 assert order != "never" or "tensorflow" not in sys.modules
 print(len(written), "written")
 
-# From here on the reader's side.
+# From here on, the reader.
 import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2, get_model_metadata_pb2, get_model_status_pb2, predict_pb2,
@@ -110,7 +110,7 @@ def same_example(theirs, example):
 
 for operation, body in written:
     theirs = READERS[operation.method].FromString(body)
-    # Nothing that upstream does not know, and the same bytes from its hand.
+    # No unknown fields, and upstream serializes the same bytes.
     again = READERS[operation.method]()
     again.CopyFrom(theirs)
     again.DiscardUnknownFields()

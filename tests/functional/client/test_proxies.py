@@ -37,7 +37,7 @@ def proxy() -> Iterator[ForwardProxy]:
 
 
 @pytest.mark.parametrize("secure", ["", "s"], ids=["plain", "tls"])
-def test_a_name_that_the_proxy_alone_knows(
+def test_a_host_name_that_only_the_proxy_resolves(
     make: Callable[..., Any],
     gateway: Callable[..., Any],
     certificates: Certificates,
@@ -63,7 +63,7 @@ def test_a_name_that_the_proxy_alone_knows(
         proxy.close()
 
 
-def test_the_environments_proxy(
+def test_the_proxy_of_the_environment(
     make: Callable[..., Any],
     server: RunningServer,
     scheme: str,
@@ -73,9 +73,9 @@ def test_the_environments_proxy(
     monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
 
     def ask(**options: Any) -> bool:
-        """Whether the proxy hears of it."""
+        """Whether the request goes through the proxy."""
         proxy.seen.clear()
-        # Not this machine's own by name, and yet it is this machine that answers.
+        # An address of this machine that does not count as loopback.
         address = server.address(scheme).replace("127.0.0.1", "0.0.0.0")
         with make(address, model=NAME, **options) as client:
             assert client.status()[0].version == 1
@@ -89,7 +89,7 @@ def test_the_environments_proxy(
     with make(server.address(scheme), model=NAME, proxy=f"http://{proxy.address}") as client:
         proxy.seen.clear()
         assert client.ready()
-        assert not proxy.seen  # what is on this machine needs no proxy
+        assert not proxy.seen  # a server on this machine is reached directly
 
 
 def test_a_proxy_for_all_schemes(

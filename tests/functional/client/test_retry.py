@@ -1,4 +1,4 @@
-"""What is tried again, when, and for how long."""
+"""Which errors are retried, when, and for how long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Decide = "Callable[[str, dict[str, str]], Refusal | None]"
 
 
 def first(count: int, refusal: Refusal) -> Any:
-    """Refuses the first requests, and passes on the others."""
+    """Refuse the first requests, and forward the others."""
     left = [refusal] * count
     return lambda *_: left.pop() if left else None
 
@@ -35,7 +35,7 @@ def first(count: int, refusal: Refusal) -> Any:
     ],
     ids=str,
 )
-def test_what_may_pass_is_tried_again(
+def test_transient_errors_are_retried(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str, refusal: Refusal
 ) -> None:
     front = gateway(scheme, first(2, refusal))
@@ -44,7 +44,7 @@ def test_what_may_pass_is_tried_again(
     assert len(front.seen) == 3
 
 
-def test_504_is_tried_again(make: Callable[..., Any], gateway: Callable[..., Any]) -> None:
+def test_504_is_retried(make: Callable[..., Any], gateway: Callable[..., Any]) -> None:
     front = gateway("http", first(1, Refusal("DEADLINE_EXCEEDED", status=504)))
     with make(front.address, model=NAME) as client:
         assert client.status()[0].version == 1
@@ -54,7 +54,7 @@ def test_504_is_tried_again(make: Callable[..., Any], gateway: Callable[..., Any
 @pytest.mark.parametrize(
     "code", ["INVALID_ARGUMENT", "INTERNAL", "RESOURCE_EXHAUSTED", "NOT_FOUND"]
 )
-def test_what_will_not_pass_is_asked_once(
+def test_other_errors_are_not_retried(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str, code: str
 ) -> None:
     front = gateway(scheme, lambda *_: Refusal(code))
@@ -63,7 +63,7 @@ def test_what_will_not_pass_is_asked_once(
     assert len(front.seen) == 1
 
 
-def test_the_servers_own_delay_is_kept(
+def test_the_delay_of_the_server_is_respected(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str
 ) -> None:
     front = gateway(scheme, first(1, Refusal("RESOURCE_EXHAUSTED", retry_after=1)))
@@ -74,7 +74,7 @@ def test_the_servers_own_delay_is_kept(
     with make(front.address, model=NAME, retry=Retry(attempts=1)) as client:
         front = gateway(scheme, lambda *_: Refusal("RESOURCE_EXHAUSTED", retry_after=7))
     with make(front.address, model=NAME) as client, pytest.raises(sdk.ServerBusy) as caught:
-        client.status(timeout=2)  # seven seconds are past the deadline, so it is not waited for
+        client.status(timeout=2)  # seven seconds are past the deadline
     assert caught.value.retry_after == 7
     assert len(front.seen) == 1
 
@@ -95,14 +95,14 @@ def test_nothing_is_retried_past_the_deadline(
 
 @pytest.fixture
 def silence() -> Iterator[threading.Event]:
-    """What a server waits for that does not answer before the test's end."""
+    """An event for a server that does not respond before the end of the test."""
     event = threading.Event()
     yield event
     event.set()
 
 
 @pytest.mark.parametrize("wait", [3, 0], ids=["for a little", "for long"])
-def test_refused_then_not_answered(
+def test_refused_then_timed_out(
     make: Callable[..., Any],
     gateway: Callable[..., Any],
     scheme: str,
@@ -118,7 +118,7 @@ def test_refused_then_not_answered(
     with make(front.address, model=NAME) as client, pytest.raises(sdk.ServableError) as caught:
         client.status(timeout=4)
     assert len(front.seen) == 2
-    # The refusal is what there is to know, unless the server had most of the time.
+    # The error is the refusal, unless the last attempt had most of the time.
     assert type(caught.value) is (sdk.ConnectionFailed if wait else sdk.DeadlineExceeded)
     assert "refused by the gateway" in str(caught.value)
     assert "no response" in str(caught.value)

@@ -1,4 +1,4 @@
-"""TLS, keys and tokens; and that no secret is ever shown."""
+"""TLS, keys and tokens, and that no secret is shown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_tls(
         assert client.classify(boot).label == "Ankle boot"
         assert len(list(client.classify_many([boot] * 9, batch_size=4))) == 9
     with make(at, model=NAME, timeout=2) as client, pytest.raises(sdk.ConnectionFailed):
-        client.classify(boot)  # signed by an authority that nobody knows
+        client.classify(boot)  # signed by an unknown CA
     tls = TLS(ca=certificates.ca, server_name="models.example")
     with make(at, model=NAME, tls=tls) as client:
         assert client.ready()
@@ -81,7 +81,7 @@ def rotating() -> Any:
     return lambda: f"{SECRET}-{next(count)}"
 
 
-def test_keys_and_tokens_arrive(
+def test_keys_and_tokens_are_sent(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str
 ) -> None:
     def decide(_: str, headers: dict[str, str]) -> Refusal | None:

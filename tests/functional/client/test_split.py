@@ -1,4 +1,4 @@
-"""A share of the calls goes to another label, and nobody feels it when that label is gone."""
+"""A share of the calls goes to another label, and falls back if that label is unavailable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(two_versions: tuple[RunningServer, Callable[..., str]]) -> RunningSer
 def relabel(
     two_versions: tuple[RunningServer, Callable[..., str]],
 ) -> Iterator[Callable[..., None]]:
-    """Moves the labels; they are put back."""
+    """Move the labels, and restore them afterwards."""
     server, config = two_versions
     with Client(server.grpc, model=NAME) as admin:
         yield lambda **labels: admin.reload_config(config(**labels))
@@ -40,7 +40,7 @@ def relabel(
 
 
 def within(count: int, calls: int, share: float) -> bool:
-    """Whether a count is what a share gives; wrong once in two million times."""
+    """Whether a count fits a share, within five standard deviations."""
     return abs(count - calls * share) <= 5 * math.sqrt(calls * share * (1 - share))
 
 
@@ -95,7 +95,7 @@ def test_a_seed_gives_the_same_calls(server: RunningServer, boot: np.ndarray) ->
     assert versions(8) != first
 
 
-def test_a_key_keeps_a_user_where_they_are(server: RunningServer, boot: np.ndarray) -> None:
+def test_a_key_keeps_a_user_on_one_version(server: RunningServer, boot: np.ndarray) -> None:
     user = "nobody"
     split = Split({"canary": 0.2}, key=lambda: user)
     with Client(server.grpc, model=NAME, split=split) as client:
@@ -105,7 +105,7 @@ def test_a_key_keeps_a_user_where_they_are(server: RunningServer, boot: np.ndarr
     assert set(homes.values()) == {1, 2}
 
 
-def test_nobody_feels_that_the_canary_is_taken_away(
+def test_no_call_fails_when_the_canary_is_withdrawn(
     server: RunningServer, relabel: Callable[..., None], dataset: Dataset
 ) -> None:
     failed: list[Exception] = []
@@ -148,7 +148,7 @@ def until(condition: Callable[[], object]) -> None:
         waiting.wait(0.01)
 
 
-def test_a_label_that_is_away(
+def test_a_label_that_is_unavailable(
     make: Callable[..., Any],
     scheme: str,
     server: RunningServer,
@@ -161,7 +161,7 @@ def test_a_label_that_is_away(
         assert client.classify(images[0]).version == 1
         assert client.predict({"image": images}).version == 1
         assert [a.version for a in client.classify_many(images, batch_size=4)] == [1] * 8
-        # Only the split falls back: who asks for a label is told that it is not there.
+        # Only the split falls back: a call that names the label fails.
         with pytest.raises(sdk.ModelNotFound, match="label"):
             client.classify(images[0], label="canary")
     with (
@@ -171,7 +171,7 @@ def test_a_label_that_is_away(
         client.classify(images[0])
 
 
-def test_what_else_the_canary_lacks_is_the_callers_to_know(
+def test_other_errors_of_the_canary_are_raised(
     server: RunningServer, scheme: str, boot: np.ndarray
 ) -> None:
     asked: list[str] = []

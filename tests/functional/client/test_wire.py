@@ -1,4 +1,4 @@
-"""Our messages against upstream's, field by field and byte by byte."""
+"""The messages of the client against those of upstream, field by field and byte by byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIRE = Path(servable_client.__file__).parent / "_wire"
 
 
 def upstream_messages() -> dict[str, Descriptor]:
-    """Every message that TensorFlow Serving's services speak of, by its short name."""
+    """Every message of the services of TensorFlow Serving, by its short name."""
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
         get_model_status_pb2,
@@ -50,13 +50,13 @@ def upstream_messages() -> dict[str, Descriptor]:
     return found
 
 
-# google.rpc's, which no service of TensorFlow Serving's names.
+# Messages of google.rpc, which no service of TensorFlow Serving refers to.
 RPC = {"RpcStatus", "RetryInfo"}
 OURS = [name for name in wire.DESCRIPTOR.message_types_by_name if name not in RPC]
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_field_is_upstreams(name: str) -> None:
+def test_every_field_matches_upstream(name: str) -> None:
     compare(wire.DESCRIPTOR.message_types_by_name[name], upstream_messages()[name])
 
 
@@ -78,7 +78,7 @@ def compare(ours: Descriptor, theirs: Descriptor) -> None:
             assert other.enum_type.values_by_name[value.name].number == value.number
 
 
-def test_data_types_are_upstreams() -> None:
+def test_data_types_match_upstream() -> None:
     from tensorflow.core.framework import types_pb2
 
     ours = wire.DESCRIPTOR.enum_types_by_name["DataType"]
@@ -129,7 +129,7 @@ def test_numbers_mean_the_same_upstream(array: np.ndarray) -> None:
     there = tf.make_ndarray(tensor_pb2.TensorProto.FromString(to_proto(array).SerializeToString()))
     assert there.dtype == array.dtype
     np.testing.assert_array_equal(there, array)
-    # Back, from the typed fields that upstream writes for small tensors.
+    # And back, from the typed fields that upstream writes for small tensors.
     theirs = tf.make_tensor_proto(array).SerializeToString()
     np.testing.assert_array_equal(from_proto(wire.TensorProto.FromString(theirs)), array)
 
