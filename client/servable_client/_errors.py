@@ -30,6 +30,8 @@ class ServableError(Exception):
         retry_after: Seconds after which the server accepts a retry, or None if it did not
             say.
         index: The position of the image in `classify_many`, counted from 0, or None.
+        reason: The message without its subject, an image or a file for example; the whole message
+            if it has none.
         missing_signature: Whether the model exists but lacks the requested signature.
 
     Example:
@@ -47,6 +49,7 @@ class ServableError(Exception):
         model: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        reason: str | None = None,
     ) -> None:
         # The message alone: OSError, an ancestor of some leaves, would read a second argument
         # as a file's name.
@@ -57,6 +60,7 @@ class ServableError(Exception):
         self.model = model
         self.code = code
         self.retry_after = retry_after
+        self.reason = message if reason is None else reason
         self.index: int | None = None
         self.missing_signature = False
 
@@ -96,8 +100,8 @@ class ServerFailed(ServableError):
     """Any other server error; see `code`."""
 
 
-# https://grpc.github.io/grpc/core/md_doc_statuscodes.html; TensorFlow Serving maps a missing
-# signature to FAILED_PRECONDITION over gRPC, which the transport tells apart by the method.
+# https://grpc.github.io/grpc/core/md_doc_statuscodes.html. TensorFlow Serving reports a missing
+# signature as FAILED_PRECONDITION over gRPC, which `error_for` recognises.
 _BY_CODE: dict[str, type[ServableError]] = {
     "INVALID_ARGUMENT": InvalidInput,
     "OUT_OF_RANGE": InvalidInput,

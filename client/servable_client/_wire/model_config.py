@@ -8,24 +8,12 @@ from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
 
 
-class InvalidModelConfig(InvalidInput):
-    """A text that is not a ModelServerConfig.
-
-    Attributes:
-        reason: What the parser found, without the sentence around it.
-    """
-
-    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
-
-
 def config_of(config: str | Path) -> wire.ModelServerConfig:
     """Parse a ModelServerConfig, from its text or a file.
 
     Raises:
-        InvalidModelConfig: The text is not a valid ModelServerConfig.
-        InvalidInput: The file cannot be read.
+        InvalidInput: The text is not a valid ModelServerConfig, `reason` being that of the
+            parser; or the file cannot be read.
     """
     if isinstance(config, Path):
         try:
@@ -40,7 +28,7 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
     try:
         return text_format.Parse(text, wire.ModelServerConfig())
     except text_format.ParseError as error:
-        raise InvalidModelConfig(
+        raise InvalidInput(
             f"not a valid ModelServerConfig: {error}",
             reason=str(error),
             hint="pass its text, model_config_list { ... }, or the Path of a file that contains it",

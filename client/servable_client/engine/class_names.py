@@ -44,14 +44,14 @@ def operations(
 ) -> tuple[PredictOperation, PredictOperation]:
     """The same images for `classify`, which returns names, and for class numbers."""
     named, numbered = (description.signatures[name] for name in (CLASSIFY, ENCODED))
-    pictures = _probes()
+    images = _probes()
     return (
         PredictOperation(
             target=target,
             signature=CLASSIFY,
             inputs={
                 next(iter(named.inputs)): np.array(
-                    [serialized({_FEATURE: picture}) for picture in pictures], object
+                    [serialized({_FEATURE: image}) for image in images], object
                 )
             },
             outputs=("classes", "scores"),
@@ -60,7 +60,7 @@ def operations(
         PredictOperation(
             target=target,
             signature=ENCODED,
-            inputs={next(iter(numbered.inputs)): np.array(pictures, object)},
+            inputs={next(iter(numbered.inputs)): np.array(images, object)},
             known=numbered,
         ),
     )
@@ -70,13 +70,13 @@ def operations(
 def _probes() -> list[bytes]:
     """Random grey blots: no class is certain, so the scores of the classes differ."""
     random = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(_PROBES):
         blots = Image.fromarray(random.integers(0, 256, [4, 4], np.uint8))
         buffer = io.BytesIO()
         blots.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    return pictures
+        images.append(buffer.getvalue())
+    return images
 
 
 def match(

@@ -38,16 +38,14 @@ class Classifier:
         self._attempts: dict[tuple[str, int | None], int] = {}
         self._complete: dict[tuple[str, int | None], tuple[str, ...]] = {}
 
-    def one(
-        self, picture: Picture, *, target: Target, timeout: float | None
-    ) -> Flow[Classification]:
+    def one(self, image: Picture, *, target: Target, timeout: float | None) -> Flow[Classification]:
         """Classify an image."""
         began = self._engine.now()
         deadline = self._engine.deadline(timeout)
-        if isinstance(picture, np.ndarray):
-            prepared: Prepared = checked(picture)
+        if isinstance(image, np.ndarray):
+            prepared: Prepared = checked(image)
         else:
-            prepared = yield Offload(partial(prepare, picture))
+            prepared = yield Offload(partial(prepare, image))
         if self._engine.split is None:
             return (yield from self._one(prepared, target, deadline, began))
         return (
@@ -80,14 +78,14 @@ class Classifier:
         return answer
 
     def chunk(
-        self, pictures: Sequence[Picture], *, target: Target, timeout: float | None
+        self, images: Sequence[Picture], *, target: Target, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
         """Classify images, with an error in place of each failure; each request has the timeout."""
         began = self._engine.now()
-        if all(isinstance(picture, np.ndarray) for picture in pictures):
-            ready = _prepared(pictures)
+        if all(isinstance(image, np.ndarray) for image in images):
+            ready = _prepared(images)
         else:
-            ready = yield Offload(partial(_prepared, pictures))
+            ready = yield Offload(partial(_prepared, images))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
         chosen, fallback = self._engine.targets_of(target)
         found = yield from self._all(prepared, chosen, began, timeout)
@@ -128,9 +126,9 @@ class Classifier:
         groups: dict[tuple[str, str, object], list[tuple[int, Any]]] = {}
         description = yield from self._engine.describe(target, deadline)
         read = False
-        for index, picture in enumerate(prepared):
+        for index, image in enumerate(prepared):
             try:
-                signature, name, value = fit(picture, description, target.model)
+                signature, name, value = fit(image, description, target.model)
             except InvalidInput as first:
                 error = first
                 if not read:
@@ -138,7 +136,7 @@ class Classifier:
                     read = True
                     description = yield from self._engine.describe(target, deadline, fresh=True)
                     try:
-                        signature, name, value = fit(picture, description, target.model)
+                        signature, name, value = fit(image, description, target.model)
                     except InvalidInput as second:
                         answers[index] = second
                         continue
@@ -260,9 +258,9 @@ class Classifier:
             if not class_names.can_be_read(description):
                 self._attempts[key] = _NAMES_ATTEMPTS
                 return names
-            asked = class_names.operations(description, pinned)
-            named: Prediction = yield from self._engine.call(asked[0], deadline)
-            numbered: Prediction = yield from self._engine.call(asked[1], deadline)
+            by_name, by_number = class_names.operations(description, pinned)
+            named: Prediction = yield from self._engine.call(by_name, deadline)
+            numbered: Prediction = yield from self._engine.call(by_number, deadline)
         except (ServableError, Failure) as error:
             # The answer is complete but for the names of the less likely classes.
             log.debug("cannot read the class names of %s %s: %s", target.model, version, error)
@@ -277,12 +275,12 @@ class Classifier:
         return names
 
 
-def _prepared(pictures: Sequence[Picture]) -> list[Prepared | InvalidInput]:
+def _prepared(images: Sequence[Picture]) -> list[Prepared | InvalidInput]:
     """Prepare each image, with an error in place of each failure."""
     ready: list[Prepared | InvalidInput] = []
-    for picture in pictures:
+    for image in images:
         try:
-            ready.append(prepare(picture))
+            ready.append(prepare(image))
         except InvalidInput as error:
             ready.append(error)
     return ready

@@ -24,15 +24,15 @@ _T = TypeVar("_T")
 _MAX_CONCURRENCY = 1000
 
 
-def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
+def check(images: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
     """Check the arguments before anything is sent.
 
     Raises:
         InvalidInput: One is invalid.
     """
-    if isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable | AsyncIterable):
+    if isinstance(images, str | bytes) or not isinstance(images, Iterable | AsyncIterable):
         raise InvalidInput(
-            f"expected an iterable of images, got {type(pictures).__name__}",
+            f"expected an iterable of images, got {type(images).__name__}",
             hint="pass a list or any other iterable; use `classify` for one image",
         )
     if batch_size < 1 or not 1 <= concurrency <= _MAX_CONCURRENCY:
@@ -46,8 +46,8 @@ def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str)
 class _Chunks:
     """The chunks of an iterable; its own failure is kept until its turn comes."""
 
-    def __init__(self, pictures: Iterable[Picture], size: int) -> None:
-        self._pictures = iter(pictures)
+    def __init__(self, images: Iterable[Picture], size: int) -> None:
+        self._images = iter(images)
         self._size = size
         self.failure: BaseException | None = None
         self.ended = False
@@ -56,7 +56,7 @@ class _Chunks:
         chunk: list[Picture] = []
         while len(chunk) < self._size and not self.ended:
             try:
-                chunk.append(next(self._pictures))
+                chunk.append(next(self._images))
             except StopIteration:
                 self.ended = True
             except Exception as error:  # noqa: BLE001
@@ -67,14 +67,14 @@ class _Chunks:
 
 def stream(
     send: Callable[[list[Picture]], Answers],
-    pictures: Iterable[Picture],
+    images: Iterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
     on_error: OnError,
 ) -> Iterator[Any]:
     """Send chunks from threads; at most `concurrency` + 1 chunks are read ahead."""
-    chunks = _Chunks(pictures, batch_size)
+    chunks = _Chunks(images, batch_size)
     in_flight: deque[Future[Answers]] = deque()
     index = 0
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servable")
@@ -99,7 +99,7 @@ def stream(
 
 async def astream(
     send: Callable[[list[Picture]], Awaitable[Answers]],
-    pictures: Iterable[Picture] | AsyncIterable[Picture],
+    images: Iterable[Picture] | AsyncIterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
@@ -107,9 +107,9 @@ async def astream(
 ) -> AsyncIterator[Any]:
     """Like `stream`, with tasks in place of threads."""
     chunks = (
-        _AsyncChunks(pictures, batch_size)
-        if isinstance(pictures, AsyncIterable)
-        else _Chunks(pictures, batch_size)
+        _AsyncChunks(images, batch_size)
+        if isinstance(images, AsyncIterable)
+        else _Chunks(images, batch_size)
     )
     in_flight: deque[asyncio.Future[Answers]] = deque()
     index = 0
@@ -142,8 +142,8 @@ async def astream(
 class _AsyncChunks:
     """The chunks of an asynchronous iterable."""
 
-    def __init__(self, pictures: AsyncIterable[Picture], size: int) -> None:
-        self._pictures = aiter(pictures)
+    def __init__(self, images: AsyncIterable[Picture], size: int) -> None:
+        self._images = aiter(images)
         self._size = size
         self.failure: BaseException | None = None
         self.ended = False
@@ -152,7 +152,7 @@ class _AsyncChunks:
         chunk: list[Picture] = []
         while len(chunk) < self._size and not self.ended:
             try:
-                chunk.append(await anext(self._pictures))
+                chunk.append(await anext(self._images))
             except StopAsyncIteration:
                 self.ended = True
             except Exception as error:  # noqa: BLE001

@@ -48,15 +48,15 @@ _GREY16 = 65535
 _UINT8 = np.dtype(np.uint8)
 
 
-def prepare(picture: Picture) -> Prepared:
+def prepare(source: Picture) -> Prepared:
     """Prepare an image for sending: an array stays as it is, all else becomes an encoded file.
 
     Raises:
         InvalidInput: It is not a valid image, too large, or an array of another dtype or rank.
     """
-    if isinstance(picture, np.ndarray):
-        return checked(picture)
-    return _encoded(picture)
+    if isinstance(source, np.ndarray):
+        return checked(source)
+    return _encoded(source)
 
 
 def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, str, Any]:
@@ -157,20 +157,21 @@ def _forms(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield (*shape[1:], 1)
 
 
-def _encoded(picture: Any) -> bytes:
-    if isinstance(picture, Image.Image):
+def _encoded(source: Any) -> bytes:
+    if isinstance(source, Image.Image):
         name = "this image"
         try:
-            return _as_png(picture, name)
+            return _as_png(source, name)
         except InvalidInput:
             raise
         except Exception as error:
             # A lazy image is read only here, and decoders fail in many ways.
-            raise InvalidInput(f"{name} is damaged: {error}") from error
-    name, data = _read(picture)
+            raise _invalid(name, f"is damaged: {error}") from error
+    name, data = _read(source)
     if len(data) > MAX_READ:
-        raise InvalidInput(
-            f"{name} exceeds {MAX_READ >> 20} MiB",
+        raise _invalid(
+            name,
+            f"exceeds {MAX_READ >> 20} MiB",
             hint="resize it first; the model reads a small copy anyway",
         )
     try:
@@ -187,40 +188,44 @@ def _encoded(picture: Any) -> bytes:
             if image.format != "JPEG" and _needs_rotation(image):
                 return _as_png(image, name)
     except UnidentifiedImageError:
-        raise InvalidInput(
-            f"{name} is not a valid image", hint="pass a PNG, JPEG, GIF, BMP or WebP file"
+        raise _invalid(
+            name, "is not a valid image", hint="pass a PNG, JPEG, GIF, BMP or WebP file"
         ) from None
     except Image.DecompressionBombError:
-        raise InvalidInput(f"{name} has too many pixels", hint="resize it first") from None
+        raise _invalid(name, "has too many pixels", hint="resize it first") from None
     except InvalidInput:
         raise
     except Exception as error:
         # The decoders of Pillow raise exceptions of many types.
-        raise InvalidInput(f"{name} is damaged: {error}") from error
+        raise _invalid(name, f"is damaged: {error}") from error
     return data
 
 
-def _read(picture: Any) -> tuple[str, bytes]:
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return "this image", bytes(picture)
-    if isinstance(picture, str | os.PathLike):
+def _invalid(name: str, reason: str, *, hint: str | None = None) -> InvalidInput:
+    return InvalidInput(f"{name} {reason}", reason=reason, hint=hint)
+
+
+def _read(source: Any) -> tuple[str, bytes]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "this image", bytes(source)
+    if isinstance(source, str | os.PathLike):
         try:
-            with Path(picture).open("rb") as file:
-                return str(picture), file.read(MAX_READ + 1)
+            with Path(source).open("rb") as file:
+                return str(source), file.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InvalidInput(f"cannot read {picture}: {reason}") from error
-    if hasattr(picture, "read"):
-        name = str(getattr(picture, "name", "this image"))
+            raise InvalidInput(f"cannot read {source}: {reason}") from error
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "this image"))
         try:
-            data = picture.read(MAX_READ + 1)
+            data = source.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             raise InvalidInput(f"cannot read {name}: {error}") from error
         if not isinstance(data, bytes):
-            raise InvalidInput(f"{name} is open in text mode", hint='open it with mode "rb"')
+            raise _invalid(name, "is open in text mode", hint='open it with mode "rb"')
         return name, data
     raise InvalidInput(
-        f"a {type(picture).__name__} is not a valid image",
+        f"a {type(source).__name__} is not a valid image",
         hint="pass a path, bytes, a file, a Pillow image or a uint8 array",
     )
 
@@ -235,7 +240,7 @@ def _needs_rotation(image: Image.Image) -> bool:
 
 def _as_png(image: Image.Image, name: str) -> bytes:
     if not image.width or not image.height:
-        raise InvalidInput(f"{name} has no pixels")
+        raise _invalid(name, "has no pixels")
     if _needs_rotation(image):
         image = ImageOps.exif_transpose(image)
     if max(image.size) > MAX_SIDE:
@@ -269,9 +274,9 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     limit = _GREY16 if sixteen else 255
     # Floats up to 1 are more likely another scale than a nearly black image.
     if not (low >= 0 and high <= limit) or (image.mode == "F" and 0 < high <= 1):
-        raise InvalidInput(
-            f"{name} has pixels of mode {image.mode} from {low:g} to {high:g}, expected 0 "
-            f"to {limit}",
+        raise _invalid(
+            name,
+            f"has pixels of mode {image.mode} from {low:g} to {high:g}, expected 0 to {limit}",
             hint='scale it to 0 to 255, then `image.convert("L")`',
         )
     scaled = pixels // 257 if sixteen else pixels.round()

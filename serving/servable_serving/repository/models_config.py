@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
 
-from servable_client import ServableError
-from servable_client._wire.model_config import InvalidModelConfig, config_of
+from servable_client import InvalidInput, ServableError
+from servable_client._wire.model_config import config_of
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, sync_folder
 from servable_serving.core.locks import locked
@@ -133,7 +133,7 @@ class ModelsConfig:
         hint = f"mend {self.path}, or take the last one that was whole; servers go on as they are"
         try:
             config = config_of(text)
-        except InvalidModelConfig as error:
+        except InvalidInput as error:
             raise ModelsConfigError(
                 f"cannot parse {self.path}: {error.reason}", hint=hint
             ) from None

@@ -111,5 +111,10 @@ def test_codes_of_http_statuses(status: int, code: str) -> None:
     assert code_of_http_status(status) == code
 
 
+def test_the_reason_is_the_message_unless_it_is_given() -> None:
+    assert sdk.InvalidInput("boot.png is damaged").reason == "boot.png is damaged"
+    assert sdk.InvalidInput("boot.png is damaged", reason="is damaged").reason == "is damaged"
+
+
 def test_an_error_is_its_message() -> None:
     assert str(sdk.ServerFailed("broken", hint="h")) == "broken"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from servable_client import InvalidInput
-from servable_client._wire.model_config import InvalidModelConfig, config_of
+from servable_client._wire.model_config import config_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def test_a_file_is_parsed(tmp_path: Path) -> None:
 
 
 def test_the_parsers_reason_is_an_attribute() -> None:
-    with pytest.raises(InvalidModelConfig) as caught:
+    with pytest.raises(InvalidInput) as caught:
         config_of("model_config_list {\n  nosuch: 1\n}")
     error = caught.value
     assert error.reason.startswith("2:3")
@@ -37,7 +37,7 @@ def test_the_parsers_reason_is_an_attribute() -> None:
 def test_a_missing_file_is_invalid_input(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         config_of(tmp_path / "models.config")
-    assert not isinstance(caught.value, InvalidModelConfig)
+    assert str(tmp_path) in caught.value.message
 
 
 def test_a_file_that_is_not_text_is_invalid_input(tmp_path: Path) -> None:

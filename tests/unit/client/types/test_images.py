@@ -155,6 +155,7 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         prepare(tmp_path / "notes.txt")
     assert "notes.txt" in caught.value.message
+    assert "notes.txt" not in caught.value.reason
     assert caught.value.hint
 
 
