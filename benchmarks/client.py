@@ -37,7 +37,7 @@ BATCH = 32
 RAW, SERVABLE, REST = "raw bytes on a grpc channel", "servable, gRPC", "servable, REST"
 UPSTREAM, MIN_TFS, OVMS = "tensorflow-serving-api", "min-tfs-client", "ovmsclient"
 ASYNC = "servable, AsyncClient, gRPC"
-# Its generated messages are refused by every protobuf since 2022.
+# Every protobuf release since 2022 rejects its generated messages.
 WITH = {MIN_TFS: ["protobuf<3.21"]}
 CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 
@@ -82,7 +82,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
 
         from servable_client.codec.grpc import encode
         from servable_client.net.endpoints import parse_servers
-        from servable_client.types.questions import PredictQuestion, Target
+        from servable_client.types.operations import PredictOperation, Target
 
         (endpoint,) = parse_servers(f"grpc://127.0.0.1:{port}")
         channel = grpc.insecure_channel(endpoint.address)
@@ -90,7 +90,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
         bodies = [
             encode(
                 endpoint,
-                PredictQuestion(
+                PredictOperation(
                     target=Target(model=NAME), signature="serving_default", inputs={"image": array}
                 ),
                 (),
@@ -110,7 +110,7 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
             grpc.insecure_channel(f"127.0.0.1:{port}")
         )
 
-        def ask(array: Any) -> object:
+        def send(array: Any) -> object:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = NAME
             request.model_spec.signature_name = "serving_default"
@@ -118,26 +118,26 @@ def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[]
             response = stub.Predict(request, timeout=20)
             return tf.make_ndarray(response.outputs["probabilities"])
 
-        return {"one": lambda: ask(one[None]), "batch": lambda: ask(batch)}
+        return {"one": lambda: send(one[None]), "batch": lambda: send(batch)}
     if contender == MIN_TFS:
         from min_tfs_client.requests import TensorServingClient
 
         other = TensorServingClient(host="127.0.0.1", port=port, credentials=None)
 
-        def ask_min(array: Any) -> object:
-            # The answer is not read: its reader knows no tensor_content.
+        def send_min(array: Any) -> object:
+            # The response is not read: its reader does not support tensor_content.
             return other.predict_request(model_name=NAME, input_dict={"image": array}, timeout=20)
 
-        return {"one": lambda: ask_min(one[None]), "batch": lambda: ask_min(batch)}
+        return {"one": lambda: send_min(one[None]), "batch": lambda: send_min(batch)}
     from ovmsclient import make_grpc_client
 
     ovms = make_grpc_client(f"127.0.0.1:{port}")
 
-    def ask_ovms(array: Any) -> object:
-        # Version 1 by name: its default, 0, is a version that TensorFlow Serving does not have.
+    def send_ovms(array: Any) -> object:
+        # Version 1 explicitly: TensorFlow Serving has no version 0, the default here.
         return ovms.predict({"image": array}, NAME, model_version=1, timeout=20)
 
-    return {"one": lambda: ask_ovms(one[None]), "batch": lambda: ask_ovms(batch)}
+    return {"one": lambda: send_ovms(one[None]), "batch": lambda: send_ovms(batch)}
 
 
 def worker(contender: str, port: int, rest_port: int) -> None:
@@ -158,7 +158,7 @@ def worker(contender: str, port: int, rest_port: int) -> None:
 
 
 def stream(port: int, count: int, rounds: int) -> None:
-    """Pictures a second, one by one and by `classify_many`, in turns."""
+    """Images per second, one by one and by `classify_many`, in turns."""
     from servable_client import Client
 
     images = pictures(count)
@@ -178,11 +178,11 @@ def stream(port: int, count: int, rounds: int) -> None:
 
 
 def importing(code: str) -> None:
-    """CPU-seconds that an import takes, and the process' MiB at its peak."""
+    """The CPU seconds of an import, and the peak memory of the process in MiB."""
     cpu = time.process_time()
     exec(code, {})  # noqa: S102
     cpu = time.process_time() - cpu
-    # Not ru_maxrss, which a child has from the process that it was forked from.
+    # Not ru_maxrss, which a child inherits from its parent.
     status = Path("/proc/self/status").read_text().splitlines()
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
     print(json.dumps([cpu, int(peak) / 1024]))

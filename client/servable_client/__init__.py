@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving that brings no TensorFlow.
+"""A client of TensorFlow Serving that does not depend on TensorFlow.
 
 Example:
     >>> from servable_client import Client

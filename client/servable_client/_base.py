@@ -1,4 +1,4 @@
-"""What the two clients have in common: how they are made."""
+"""What both clients share: their construction and settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from servable_client.engine.classify import Classifier
-from servable_client.engine.core import DEFAULT_TIMEOUT, Core
-from servable_client.types.questions import Target
+from servable_client.engine.core import DEFAULT_TIMEOUT, Engine
+from servable_client.types.operations import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,50 +19,49 @@ if TYPE_CHECKING:
 
 
 class BaseClient(ABC):
-    """Asks TensorFlow Serving, over gRPC or REST, without TensorFlow.
+    """A client of TensorFlow Serving, over gRPC or REST, without TensorFlow.
 
-    One client serves a whole program: it may be shared between threads, keeps its connections,
-    and is safe after a fork. Each call has a deadline, and what may pass is tried again, so a
-    question should do no harm when it is asked twice; all of TensorFlow Serving's are such.
+    One client serves a whole program: it is thread-safe, reuses its connections, and is safe
+    after a fork. Each call has a deadline and is retried when the failure is transient. So
+    requests must be idempotent; all requests of TensorFlow Serving are.
 
     Args:
-        server: The address; `grpc`, `grpcs`, `http` or `https` picks the transport, and the
-            port is 8500 or 8501 unless given. Several, in a list or with commas, take turns; a
-            dead one is left out, and tried again after a while.
-        model: The model's name.
-        version: The version to ask; the highest available one unless given.
-        label: The label of the version to ask, `stable` for example; not with `version`.
-        split: Labels and the share of the calls that each gets, `{"canary": 0.1}` for example, or
-            a `Split`; the rest goes to `label`, which is `stable` then unless given. A call
-            that names a version or label keeps to it; where the label that was drawn stands for
-            no version, the call goes to `label` all the same. It is drawn for each question to
-            the model, in `classify_many` for each chunk; an answer's `version` tells what came
-            of it.
-        timeout: Seconds that a call may take, retries included, unless it says otherwise.
-        retry: How often and when a call is tried again.
-        tls: Whom `grpcs` and `https` trust, and the client's own certificate; the well-known
-            authorities unless given.
-        api_key: Sent as `x-api-key`; text, or a function that gives it, called anew for each
+        server: The address. `grpc`, `grpcs`, `http` or `https` selects the transport (default
+            port: 8500 or 8501). Several addresses, in a list or separated by commas, are used
+            in turn; one that is unavailable is skipped, and retried after a while.
+        model: The model name.
+        version: The version to use (default: the highest available one).
+        label: The label of the version to use, `stable` for example; not with `version`.
+        split: Labels and their shares of the calls, `{"canary": 0.1}` for example, or a `Split`;
+            the rest goes to `label` (default: `stable`). A call that names a version or label is
+            not split. If the selected label has no available version, the call goes to `label`.
+            The label is selected for each request, in `classify_many` for each chunk; the
+            `version` of an answer is the one that was used.
+        timeout: Default timeout of a call in seconds, retries included.
+        retry: The retry policy.
+        tls: The CA bundle for `grpcs` and `https`, and the client certificate (default: the
+            well-known authorities, no certificate).
+        api_key: Sent as `x-api-key`; text, or a function that returns it, called for each
             attempt.
         token: Sent as `authorization: Bearer ...`; likewise.
-        plaintext_credentials: Send them to another machine without TLS all the same.
-        proxy: The HTTP proxy through which all servers are asked that are not on this machine,
-            as `http://user:password@host:port`.
-        trust_env: Heed the proxies that the environment names, unless `proxy` is given:
-            `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` for REST, and for gRPC what
-            grpcio heeds.
-        on_request: Called with a `RequestEvent` before each attempt, in the thread that makes
-            it; keep it short.
-        on_response: Called with a `ResponseEvent` after each.
+        plaintext_credentials: Allow credentials to be sent to another machine without TLS.
+        proxy: The HTTP proxy for all servers that are not on this machine, as
+            `http://user:password@host:port`.
+        trust_env: Use the proxies of the environment, unless `proxy` is given: `HTTPS_PROXY`,
+            `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` for REST, and the variables of grpcio for
+            gRPC.
+        on_request: Called with a `RequestEvent` before each attempt, in the thread of the
+            attempt; must return quickly.
+        on_response: Called with a `ResponseEvent` after each attempt.
 
     Raises:
-        InvalidInput: An address or name is malformed, both `version` and `label` are given, a
-            split makes no sense, or credentials would go over the network for all to read.
+        InvalidInput: An address or name is malformed, both `version` and `label` are given, the
+            split is invalid, or credentials would be sent in plaintext.
 
-    Over REST the server does not say which version answered. So the client reads from the
-    metadata, at most once a second, which version a model or label stands for, and asks that one
-    by its number: an answer's `version` is the one that gave it, and a label that moves is
-    followed within a second.
+    REST responses do not contain the version. So the client reads from the metadata, at most
+    once a second, which version a model or label points to, and addresses that version by
+    number: the `version` of an answer is exact, and a label that moves is followed within a
+    second.
 
     Example:
         >>> with Client(server, model="fashion_mnist") as client:
@@ -90,7 +89,7 @@ class BaseClient(ABC):
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
     ) -> None:
-        self._core = Core(
+        self._engine = Engine(
             server,
             target=Target(model=model, version=version, label=label),
             split=split,
@@ -105,41 +104,41 @@ class BaseClient(ABC):
             on_request=on_request,
             on_response=on_response,
         )
-        self._classifier = Classifier(self._core)
+        self._classifier = Classifier(self._engine)
         self._open()
 
     @abstractmethod
     def _open(self) -> None:
-        """Make what runs the flows."""
+        """Create the driver that runs the flows."""
 
     @property
     def endpoint(self) -> str:
-        """The server's address; the first, where there are several.
+        """The server address; the first one if there are several.
 
         Example:
             >>> Client("http://localhost", model="fashion_mnist").endpoint
             'http://localhost:8501'
         """
-        return self._core.endpoints[0].url
+        return self._engine.endpoints[0].url
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The servers' addresses.
+        """The server addresses.
 
         Example:
             >>> Client("grpc://one,grpc://two", model="fashion_mnist").endpoints
             ('grpc://one:8500', 'grpc://two:8500')
         """
-        return tuple(endpoint.url for endpoint in self._core.endpoints)
+        return tuple(endpoint.url for endpoint in self._engine.endpoints)
 
     def __repr__(self) -> str:
-        target = self._core.target
+        target = self._engine.target
         pinned = "".join(
             f", {name}={value!r}"
             for name, value in (
                 ("version", target.version),
                 ("label", target.label),
-                ("split", self._core.split and self._core.split.shares),
+                ("split", self._engine.split and self._engine.split.shares),
             )
             if value is not None
         )

@@ -34,7 +34,7 @@ class Client(BaseClient):
     __doc__ = BaseClient.__doc__
 
     def _open(self) -> None:
-        self._driver = Driver(self._core)
+        self._driver = Driver(self._engine)
 
     def classify(
         self,
@@ -44,29 +44,30 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> Classification:
-        """Ask what a picture shows.
+        """Classify an image.
 
-        The model's metadata are read once for each version, and what does not fit them is
-        refused before it is sent; so are its class names, by two small calls.
+        The metadata of the model is read once per version, and an image that does not fit it
+        is refused before it is sent. The class names are read once per version too, by two
+        small calls.
 
         Args:
             picture: A path, the bytes of a file, an open file or a Pillow image, of any mode and
                 size; or an array uint8 of the model's own size: [height, width] or
                 [height, width, 1], white on black, or of a model of colour [height, width, 3].
-            version: The version to ask; the client's own unless given.
-            label: The label of the version to ask; the client's own unless given.
-            timeout: Seconds; the client's own unless given.
+            version: The version to use (default: the client's).
+            label: The label of the version to use (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
-            InvalidInput: It is no picture, or not one that the model takes.
-            ServableError: Any other leaf of its tree; see there.
+            InvalidInput: It is not a valid image, or the model does not accept it.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> boot = client.classify("boot.png")
             >>> boot.label, boot.class_id, boot.version
             ('Ankle boot', 9, 1)
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         return self._driver.run(self._classifier.one(picture, target=target, timeout=timeout))
 
     @overload
@@ -104,40 +105,41 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[Classification | ServableError]:
-        """Ask what many pictures show, in chunks, several under way at once.
+        """Classify many images, in chunks, with several requests in flight.
 
-        Where the server refuses a chunk, the picture that it is about is found by halves, and
-        the others get their answers.
+        Where the server refuses a chunk, the client bisects it to find the invalid image, and
+        the other images are classified.
 
         Args:
-            pictures: Any iterable, endless ones too: at most `batch_size` x (`concurrency` + 1)
-                are taken ahead of the answers. An array uint8 [N, height, width] is one.
-            batch_size: Pictures in a request.
-            concurrency: Requests at once.
-            on_error: "raise" ends at the first picture that failed, once those before it are
-                answered, with its place as the error's `index`; "return" gives the error in the
-                place of the answer and goes on.
-            version: The version to ask; the client's own unless given.
-            label: The label of the version to ask; the client's own unless given.
-            timeout: Seconds for each request; the client's own unless given.
+            pictures: Any iterable, including an endless one: at most `batch_size` x
+                (`concurrency` + 1) images are read ahead of the answers. An array uint8
+                [N, height, width] is an iterable of images.
+            batch_size: Images per request.
+            concurrency: Maximum number of concurrent requests.
+            on_error: "raise" stops at the first image that failed, after the answers for those
+                before it, with its position as the `index` of the error; "return" yields the
+                error in place of the answer and continues.
+            version: The version to use (default: the client's).
+            label: The label of the version to use (default: the client's).
+            timeout: Timeout in seconds for each request (default: the client's).
 
         Returns:
-            The answers, in the order of the pictures.
+            The answers, in the order of the images.
 
         Raises:
-            InvalidInput: An argument makes no sense, or a picture is none.
-            ServableError: Any other leaf of its tree; see there.
+            InvalidInput: An argument or an image is invalid.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> [answer.label for answer in client.classify_many(["boot.png", "shirt.png"])]
             ['Ankle boot', 'Shirt']
             >>> answers = client.classify_many(["boot.png", "notes.txt"], on_error="return")
             >>> [str(answer) for answer in answers]
-            ['Ankle boot (99.6%)', 'notes.txt is no picture']
+            ['Ankle boot (99.6%)', 'notes.txt is not a valid image']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         check(pictures, batch_size=batch_size, concurrency=concurrency, on_error=on_error)
-        self._core.deadline(timeout)  # refuses a timeout that makes no sense, now
+        self._engine.deadline(timeout)  # refuse an invalid timeout now
         return stream(
             lambda chunk: self._driver.run(
                 self._classifier.chunk(chunk, target=target, timeout=timeout)
@@ -161,17 +163,17 @@ class Client(BaseClient):
         """Run a signature of any model.
 
         Args:
-            inputs: Arrays, or what NumPy makes arrays of, by the names that the signature gives
-                them; text and bytes are strings.
-            signature: Its name.
-            output_filter: The outputs wanted, by name; all unless given. Over REST, which knows
-                no filter, the others are sent and dropped.
-            version: The version to ask; the client's own unless given.
-            label: The label of the version to ask; the client's own unless given.
-            timeout: Seconds; the client's own unless given.
+            inputs: Arrays, or values that NumPy converts to arrays, by the input names of the
+                signature; text and bytes are strings.
+            signature: The name of the signature.
+            output_filter: The names of the outputs to return (default: all). REST has no filter,
+                so the server sends all of them and the client drops the others.
+            version: The version to use (default: the client's).
+            label: The label of the version to use (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
-            ServableError: Any leaf of its tree; see there.
+            ServableError: Any `ServableError` subclass.
 
         Example:
             >>> answer = client.predict({"image": images}, output_filter=["class_id"])
@@ -179,12 +181,12 @@ class Client(BaseClient):
             array([9, 2, 1])
         """
         return self._driver.run(
-            self._core.predict(
+            self._engine.predict(
                 inputs,
                 signature=signature,
                 outputs=output_filter,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
@@ -198,22 +200,22 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> ClassScores:
-        """Ask by the Classify API, which takes tf.Examples.
+        """Call the Classify API, which takes tf.Examples.
 
         Args:
             examples: Dicts of feature name to value: text, bytes, a number, or a flat list or
-                array of one of them.
-            context: The features that all examples have in common.
+                array of one of these.
+            context: The features that all examples share.
             signature: A signature of the method `tensorflow/serving/classify`.
-            version: The version to ask; the client's own unless given.
-            label: The label of the version to ask; the client's own unless given.
-            timeout: Seconds; the client's own unless given.
+            version: The version to use (default: the client's).
+            label: The label of the version to use (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Returns:
-            For each example its classes and scores, in the order in which the model gives them.
+            For each example its classes and scores, in the order of the model.
 
         Raises:
-            ServableError: Any leaf of its tree; see there.
+            ServableError: Any `ServableError` subclass.
 
         Example:
             >>> answer = client.classify_examples([{"image/encoded": png}])
@@ -221,27 +223,29 @@ class Client(BaseClient):
             'Ankle boot'
         """
         return self._driver.run(
-            self._core.classify_examples(
+            self._engine.classify_examples(
                 examples,
                 context=context,
                 signature=signature,
-                target=self._core.target_of(version, label),
-                deadline=self._core.deadline(timeout),
+                target=self._engine.target_of(version, label),
+                deadline=self._engine.deadline(timeout),
             )
         )
 
     def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
-        """The model's versions that the server knows, highest first.
+        """List the versions of the model that the server knows, highest first.
 
         Raises:
-            ModelNotFound: It knows none.
-            ServableError: Any other leaf of its tree; see there.
+            ModelNotFound: The server does not know the model.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> [(version.version, version.state) for version in client.status()]
             [(1, 'AVAILABLE')]
         """
-        return self._driver.run(self._core.status(self._core.target, self._core.deadline(timeout)))
+        return self._driver.run(
+            self._engine.status(self._engine.target, self._engine.deadline(timeout))
+        )
 
     def metadata(
         self,
@@ -250,18 +254,18 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Signature]:
-        """The model's signatures, by name.
+        """Read the signatures of the model, by name.
 
         Raises:
-            ServableError: Any leaf of its tree; see there.
+            ServableError: Any `ServableError` subclass.
 
         Example:
             >>> sorted(client.metadata())
             ['classify', 'serving_bytes', 'serving_default']
         """
-        target = self._core.target_of(version, label)
+        target = self._engine.target_of(version, label)
         found = self._driver.run(
-            self._core.describe(target, self._core.deadline(timeout), fresh=True)
+            self._engine.describe(target, self._engine.deadline(timeout), fresh=True)
         )
         return callable_signatures(found)
 
@@ -272,18 +276,18 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> int:
-        """The version that would answer now.
+        """Find the version that a request would use now.
 
         Raises:
-            ModelNotFound: None would: there is no such model, version or label.
-            ServableError: Any other leaf of its tree; see there.
+            ModelNotFound: There is no such model, version or label.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> client.resolve()
             1
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(resolve(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(resolve(self._engine, target, self._engine.deadline(timeout)))
 
     def ready(
         self,
@@ -292,66 +296,66 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Whether the server can be reached and would answer a question to the model now.
+        """Whether the server is reachable and the model can serve requests now.
 
         Raises:
-            ServableError: It can be reached, and something else is wrong: AccessDenied, say.
+            ServableError: Any other failure, `AccessDenied` for example.
 
         Example:
             >>> client.ready(), client.ready(version=7)
             (True, False)
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(ready(self._core, target, self._core.deadline(timeout)))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(ready(self._engine, target, self._engine.deadline(timeout)))
 
     def wait_until_available(
         self, version: int | None = None, timeout: float = 60, *, label: str | None = None
     ) -> int:
-        """Wait until every server that answers, and at least one, serves a version of the model.
+        """Wait until every reachable server, and at least one, serves a version of the model.
 
         Args:
-            version: The version; the client's own version or label unless given, any where it
-                has none.
-            timeout: Seconds to wait in all.
-            label: Wait until this label stands for a version, in place of a version.
+            version: The version (default: the version or label of the client, else any version).
+            timeout: Maximum time to wait, in seconds.
+            label: Wait until this label points to a version; instead of `version`.
 
         Returns:
-            The version; the highest, where any will do.
+            The version; the highest one if any version will do.
 
         Raises:
-            ServerFailed: The version failed to load; `message` holds the server's reason.
+            ServerFailed: The version failed to load; `message` contains the reason.
             DeadlineExceeded: It is not available yet.
 
         Example:
             >>> client.wait_until_available(1, timeout=10)
             1
         """
-        target = self._core.target_of(version, label)
-        return self._driver.run(wait(self._core, target, timeout))
+        target = self._engine.target_of(version, label)
+        return self._driver.run(wait(self._engine, target, timeout))
 
     def reload_config(self, config: str | Path, *, timeout: float = 60) -> None:
-        """Have each server serve what a configuration says, in place of what it did.
+        """Replace the model configuration of each server.
 
-        TensorFlow Serving takes it over gRPC alone, and loads before it answers. A server that
-        polls a file goes back to that file's content within its interval: write the file too.
+        TensorFlow Serving accepts this over gRPC only, and loads before it responds. A server
+        that polls a configuration file reverts to the file at the next poll, so update the
+        file too.
 
         Args:
-            config: The text of a ModelServerConfig, or a Path to a file with it.
-            timeout: Seconds for each server.
+            config: The text of a ModelServerConfig, or the Path of a file that contains it.
+            timeout: Timeout in seconds for each server.
 
         Raises:
-            InvalidInput: It is no ModelServerConfig, or the transport is REST.
-            ServerFailed: The server refused it: a label for a version that is not available,
-                say. It goes on as before.
+            InvalidInput: It is not a valid ModelServerConfig, or the transport is REST.
+            ServerFailed: The server rejected it, for example because of a label for a version
+                that is not available, and keeps its configuration.
 
         Example:
             >>> client.reload_config(Path("models.config"))
         """
         parsed = config_of(config)
-        self._driver.run(reload(self._core, parsed, timeout))
+        self._driver.run(reload(self._engine, parsed, timeout))
 
     def close(self) -> None:
-        """Hang up.
+        """Close all connections.
 
         Example:
             >>> client = Client(server, model="fashion_mnist")

@@ -1,36 +1,39 @@
-"""What can go wrong, as a tree.
+"""The error hierarchy.
 
 ServableError
-├── InvalidInput(ValueError)          before anything is sent, or INVALID_ARGUMENT
+├── InvalidInput(ValueError)          found before sending, or INVALID_ARGUMENT
 ├── ModelNotFound(LookupError)        no such model, version, label or signature
 ├── NotReady                          known, but not available yet
 ├── ServerBusy                        RESOURCE_EXHAUSTED, 429
 ├── DeadlineExceeded(TimeoutError)
 ├── ConnectionFailed(ConnectionError)
 ├── AccessDenied(PermissionError)     401, 403, UNAUTHENTICATED, PERMISSION_DENIED
-└── ServerFailed                      everything else, with the server's code
+└── ServerFailed                      any other code of the server
 
-Each leaf that has a counterpart in Python's own tree inherits from it too, so that code which
-knows nothing of Servable can still say `except TimeoutError`.
+A leaf with a counterpart among the built-in exceptions inherits from it too, so that code which
+does not know Servable can still catch `TimeoutError`.
 """
 
 from __future__ import annotations
 
 
 class ServableError(Exception):
-    """The root of everything that Servable raises on purpose.
+    """The base class of all errors that Servable raises.
 
     Attributes:
-        message: What went wrong, one sentence.
-        hint: What to do about it, or None.
-        endpoint: The server's address, or None where no server was involved.
-        model: The model's name, or None.
-        code: The canonical status code by name, `NOT_FOUND` for example, or None where
-            the server gave none.
-        retry_after: Seconds after which the server wants to be asked again, or None where it
-            did not say.
-        index: Which picture of `classify_many` it was, counted from 0, or None.
+        message: The error message, one sentence.
+        hint: How to fix it, or None.
+        endpoint: The server address, or None if no server was involved.
+        model: The model name, or None.
+        code: The canonical status code by name, `NOT_FOUND` for example, or None if the
+            server sent none.
+        retry_after: Seconds after which the server accepts a retry, or None if it did not
+            say.
+        index: The position of the image in `classify_many`, counted from 0, or None.
         unreachable: Whether no connection to the server could be made.
+        reason: The message without its subject, an image or a file for example; the whole message
+            if it has none.
+        missing_signature: Whether the model exists but lacks the requested signature.
 
     Example:
         >>> error = ModelNotFound("no model shoes", code="NOT_FOUND", hint="`servable status`")
@@ -47,6 +50,7 @@ class ServableError(Exception):
         model: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        reason: str | None = None,
     ) -> None:
         # The message alone: OSError, an ancestor of some leaves, would read a second argument
         # as a file's name.
@@ -57,19 +61,21 @@ class ServableError(Exception):
         self.model = model
         self.code = code
         self.retry_after = retry_after
+        self.reason = message if reason is None else reason
         self.index: int | None = None
         self.unreachable = False
+        self.missing_signature = False
 
     def __str__(self) -> str:
         return self.message
 
 
 class InvalidInput(ServableError, ValueError):
-    """What was asked is malformed: found before sending, or INVALID_ARGUMENT."""
+    """The request is invalid: found before sending, or INVALID_ARGUMENT."""
 
 
 class ModelNotFound(ServableError, LookupError):
-    """The server knows no such model, version, label or signature."""
+    """The server does not know the model, version, label or signature."""
 
 
 class NotReady(ServableError):
@@ -77,27 +83,27 @@ class NotReady(ServableError):
 
 
 class ServerBusy(ServableError):
-    """The server refused for want of capacity: RESOURCE_EXHAUSTED or HTTP 429."""
+    """The server is out of capacity: RESOURCE_EXHAUSTED or HTTP 429."""
 
 
 class DeadlineExceeded(ServableError, TimeoutError):
-    """No answer within the time allowed."""
+    """No response before the deadline."""
 
 
 class ConnectionFailed(ServableError, ConnectionError):
-    """The server could not be reached, or hung up."""
+    """The server could not be reached, or closed the connection."""
 
 
 class AccessDenied(ServableError, PermissionError):
-    """The key or token is missing, wrong or not enough."""
+    """The key or token is missing, invalid or insufficient."""
 
 
 class ServerFailed(ServableError):
-    """The server failed in another way; `code` holds what it called it."""
+    """Any other server error; see `code`."""
 
 
-# https://grpc.github.io/grpc/core/md_doc_statuscodes.html; TensorFlow Serving maps a missing
-# signature to FAILED_PRECONDITION over gRPC, which the transport tells apart by the method.
+# https://grpc.github.io/grpc/core/md_doc_statuscodes.html. TensorFlow Serving reports a missing
+# signature as FAILED_PRECONDITION over gRPC, which `error_for` recognises.
 _BY_CODE: dict[str, type[ServableError]] = {
     "INVALID_ARGUMENT": InvalidInput,
     "OUT_OF_RANGE": InvalidInput,
@@ -109,8 +115,8 @@ _BY_CODE: dict[str, type[ServableError]] = {
     "UNAUTHENTICATED": AccessDenied,
 }
 
-# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto, backwards. 400
-# stands for three codes; TensorFlow Serving means INVALID_ARGUMENT nearly always.
+# The inverse of https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto. 400
+# maps to three codes; TensorFlow Serving nearly always means INVALID_ARGUMENT.
 _CODE_BY_HTTP_STATUS: dict[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -129,13 +135,8 @@ _CODE_BY_HTTP_STATUS: dict[int, str] = {
 }
 
 
-# How TensorFlow Serving begins when a model lacks a signature, over REST and over gRPC.
+# How messages of TensorFlow Serving about a missing signature begin, over REST and over gRPC.
 _SIGNATURE = ("Serving signature key ", "Serving signature name: ")
-
-
-def is_about_a_signature(error: ServableError) -> bool:
-    """Whether the model is there, and only lacks what it was asked for."""
-    return error.message.startswith(_SIGNATURE)
 
 
 def code_of_http_status(status: int) -> str:
@@ -152,29 +153,32 @@ def error_for(
     signature: str = "",
     retry_after: float | None = None,
 ) -> ServableError:
-    """The leaf of the tree for a server's status `code` and `message`."""
+    """The error for a status `code` and `message` of a server."""
     kind, hint = _BY_CODE.get(code, ServerFailed), None
-    # What follows reads the wording of TensorFlow Serving 2.20, since its codes differ between
-    # gRPC and REST: a missing signature is FAILED_PRECONDITION here and 400 there, an unknown
-    # label INVALID_ARGUMENT.
-    # The place in the graph is for those who made it.
+    # The messages of TensorFlow Serving 2.20 have to be read here, once, since its codes are
+    # ambiguous: a missing signature is FAILED_PRECONDITION over gRPC and 400 over REST, an
+    # unknown label INVALID_ARGUMENT.
+    # The position in the graph is of no use to the caller.
     message = message.partition("\n\t [[")[0]
-    if message.startswith(_SIGNATURE):
+    missing_signature = message.startswith(_SIGNATURE)
+    if missing_signature:
         kind, hint = ModelNotFound, f"the model has no signature {signature!r}; see `metadata()`"
     elif "Unrecognized servable version label" in message:
-        kind, hint = ModelNotFound, "no version carries that label; `servable status` lists them"
+        kind, hint = ModelNotFound, "no version has that label; see `servable status`"
     elif kind is ModelNotFound:
-        hint = "`servable status` shows what the server has; check the model's name"
+        hint = "check the model name; `servable status` shows what the server has"
     elif kind is ConnectionFailed:
         hint = f"is a server listening at {endpoint}? `servable serve` starts one"
     elif code == "UNIMPLEMENTED":
-        hint = f"is {endpoint} TensorFlow Serving's gRPC port, 8500 mostly?"
+        hint = f"check that {endpoint} is the gRPC port of TensorFlow Serving, usually 8500"
     elif kind is DeadlineExceeded:
-        hint = "give a longer timeout, or ask for less at once"
+        hint = "use a longer timeout or a smaller batch"
     elif kind is AccessDenied:
-        hint = "give the key or token that this server wants: `api_key=` or `token=`"
+        hint = "pass the key or token that this server requires: `api_key=` or `token=`"
     elif kind is ServerBusy:
-        hint = "ask again later, or for less at once"
-    return kind(
+        hint = "retry later, or use a smaller batch"
+    error = kind(
         message, hint=hint, endpoint=endpoint, model=model, code=code, retry_after=retry_after
     )
+    error.missing_signature = missing_signature
+    return error

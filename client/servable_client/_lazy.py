@@ -1,6 +1,6 @@
-"""Public names that are imported when they are first asked for (PEP 562).
+"""Public names that are imported on first access (PEP 562).
 
-`servable --help` comes through each package's `__init__`, and would else wait for NumPy, Keras
+`servable --help` imports the `__init__` of each package, and would otherwise import NumPy, Keras
 and TensorFlow.
 """
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def lazily(
     package: str, places: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`.
+    """The `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: Its name.
-        places: The module within it that holds each public name.
+        package: The name of the package.
+        places: The module within the package that defines each public name.
     """
 
     def get(name: str) -> object:

@@ -9,10 +9,11 @@ from servable_client._wire import wire_pb2 as wire
 
 
 def config_of(config: str | Path) -> wire.ModelServerConfig:
-    """A ModelServerConfig, from its text or a file.
+    """Parse a ModelServerConfig, from its text or a file.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidInput: The text is not a valid ModelServerConfig, `reason` being that of the
+            parser; or the file cannot be read.
     """
     if isinstance(config, Path):
         try:
@@ -28,6 +29,7 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
         return text_format.Parse(text, wire.ModelServerConfig())
     except text_format.ParseError as error:
         raise InvalidInput(
-            f"this is no ModelServerConfig: {error}",
-            hint="give its text, model_config_list { ... }, or a Path to a file with it",
+            f"not a valid ModelServerConfig: {error}",
+            reason=str(error),
+            hint="pass its text, model_config_list { ... }, or the Path of a file that contains it",
         ) from None

@@ -1,8 +1,8 @@
-"""Status codes and names that are fixed on the wire."""
+"""Status codes and names that the protocol fixes."""
 
 from __future__ import annotations
 
-# What TensorFlow 2 writes beside a model's own signatures; servers show it, and none can call it.
+# A signature that TensorFlow 2 adds to each model; servers list it, but it cannot be called.
 INIT_SIGNATURE = "__saved_model_init_op"
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 STATUS_CODES = (

@@ -1,7 +1,7 @@
 """Arrays as TensorProto and back.
 
-The layout is tensorflow/core/framework/tensor.proto's: `tensor_content` holds the elements in
-row-major order and the machine's (little-endian) byte order; otherwise a typed field does.
+The layout is that of tensorflow/core/framework/tensor.proto: `tensor_content` contains the elements
+in row-major order and little-endian byte order, or else a typed field contains them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from servable_client._wire import wire_pb2 as wire
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Each fixed-size dtype with the typed field that may carry it.
+# Each fixed-size dtype with its typed field.
 _FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
     wire.DT_FLOAT: (np.float32, "float_val"),
     wire.DT_DOUBLE: (np.float64, "double_val"),
@@ -35,7 +35,7 @@ _FIELDS: dict[wire.DataType, tuple[type[np.generic], str]] = {
     wire.DT_COMPLEX64: (np.complex64, "scomplex_val"),
     wire.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
 }
-# On the wire a tensor's bytes are little-endian.
+# The bytes of a tensor are little-endian on the wire.
 WIRE_DTYPES = {
     int(data_type): np.dtype(kind).newbyteorder("<") for data_type, (kind, _) in _FIELDS.items()
 }
@@ -44,14 +44,14 @@ _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.ite
 
 LITTLE = sys.byteorder == "little"
 
-# A shape is a few bytes on the wire, whatever it claims: what it makes us allocate is bounded.
+# A shape is a few bytes on the wire, whatever its size: bound what it makes us allocate.
 MAX_BYTES = 1 << 31
-# Strings that one stands for; each takes dozens of bytes where it is unpacked.
-_MOST_FILLED = 1 << 20
+# The maximum number of strings that one string may fill; each takes dozens of bytes in memory.
+_MAX_FILLED = 1 << 20
 
 
 def numpy_dtype(data_type: wire.DataType) -> np.dtype[Any]:
-    """NumPy's dtype for a DataType; object stands for strings, as bytes.
+    """The NumPy dtype of a DataType; object for strings, as bytes.
 
     Raises:
         InvalidInput: NumPy has none.
@@ -82,10 +82,10 @@ def data_type_of(array: NDArray[Any]) -> wire.DataType:
 
 
 def as_array(value: ArrayLike) -> NDArray[Any]:
-    """The array that a value stands for; text and bytes become objects, whole."""
+    """Convert a value to an array; text and bytes become objects, unchanged."""
     array = np.asarray(value)
     if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-        # NumPy's own strings end where their trailing zero bytes begin.
+        # NumPy strings lose their trailing zero bytes.
         array = np.asarray(value, object)
     return array
 
@@ -94,7 +94,7 @@ def to_proto(value: ArrayLike) -> wire.TensorProto:
     """A tensor with the dtype and shape of `value`.
 
     Raises:
-        InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
+        InvalidInput: Its dtype is not supported, or strings and numbers are mixed.
     """
     proto = wire.TensorProto()
     fill_proto(proto, value)
@@ -102,17 +102,17 @@ def to_proto(value: ArrayLike) -> wire.TensorProto:
 
 
 def fill_proto(proto: Any, value: ArrayLike) -> None:
-    """Write `value` into an empty TensorProto, of this package's class or of upstream's.
+    """Write `value` into an empty TensorProto, of this package or of TensorFlow.
 
-    Where the tensor is a field of a larger message this saves the copy that `CopyFrom` makes.
+    For a field of a larger message this avoids the copy that `CopyFrom` makes.
 
     Raises:
-        InvalidInput: Its dtype has no counterpart, or strings and numbers are mixed.
+        InvalidInput: Its dtype is not supported, or strings and numbers are mixed.
     """
     array = as_array(value)
     data_type = data_type_of(array)
     proto.dtype = data_type
-    proto.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if data_type == wire.DT_STRING:
@@ -124,7 +124,7 @@ def fill_proto(proto: Any, value: ArrayLike) -> None:
 
 
 def as_bytes(item: object) -> bytes:
-    """An item of an array of strings, as it is sent.
+    """The bytes of an item of an array of strings.
 
     Raises:
         InvalidInput: It is neither text nor bytes.
@@ -133,24 +133,24 @@ def as_bytes(item: object) -> bytes:
         return item
     if isinstance(item, str):
         return item.encode()
-    raise InvalidInput(f"an array of strings holds a {type(item).__name__}")
+    raise InvalidInput(f"an array of strings contains a value of type {type(item).__name__}")
 
 
 def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
-    """The array that a tensor stands for; read-only where it shares the message's memory.
+    """Convert a tensor to an array; read-only if it shares the memory of the message.
 
-    As in TensorFlow, a typed field may hold fewer values than the shape has elements: the last
-    one fills the rest, zeros where there is none; and what is too much is dropped.
+    As in TensorFlow, a typed field may contain fewer values than the shape has elements: the
+    last value fills the rest, or zeros if there is none. Excess values are dropped.
 
     Raises:
-        InvalidInput: The dtype is not supported, the shape is not known or too large, or
-            `tensor_content` has another size than shape and dtype ask for.
+        InvalidInput: The dtype is not supported, the shape is unknown or too large, or the size
+            of `tensor_content` does not match shape and dtype.
     """
     declared = proto.tensor_shape
     unknown_rank = declared.unknown_rank
     shape = [dim.size for dim in declared.dim]
     data_type, content = proto.dtype, proto.tensor_content
-    # Two short ways, since an answer holds several tensors and each call waits for it.
+    # Two fast paths, since a response contains several tensors and each call waits for them.
     if not unknown_rank and (not shape or min(shape) >= 0):
         wire_dtype = WIRE_DTYPES.get(data_type)
         if wire_dtype is None:
@@ -162,30 +162,32 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
             return array if len(shape) == 1 else array.reshape(shape)
     dtype = numpy_dtype(data_type)
     if unknown_rank or any(size < 0 for size in shape):
-        raise InvalidInput(f"a tensor's shape must be known, and is {shape}")
+        raise InvalidInput(f"a tensor's shape must be fully defined, got {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"a tensor of shape {shape} is too large")
     if dtype.kind == "O":
-        if count > max(len(proto.string_val), _MOST_FILLED):
-            raise InvalidInput(f"a tensor of shape {shape} has {len(proto.string_val)} strings")
+        if count > max(len(proto.string_val), _MAX_FILLED):
+            raise InvalidInput(
+                f"a tensor of shape {shape} contains {len(proto.string_val)} strings"
+            )
         filled = np.empty(count, object)
         filled[:] = _filled(list(proto.string_val), count, b"")
         return filled.reshape(shape)
     if content:
         raise InvalidInput(
-            f"a tensor of shape {shape} and dtype {dtype} takes "
-            f"{count * dtype.itemsize} bytes, and has {len(content)}"
+            f"a tensor of shape {shape} and dtype {dtype} must have "
+            f"{count * dtype.itemsize} bytes, got {len(content)}"
         )
     field = getattr(proto, _FIELDS[data_type][1])
     if data_type == wire.DT_HALF:
         values = np.asarray(field, np.uint16).view(np.float16)
     elif dtype.kind == "c":
-        # Real and imaginary parts in turn, which is how NumPy has them in memory.
+        # Real and imaginary parts alternate, as in the memory of NumPy.
         parts = np.asarray(field, np.float32 if dtype.itemsize == 8 else np.float64)
         values = parts[: len(parts) // 2 * 2].view(dtype)
     else:
-        # Through the field's own type: an int_val may not fit the dtype, and wraps.
+        # Through the type of the field: an int_val may exceed the dtype, and wraps.
         values = np.asarray(field).astype(dtype) if len(field) else np.zeros(0, dtype)
     if len(values) == count:
         return values.reshape(shape)

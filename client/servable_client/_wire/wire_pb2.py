@@ -1,6 +1,6 @@
 """The messages of wire.proto, from its descriptor set.
 
-They are made in a descriptor pool of their own rather than from protoc's Python code, which
+They are created in their own descriptor pool rather than by the Python code of protoc, which
 registers in the pool that TensorFlow uses and refuses every protobuf older than the protoc
 that wrote it. The types are in wire_pb2.pyi, which protoc writes.
 """
@@ -12,7 +12,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 
 class _Enum(EnumTypeWrapper):
-    """An enum that can be called, as wire_pb2.pyi says: a number is checked, and given back."""
+    """A callable enum, as in wire_pb2.pyi, which validates a number and returns it."""
 
     def __call__(self, number: int) -> int:
         self.Name(number)

@@ -1,4 +1,4 @@
-"""The command `servable`: the parts that are installed bring its sub-commands."""
+"""The command `servable`, whose sub-commands come from the installed packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from servable_client._errors import ServableError
 from servable_client.cli.console import console, print_error
 
-# Which extra brings a module that a command may find missing.
+# The extra that installs a module which a command may find missing.
 _EXTRAS = {
     "fsspec": "remote",
     "keras_tuner": "trainer",
@@ -35,7 +35,9 @@ def _print_version(wanted: bool) -> None:
 def _root(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show version and exit."
+        ),
     ] = False,
 ) -> None:
     """From a tuned Keras CNN to a TensorFlow Serving endpoint that people can rely on."""
@@ -56,7 +58,7 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command; exit status 0, 1 where it failed, 2 where it was asked wrongly."""
+    """Run the command; exit status 0, 1 for a failure, 2 for a usage error."""
     try:
         build()()
     except ServableError as error:
@@ -68,12 +70,12 @@ def main() -> None:
             raise
         print_error(
             ServableError(
-                f"this command needs {error.name}, which is not installed",
+                f"this command requires {error.name}, which is not installed",
                 hint=f"pip install 'servable[{extra}]'",
             )
         )
         sys.exit(1)
     finally:
-        # A progress bar that Ctrl-C broke off has left the cursor hidden.
+        # A progress bar that Ctrl-C interrupted leaves the cursor hidden.
         if "rich" in sys.modules and sys.stderr.isatty():
             console().show_cursor()

@@ -1,4 +1,4 @@
-"""The sub-commands that ask a server."""
+"""The sub-commands that use a running server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from servable_client import Classification, Client, ServableError
 
 
-# Those that Servable itself gives, which are always asked for.
+# The labels that Servable itself sets, which are always looked up.
 _LABELS = ("stable", "canary")
 
 
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
     server: Server = DEFAULT_SERVER,
     model: Model = DEFAULT_MODEL,
     version: Version = None,
@@ -49,18 +49,18 @@ def classify(
     ca: CaBundle = None,
     timeout: Timeout = 5.0,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Output as CSV.")] = False,
 ) -> None:
-    """Ask a server what pictures show.
+    """Classify images.
 
-    A picture that cannot be read is named on standard error, the others are answered, and the
-    exit status is 1.
+    If an image cannot be read, an error names it, the other images are classified, and the exit
+    status is 1.
     """
     from servable_client import ServableError
     from servable_client.cli.console import print_csv, print_error, print_json, print_table
 
     if json and csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+        raise typer.BadParameter("--json and --csv are mutually exclusive")
     options = {"version": version, "label": label, "timeout": timeout}
     with make_client(server, model=model, api_key=api_key, ca=ca, **options) as client:
         found = list(
@@ -95,7 +95,7 @@ def classify(
 
 
 def _distinct(errors: Any) -> list[ServableError]:
-    """Each failure once: a server that is away fails every picture alike."""
+    """Each error once: a server that is down fails every image alike."""
     return list({str(error): error for error in errors}.values())
 
 
@@ -118,18 +118,18 @@ def status(
     ca: CaBundle = None,
     timeout: Timeout = 5.0,
     label: Annotated[
-        list[str] | None, typer.Option(help="A label to ask for too; may be given again.")
+        list[str] | None, typer.Option(help="Label to look up as well; repeatable.")
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="The server's models.config: the model's labels there are asked for."),
+        typer.Option(help="models.config of the server, whose labels are looked up as well."),
     ] = None,
     json: Json = False,
 ) -> None:
     """Show the versions of a model, their states and labels, and its signatures.
 
-    TensorFlow Serving lists no labels: it is asked what each name stands for. The names are
-    `stable` and `canary`, those of --label, and those that --config gives the model.
+    TensorFlow Serving cannot list labels, so each one is looked up by name: `stable`, `canary`,
+    those of --label, and those of the model in --config.
     """
     from servable_client import ModelNotFound
     from servable_client.cli.console import print_json, print_table, say
@@ -140,9 +140,9 @@ def status(
         try:
             signatures = client.metadata()
         except ModelNotFound:
-            signatures = {}  # known to the server, with no version available
+            signatures = {}  # the server knows the model, but no version is available
         labels = _labels(client, [*_LABELS, *wanted]) if signatures else {}
-    # Asked for by name, and carried by no version.
+    # Requested labels that no version has.
     labels |= dict.fromkeys(name for name in wanted if name not in labels)
     if json:
         print_json(
@@ -169,7 +169,7 @@ def status(
     )
     lost = [name for name, version in labels.items() if version is None]
     if lost:
-        say(f"no version is labelled {', '.join(lost)}")
+        say(f"no version has the label {', '.join(lost)}")
     print_table(
         ("signature", "inputs", "outputs"),
         [
@@ -184,7 +184,7 @@ def status(
 
 
 def _labels_in(config: Path, model: str) -> list[str]:
-    """The labels that a server's configuration gives a model."""
+    """The labels of a model in the configuration of a server."""
     from servable_client._wire.model_config import config_of
 
     listed = config_of(config).model_config_list.config
@@ -192,7 +192,7 @@ def _labels_in(config: Path, model: str) -> list[str]:
 
 
 def _labels(client: Client, names: Iterable[str]) -> dict[str, int | None]:
-    """The version that each label stands for, of those that stand for one."""
+    """The version of each label that has one."""
     from servable_client import ModelNotFound, NotReady
 
     found: dict[str, int | None] = {}
@@ -213,11 +213,11 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 def wait(
     server: Server = DEFAULT_SERVER,
     model: Model = DEFAULT_MODEL,
-    version: Annotated[int | None, typer.Option(help="The version to wait for.")] = None,
-    label: Annotated[str | None, typer.Option(help="The label to wait for.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version to wait for.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label to wait for.")] = None,
     api_key: Key = None,
     ca: CaBundle = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait in all.", min=0)] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Maximum time to wait, in seconds.", min=0)] = 60.0,
     json: Json = False,
 ) -> None:
     """Wait until a server serves a model, or a version or label of it."""

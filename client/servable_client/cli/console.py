@@ -1,4 +1,4 @@
-"""What a command prints: results to standard output, all else to standard error."""
+"""Output of commands: results to standard output, all else to standard error."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from servable_client._errors import ServableError
 
 
-# Columns of what is no terminal, and the letters of a word that is not broken where there are few.
-_WIDEST = 1000
-_WORD = 10
+# The width of output that is not a terminal, and the minimum width of a column.
+_MAX_WIDTH = 1000
+_MIN_COLUMN = 10
 
 
 def console(*, stderr: bool = True) -> Console:
@@ -29,22 +29,22 @@ def console(*, stderr: bool = True) -> Console:
 
 
 def say(text: str) -> None:
-    """One line of what is going on, for the person who waits."""
+    """Print one line of progress."""
     console().print(text, markup=False)
 
 
 def headline(text: str) -> None:
-    """One line that opens a stage."""
+    """Print the heading of a stage."""
     console().print(f"\n{text}", style="bold", markup=False)
 
 
 def print_json(value: Any) -> None:
-    """A result, for machines."""
+    """Print a result as JSON."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A result, for spreadsheets (RFC 4180, with this system's line ends)."""
+    """Print a result as CSV (RFC 4180, with the line ends of this system)."""
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -55,7 +55,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """A result, for people; a column is set to the right where its cells are numbers."""
+    """Print a result as a table; columns of numbers are right-aligned."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -69,16 +69,16 @@ def print_table(
         table.add_column(
             column,
             justify="right" if numbers else "left",
-            # Rather on two lines than without its end, and rather between words.
+            # Fold rather than truncate, and preferably between words.
             overflow="fold",
-            min_width=min(max(map(len, words), default=1), _WORD),
+            min_width=min(max(map(len, words), default=1), _MIN_COLUMN),
         )
     for row in texts:
         # As text, since `[...]` in a string is markup to rich.
         table.add_row(*map(Text, row))
     out = console(stderr=False)
     if not out.is_terminal:
-        out.width = _WIDEST  # nobody looks at a file through 80 columns
+        out.width = _MAX_WIDTH  # a file is not limited to 80 columns
     if sum(column.min_width or 0 for column in table.columns) + 3 * len(columns) >= out.width:
         # No room for lines between columns.
         table.box, table.show_edge, table.padding = box.SIMPLE, False, (0, 1, 0, 0)
@@ -86,7 +86,7 @@ def print_table(
 
 
 def progress_bar() -> Progress:
-    """A progress bar on standard error that only a terminal sees."""
+    """A progress bar on standard error, shown on a terminal only."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -108,7 +108,7 @@ def progress_bar() -> Progress:
 
 
 def print_error(error: ServableError) -> None:
-    """One sentence and, where there is one, what to do about it."""
+    """Print an error and its hint, if any."""
     sys.stderr.write(f"servable: {error}\n")
     if error.hint:
         sys.stderr.write(f"  hint: {error.hint}\n")

@@ -13,28 +13,30 @@ Server = Annotated[
     str,
     typer.Option(
         envvar="SERVABLE_SERVER",
-        help="Address: grpc, grpcs, http or https; several with commas.",
+        help="Server address (grpc, grpcs, http or https); several separated by commas.",
     ),
 ]
-Model = Annotated[str, typer.Option(envvar="SERVABLE_MODEL", help="The model's name.")]
-Version = Annotated[int | None, typer.Option(help="The version to ask.")]
-Label = Annotated[str | None, typer.Option(help="The label of the version to ask.")]
+Model = Annotated[str, typer.Option(envvar="SERVABLE_MODEL", help="Model name.")]
+Version = Annotated[int | None, typer.Option(help="Version to send requests to.")]
+Label = Annotated[str | None, typer.Option(help="Label of the version to send requests to.")]
 Key = Annotated[
     str | None,
     typer.Option(
-        envvar="SERVABLE_API_KEY", show_default=False, help="Sent as x-api-key; better by variable."
+        envvar="SERVABLE_API_KEY",
+        show_default=False,
+        help="API key (x-api-key header); prefer SERVABLE_API_KEY.",
     ),
 ]
 CaBundle = Annotated[
-    str | None, typer.Option("--ca", help="PEM file of the authority to trust, for grpcs, https.")
+    str | None, typer.Option("--ca", help="CA certificate bundle (PEM), for grpcs and https.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Timeout = Annotated[float, typer.Option(help="Seconds that a call may take.", min=0.001)]
+Json = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
+Timeout = Annotated[float, typer.Option(help="Request timeout in seconds.", min=0.001)]
 DEFAULT_SERVER, DEFAULT_MODEL = "grpc://localhost:8500", "fashion_mnist"
 
 
 def make_client(server: str, *, ca: str | None, **options: Any) -> Client:
-    """A client; what it refuses was asked wrongly, which is exit status 2."""
+    """A client; settings that it refuses are a usage error, exit status 2."""
     from servable_client import TLS, Client, InvalidInput
 
     try:
@@ -44,5 +46,5 @@ def make_client(server: str, *, ca: str | None, **options: Any) -> Client:
 
 
 def usage_error(error: ServableError, **options: Any) -> typer.BadParameter:
-    """What a command raises in place of an error that is the caller's, which is exit status 2."""
+    """Turn an error that the caller made into a usage error, exit status 2."""
     return typer.BadParameter(f"{error}; {error.hint}" if error.hint else str(error), **options)

@@ -1,4 +1,4 @@
-"""Questions and answers as TensorFlow Serving's gRPC messages; no I/O."""
+"""Operations and results as gRPC messages of TensorFlow Serving; no I/O."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from servable_client.types.answers import (
     VersionStatus,
 )
 from servable_client.types.examples import fill_input
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    ReloadQuestion,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    ReloadOperation,
+    StatusOperation,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[str, str], ...]
 
-_PREDICT = f"/{PredictQuestion.service}/{PredictQuestion.method}"
+_PREDICT = f"/{PredictOperation.service}/{PredictOperation.method}"
 
 
 @dataclass(slots=True)
@@ -53,45 +53,45 @@ class GrpcRequest:
     metadata: Headers
 
 
-def encode(endpoint: Endpoint, question: Question, metadata: Headers) -> GrpcRequest:
-    """A question as a call.
+def encode(endpoint: Endpoint, operation: Operation, metadata: Headers) -> GrpcRequest:
+    """An operation as a gRPC call.
 
     Raises:
-        InvalidInput: An array or example has no counterpart on the wire.
+        InvalidInput: An array or example cannot be represented.
     """
-    if isinstance(question, PredictQuestion):
-        return GrpcRequest(endpoint, _PREDICT, predict_body(question), metadata)
+    if isinstance(operation, PredictOperation):
+        return GrpcRequest(endpoint, _PREDICT, predict_body(operation), metadata)
     request: Any
-    if isinstance(question, ClassifyQuestion):
+    if isinstance(operation, ClassifyOperation):
         request = wire.ClassificationRequest()
-        fill_spec(request.model_spec, question.target, question.signature)
-        fill_input(request.input, question.examples, question.context)
-    elif isinstance(question, MetadataQuestion):
+        fill_spec(request.model_spec, operation.target, operation.signature)
+        fill_input(request.input, operation.examples, operation.context)
+    elif isinstance(operation, MetadataOperation):
         request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
-        fill_spec(request.model_spec, question.target)
-    elif isinstance(question, StatusQuestion):
+        fill_spec(request.model_spec, operation.target)
+    elif isinstance(operation, StatusOperation):
         request = wire.GetModelStatusRequest()
-        fill_spec(request.model_spec, question.target)
+        fill_spec(request.model_spec, operation.target)
     else:
-        request = wire.ReloadConfigRequest(config=question.config)
+        request = wire.ReloadConfigRequest(config=operation.config)
     return GrpcRequest(
         endpoint,
-        f"/{question.service}/{question.method}",
+        f"/{operation.service}/{operation.method}",
         request.SerializeToString(),
         metadata,
     )
 
 
-def decode(question: Question, body: bytes) -> Any:
-    """The answer to a question.
+def decode(operation: Operation, body: bytes) -> Any:
+    """The result of an operation.
 
     Raises:
-        Failure: It says that the server failed after all.
-        NoTensorFlowServing: It has another form.
-        InvalidInput: It holds tensors that NumPy has no dtype for.
+        Failure: The response contains an error.
+        UnexpectedResponse: It cannot be parsed.
+        InvalidInput: It contains tensors of a type that NumPy does not support.
     """
     try:
-        if isinstance(question, PredictQuestion):
+        if isinstance(operation, PredictOperation):
             found = read(body)
             if found is not None:
                 return Prediction(outputs=found[0], version=found[1])
@@ -100,7 +100,7 @@ def decode(question: Question, body: bytes) -> Any:
                 outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
                 version=_version(predicted),
             )
-        if isinstance(question, ClassifyQuestion):
+        if isinstance(operation, ClassifyOperation):
             classified = wire.ClassificationResponse.FromString(body)
             return ClassScores(
                 results=[
@@ -109,9 +109,9 @@ def decode(question: Question, body: bytes) -> Any:
                 ],
                 version=_version(classified),
             )
-        if isinstance(question, MetadataQuestion):
+        if isinstance(operation, MetadataOperation):
             described = wire.GetModelMetadataResponse.FromString(body)
-            # Not Unpack: it compares the type's name, upstream's in the Any and ours here.
+            # Not Unpack, which compares type names: the name in the Any is the upstream one.
             signatures = wire.SignatureDefMap.FromString(
                 described.metadata["signature_def"].value
             ).signature_def
@@ -119,19 +119,19 @@ def decode(question: Question, body: bytes) -> Any:
                 version=_version(described),
                 signatures={name: _signature(value) for name, value in signatures.items()},
             )
-        if isinstance(question, StatusQuestion):
+        if isinstance(operation, StatusOperation):
             return _statuses(wire.GetModelStatusResponse.FromString(body).model_version_status)
         status = wire.ReloadConfigResponse.FromString(body).status
     except (DecodeError, UnicodeDecodeError) as error:
-        raise NoTensorFlowServing from error
-    assert isinstance(question, ReloadQuestion)
+        raise UnexpectedResponse from error
+    assert isinstance(operation, ReloadOperation)
     if status.error_code:
         raise Failure(code_by_number(status.error_code), status.error_message)
     return None
 
 
 def code_by_number(number: int) -> str:
-    """A status code's name."""
+    """The name of a status code."""
     return STATUS_CODES[number] if 0 <= number < len(STATUS_CODES) else "UNKNOWN"
 
 
@@ -173,14 +173,14 @@ def _dtype_name(number: wire.DataType) -> str:
     try:
         return str(wire.DataType.Name(number))
     except ValueError:
-        return f"DT_{number}"  # one of the newer, of which we know the number alone
+        return f"DT_{number}"  # a newer type, known by its number only
 
 
 def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
-    """The seconds after which a server wants to be asked again, where its trailers say so.
+    """The delay, in seconds, after which a server accepts a retry, from its trailers.
 
-    Either google.rpc.RetryInfo among the status' details, or `grpc-retry-pushback-ms` (gRFC
-    A6), or `retry-after` in seconds, which gateways that also speak HTTP send.
+    It is google.rpc.RetryInfo in the status details, `grpc-retry-pushback-ms` (gRFC A6), or
+    `retry-after` in seconds, which gateways send that also serve HTTP.
     """
     for key, value in metadata:
         try:
@@ -190,7 +190,7 @@ def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
                         delay = wire.RetryInfo.FromString(detail.value).retry_delay
                         return max(delay.seconds + delay.nanos / 1e9, 0.0)
             elif key == "grpc-retry-pushback-ms":
-                # Anything negative means: do not.
+                # A negative value means: do not retry.
                 return float(value) / 1000 if float(value) >= 0 else None
             elif key == "retry-after":
                 return max(float(value), 0.0)

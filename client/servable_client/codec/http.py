@@ -1,4 +1,4 @@
-"""Questions and answers as TensorFlow Serving's REST; no I/O.
+"""Operations and results in the REST API of TensorFlow Serving; no I/O.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -29,16 +29,16 @@ from servable_client.types.answers import (
     VersionStatus,
 )
 from servable_client.types.examples import Example, features
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    StatusOperation,
     Target,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A request; GET where there is no body."""
+    """An HTTP request; GET if there is no body."""
 
     endpoint: Endpoint
     path: str
@@ -62,44 +62,44 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class HttpReply:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
-def encode(endpoint: Endpoint, question: Question, headers: Headers) -> HttpRequest:
-    """A question as a request.
+def encode(endpoint: Endpoint, operation: Operation, headers: Headers) -> HttpRequest:
+    """An operation as an HTTP request.
 
     Raises:
-        InvalidInput: An array or example has no counterpart in JSON, or REST has none for the
-            question.
+        InvalidInput: An array or example cannot be represented in JSON, or REST does not support
+            the operation.
     """
-    path, body = _path(question.target), None
-    if isinstance(question, PredictQuestion):
-        check_inputs(question)
+    path, body = _path(operation.target), None
+    if isinstance(operation, PredictOperation):
+        check_inputs(operation)
         path += ":predict"
         body = _dump(
             {
-                "signature_name": question.signature,
-                "inputs": {name: _to_json(name, a) for name, a in question.inputs.items()},
+                "signature_name": operation.signature,
+                "inputs": {name: _to_json(name, a) for name, a in operation.inputs.items()},
             }
         )
-    elif isinstance(question, ClassifyQuestion):
+    elif isinstance(operation, ClassifyOperation):
         path += ":classify"
-        content: dict[str, Any] = {"examples": [_example(e) for e in question.examples]}
-        if question.signature:
-            content["signature_name"] = question.signature
-        if question.context is not None:
-            content["context"] = _example(question.context)
+        content: dict[str, Any] = {"examples": [_example(e) for e in operation.examples]}
+        if operation.signature:
+            content["signature_name"] = operation.signature
+        if operation.context is not None:
+            content["context"] = _example(operation.context)
         body = _dump(content)
-    elif isinstance(question, MetadataQuestion):
+    elif isinstance(operation, MetadataOperation):
         path += "/metadata"
-    elif not isinstance(question, StatusQuestion):
+    elif not isinstance(operation, StatusOperation):
         raise InvalidInput(
-            "TensorFlow Serving reloads its configuration over gRPC alone",
-            hint="ask its gRPC port: a client of grpc://host:8500",
+            "TensorFlow Serving reloads its configuration over gRPC only",
+            hint="use its gRPC port: grpc://host:8500",
         )
     sent = [(name.encode(), value.encode()) for name, value in headers]
     if body is not None:
@@ -107,12 +107,12 @@ def encode(endpoint: Endpoint, question: Question, headers: Headers) -> HttpRequ
     return HttpRequest(endpoint, path, body, sent)
 
 
-def decode(question: Question, reply: HttpReply) -> Any:
-    """The answer to a question.
+def decode(operation: Operation, reply: HttpReply) -> Any:
+    """The result of an operation.
 
     Raises:
-        Failure: The server failed.
-        NoTensorFlowServing: The reply has another form.
+        Failure: The status is not 200.
+        UnexpectedResponse: The reply cannot be parsed.
     """
     answer = _load(reply.body)
     if reply.status != 200:
@@ -120,34 +120,36 @@ def decode(question: Question, reply: HttpReply) -> Any:
         reason = responses.get(reply.status, "")
         raise Failure(
             code_of_http_status(reply.status),
-            str(message) if message else f"the server answered {reply.status} {reason}".rstrip(),
+            str(message)
+            if message
+            else f"the server returned status {reply.status} {reason}".rstrip(),
             retry_after=_retry_after(reply.headers),
             http_status=reply.status,
         )
     try:
-        return _read(question, answer)
+        return _read(operation, answer)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise NoTensorFlowServing from error
+        raise UnexpectedResponse from error
 
 
-def _read(question: Question, answer: Any) -> Any:
-    if isinstance(question, PredictQuestion):
-        if question.known is None:
-            raise KeyError(question.signature)
-        arrays = _outputs(answer["outputs"], question.known.outputs)
-        if question.outputs:
-            arrays = {name: arrays[name] for name in question.outputs}
-        return Prediction(outputs=arrays, version=question.target.version)
-    if isinstance(question, ClassifyQuestion):
+def _read(operation: Operation, answer: Any) -> Any:
+    if isinstance(operation, PredictOperation):
+        if operation.known is None:
+            raise KeyError(operation.signature)
+        arrays = _outputs(answer["outputs"], operation.known.outputs)
+        if operation.outputs:
+            arrays = {name: arrays[name] for name in operation.outputs}
+        return Prediction(outputs=arrays, version=operation.target.version)
+    if isinstance(operation, ClassifyOperation):
         return ClassScores(
             results=[
-                # Through float32, which it was before it became text.
+                # Through float32, its type before it became text.
                 [Score(str(label), float(np.float32(score))) for label, score in row]
                 for row in answer["results"]
             ],
-            version=question.target.version,
+            version=operation.target.version,
         )
-    if isinstance(question, MetadataQuestion):
+    if isinstance(operation, MetadataOperation):
         signatures = answer["metadata"]["signature_def"]["signature_def"]
         return Description(
             version=int(answer["model_spec"]["version"]) or None,
@@ -167,18 +169,18 @@ def _read(question: Question, answer: Any) -> Any:
     )
 
 
-def check_inputs(question: PredictQuestion) -> None:
-    """Refuse what gRPC would: over REST the server makes 0 of a uint8 of 256, in silence.
+def check_inputs(operation: PredictOperation) -> None:
+    """Check dtypes as gRPC does: over REST the server silently turns a uint8 of 256 into 0.
 
     Raises:
-        Failure: An input has another dtype than the signature's.
+        Failure: The dtype of an input differs from the signature.
     """
-    for name, spec in question.known.inputs.items() if question.known else ():
-        array = question.inputs.get(name)
+    for name, spec in operation.known.inputs.items() if operation.known else ():
+        array = operation.inputs.get(name)
         if array is not None and data_type_of(array) != getattr(wire, spec.dtype, None):
             raise Failure(
                 "INVALID_ARGUMENT",
-                f"{name} is {spec.dtype}, and the array given is {array.dtype}",
+                f"{name} must be {spec.dtype}, got an array of {array.dtype}",
             )
 
 
@@ -199,7 +201,7 @@ def _load(body: bytes) -> Any:
     except ValueError:
         pass
     try:
-        # NaN and Infinity, which TensorFlow Serving writes, and strings that are no UTF-8.
+        # NaN and Infinity, which TensorFlow Serving writes, and strings that are not UTF-8.
         return json.loads(body.decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         return None
@@ -209,7 +211,7 @@ def _to_json(name: str, array: NDArray[Any]) -> Any:
     if array.dtype.kind in "OSU":
         return _strings_to_json(array)
     if array.dtype.kind == "c":
-        raise InvalidInput(f"{name} is complex, which JSON has no form for", hint="use grpc")
+        raise InvalidInput(f"{name} is complex, which JSON cannot represent", hint="use grpc")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         # orjson would write null.
         return orjson.Fragment(json.dumps(array.tolist()))
@@ -235,7 +237,7 @@ def _example(example: Example) -> dict[str, Any]:
 
 
 def _outputs(outputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, NDArray[Any]]:
-    # The one output of a signature comes without its name.
+    # The only output of a signature comes without its name.
     if len(specs) == 1:
         outputs = {next(iter(specs)): outputs}
     return {name: _from_json(outputs[name], spec) for name, spec in specs.items()}
@@ -247,7 +249,7 @@ def _from_json(value: Any, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _strings(value: Any) -> NDArray[Any]:
-    """Strings as bytes, as gRPC gives them."""
+    """Strings as bytes, as over gRPC."""
     if isinstance(value, list):
         rows = [_strings(item) for item in value]
         return np.stack(rows) if rows else np.empty(0, object)

@@ -1,8 +1,8 @@
-"""The bytes of a PredictRequest, without the message.
+"""Encode a PredictRequest without building the message.
 
-An array's elements are copied once, from its memory into the request; a message would copy them
-into itself first. What stands before them depends on the model, the signature and the array's
-dtype and shape, which mostly are the same from call to call, so it is made once for each.
+The elements of an array are copied once, from its memory into the request; a message would copy
+them twice. The bytes before them depend on the model, the signature, and the dtype and shape of
+the array, which rarely change between calls, so they are cached.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from servable_client._wire.tensors import LITTLE, data_type_of, to_proto
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from servable_client.types.questions import PredictQuestion, Target
+    from servable_client.types.operations import PredictOperation, Target
 
-# https://protobuf.dev/programming-guides/encoding/: a field's number and wire type, which is "a
-# length, then as many bytes" for all of these.
+# https://protobuf.dev/programming-guides/encoding/: a field number with its wire type, which
+# is "length-delimited" for all of these.
 _INPUTS, _KEY, _VALUE, _CONTENT = (bytes([number << 3 | 2]) for number in (2, 1, 2, 4))
 
 
-def predict_body(question: PredictQuestion) -> bytes:
-    """A question as the bytes of a PredictRequest.
+def predict_body(operation: PredictOperation) -> bytes:
+    """An operation as the bytes of a PredictRequest.
 
     Raises:
-        InvalidInput: An array has no counterpart on the wire.
+        InvalidInput: An array cannot be represented.
     """
-    parts: list[Any] = [_head(question.target, question.signature, tuple(question.outputs))]
-    for name, array in question.inputs.items():
+    parts: list[Any] = [_head(operation.target, operation.signature, tuple(operation.outputs))]
+    for name, array in operation.inputs.items():
         if array.dtype.kind in "OSU" or not array.size:
             tensor = to_proto(array).SerializeToString()
             parts += (_entry(name, len(tensor)), tensor)
@@ -42,7 +42,7 @@ def predict_body(question: PredictQuestion) -> bytes:
 
 
 def fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None:
-    """Write which model is meant into an empty ModelSpec."""
+    """Write a target into an empty ModelSpec."""
     spec.name = target.model
     if signature:
         spec.signature_name = signature
@@ -54,7 +54,7 @@ def fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None
 
 @lru_cache(maxsize=256)
 def _head(target: Target, signature: str, outputs: tuple[str, ...]) -> bytes:
-    """All but the inputs."""
+    """The request without its inputs."""
     request = wire.PredictRequest(output_filter=outputs)
     fill_spec(request.model_spec, target, signature)
     return request.SerializeToString()
@@ -62,10 +62,10 @@ def _head(target: Target, signature: str, outputs: tuple[str, ...]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _before(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """An input of numbers up to its elements, which come last."""
+    """A numeric input up to its elements, which come last."""
     array = np.broadcast_to(np.zeros((), dtype), shape)
     tensor = wire.TensorProto(dtype=data_type_of(array))
-    tensor.tensor_shape.SetInParent()  # a scalar has a shape, only an empty one
+    tensor.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     head = tensor.SerializeToString() + _CONTENT + _varint(array.nbytes)
@@ -80,7 +80,7 @@ def _entry(name: str, size: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits in each byte, the lowest first; the eighth says that more follow."""
+    """A varint: seven bits per byte, the lowest first; the eighth bit marks continuation."""
     found = bytearray()
     while number > 127:
         found.append(number & 127 | 128)
@@ -90,7 +90,7 @@ def _varint(number: int) -> bytes:
 
 
 def _little(array: NDArray[Any]) -> NDArray[Any]:
-    """The elements in row-major order and little-endian, copied only where they are not yet."""
+    """The elements in row-major order and little-endian, copied only if necessary."""
     if array.dtype.byteorder == ">" or not LITTLE:
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(array)

@@ -1,11 +1,11 @@
-"""What the bytes of a PredictResponse hold, without the message.
+"""Decode a PredictResponse without building the message.
 
-The message makes an object of each field on the way to it, which costs more than reading them
-here. Only the form that servers write is read: everything else is left to the message.
+The message creates an object for each field, which costs more than parsing the bytes here. Only
+the form that servers write is parsed; everything else is left to the message.
 
-From call to call an answer mostly differs in its elements alone. So where those stand in a short
-one is remembered by its length, and of the next the rest is compared. Rows of strings, an object
-each, are read when they are asked for.
+Successive responses mostly differ in the elements of their tensors only. So the layout of a short
+response is cached by its length, and the bytes around the elements of the next one are compared
+with it. Rows of strings, an object each, are parsed on first access.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from servable_client.types.answers import Output
 
-# https://protobuf.dev/programming-guides/encoding/: a field's number and wire type, by the fields'
-# places in wire.proto. The type 2 is "a length, then as many bytes", 0 is a number.
+# https://protobuf.dev/programming-guides/encoding/: a field number with its wire type, as in
+# wire.proto. Type 2 is length-delimited, type 0 is a varint.
 _OUTPUTS, _MODEL_SPEC = 1 << 3 | 2, 2 << 3 | 2
 _KEY, _VALUE = 1 << 3 | 2, 2 << 3 | 2
 _DTYPE, _SHAPE, _CONTENT = 1 << 3, 2 << 3 | 2, 4 << 3 | 2
@@ -37,47 +37,47 @@ _FLOAT, _INT64, _STRING = int(wire.DT_FLOAT), int(wire.DT_INT64), int(wire.DT_ST
 
 _BYTE = np.dtype(np.uint8)
 
-# More strings than these are read faster by a message than by a loop here, where the processor's
-# caches hold other things, as they do after the wait for an answer.
-_MANY = 32
+# Above this number of strings the message is faster than the loop here, with the cold caches that
+# follow the wait for a response.
+_MAX_LOOP = 32
 
-# How long an answer is whose form is remembered, and how many are.
-_SHORT, _MOST_FORMS = 4096, 256
+# The maximum size of a response whose layout is cached, and of the cache.
+_MAX_CACHED_SIZE, _MAX_LAYOUTS = 4096, 256
 
 
 class _Unusual(Exception):
-    """It has another form, or is damaged."""
+    """The response has another form, or is corrupt."""
 
 
-# Where an output's elements stand: its name, the place, dtype and shape; without a dtype it is one
-# string.
+# The elements of an output: its name, their position, dtype and shape; without a dtype it is a
+# single string.
 _Elements: TypeAlias = "tuple[str, slice, np.dtype[Any] | None, tuple[int, ...]]"
 
 
-class _Form(NamedTuple):
-    """An answer but for its elements: the bytes between them, and what they say."""
+class _Layout(NamedTuple):
+    """A response without its elements: the bytes between them, and their meaning."""
 
     fixed: tuple[tuple[slice, bytes], ...]
     outputs: tuple[_Elements, ...]
     version: int | None
 
 
-_forms: dict[int, _Form] = {}
+_layouts: dict[int, _Layout] = {}
 
 
 def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
-    """The outputs by name and the version; None where the message has to be asked.
+    """The outputs by name and the version; None if the message has to be parsed instead.
 
     Args:
         body: A PredictResponse.
     """
-    form = _forms.get(len(body))
-    if form is not None:
-        for place, known in form.fixed:
+    layout = _layouts.get(len(body))
+    if layout is not None:
+        for place, known in layout.fixed:
             if body[place] != known:
                 break
         else:
-            return _filled(form, body), form.version
+            return _filled(layout, body), layout.version
     outputs: dict[str, Output] = {}
     found: list[_Elements | None] = []
     version: int | None = None
@@ -103,15 +103,15 @@ def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
             at = stop
     except (_Unusual, IndexError, UnicodeDecodeError, DecodeError):
         return None
-    if end <= _SHORT:
+    if end <= _MAX_CACHED_SIZE:
         _remember(body, found, version)
     return outputs, version
 
 
-def _filled(form: _Form, body: bytes) -> dict[str, Output]:
-    """The outputs of an answer that has a form."""
+def _filled(layout: _Layout, body: bytes) -> dict[str, Output]:
+    """The outputs of a response with a known layout."""
     outputs: dict[str, Output] = {}
-    for name, place, dtype, shape in form.outputs:
+    for name, place, dtype, shape in layout.outputs:
         if dtype is None:
             outputs[name] = array = np.empty(1, object)
             array[0] = body[place]
@@ -121,7 +121,7 @@ def _filled(form: _Form, body: bytes) -> dict[str, Output]:
 
 
 def _remember(body: bytes, found: list[_Elements | None], version: int | None) -> None:
-    """Keep the form of an answer, where each output's elements are in one piece."""
+    """Cache the layout of a response if the elements of each output are contiguous."""
     if None in found:
         return
     outputs = tuple(elements for elements in found if elements is not None)
@@ -131,18 +131,18 @@ def _remember(body: bytes, found: list[_Elements | None], version: int | None) -
         fixed.append((place, body[place]))
         at = elements.stop
     fixed.append((slice(at, None), body[at:]))
-    if len(_forms) >= _MOST_FORMS:
-        _forms.clear()
-    _forms[len(body)] = _Form(tuple(fixed), outputs, version)
+    if len(_layouts) >= _MAX_LAYOUTS:
+        _layouts.clear()
+    _layouts[len(body)] = _Layout(tuple(fixed), outputs, version)
 
 
 def _piece(body: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where what a length stands before begins and ends."""
+    """The bounds of a length-delimited field whose length is at `at`."""
     size = body[at]
     at += 1
     if size > 127:
         size &= 127
-        for shift in (7, 14, 21, 28):  # a message has less than 2 GiB
+        for shift in (7, 14, 21, 28):  # a message is smaller than 2 GiB
             byte = body[at]
             at += 1
             size |= (byte & 127) << shift
@@ -156,9 +156,9 @@ def _piece(body: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Elements | None]:
-    """The array that a TensorProto stands for, and where its elements are if in one piece.
+    """The array in a TensorProto, and the position of its elements if they are contiguous.
 
-    It has dtype and shape, then fields of one kind.
+    The tensor consists of dtype and shape, then fields of one kind.
     """
     if body[at] != _DTYPE or body[at + 2] != _SHAPE or body[at + 3] > 127:
         raise _Unusual
@@ -184,10 +184,10 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Element
     elements: _Elements | None = None
     if stop - at == size and (tag == _CONTENT or (tag == _FLOATS and data_type == _FLOAT)):
         elements = name, slice(at, stop), dtype, shape
-        # Of a copy, which is aligned.
+        # From a copy, which is aligned.
         array: NDArray[Any] = np.ndarray(shape, dtype, body[at:stop])
     elif tag == _INT64S and data_type == _INT64 and stop - at == size // 8:
-        # As many bytes as numbers: each is one below 128.
+        # As many bytes as numbers: each number is below 128.
         array = np.ndarray(shape, _BYTE, body, at).astype(dtype)
     else:
         raise _Unusual
@@ -195,14 +195,14 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Element
 
 
 def _strings(body: bytes, whole: int, at: int, end: int, count: int) -> NDArray[Any]:
-    """A row of so many strings, in a tensor that begins at `whole`, the strings themselves at `at`.
+    """A row of `count` strings, in a tensor that begins at `whole`; the strings begin at `at`.
 
     Raises:
-        ServerFailed: They are damaged.
+        ServerFailed: They are corrupt.
     """
     found: list[bytes] = []
     try:
-        while at < end and count <= _MANY:
+        while at < end and count <= _MAX_LOOP:
             if body[at] != _STRINGS:
                 raise _Unusual
             at, stop = _piece(body, at + 1, end)
@@ -215,14 +215,14 @@ def _strings(body: bytes, whole: int, at: int, end: int, count: int) -> NDArray[
     try:
         return from_proto(wire.TensorProto.FromString(body[whole:end]))
     except DecodeError:
-        raise ServerFailed("the answer holds strings that are damaged") from None
+        raise ServerFailed("the response contains corrupt strings") from None
 
 
 @lru_cache(maxsize=256)
 def _described(head: bytes) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
-    """What a tensor's first two fields say: dtype by number and as NumPy's, shape, bytes.
+    """The first two fields of a tensor: its data type, NumPy dtype, shape and size in bytes.
 
-    Of strings, which must be in a row, it is their number.
+    For strings, which must have rank 1, the last item is their number.
     """
     message = wire.TensorProto.FromString(head)
     sizes = tuple(dim.size for dim in message.tensor_shape.dim)

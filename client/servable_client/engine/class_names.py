@@ -1,4 +1,4 @@
-"""The names of a model's classes, which Predict tells of the likeliest alone."""
+"""The names of all classes of a model; Predict returns that of the likeliest only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from servable_client.types.examples import serialized
 from servable_client.types.images import ENCODED
-from servable_client.types.questions import Description, PredictQuestion, Target
+from servable_client.types.operations import Description, PredictOperation, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,12 +21,12 @@ _FEATURE = "image/encoded"
 _PROBES = 8
 _SIDE = 32
 
-# Two scores nearer than this, by their own size, are not told apart.
-_APART = 1e-3
+# Scores with a smaller relative difference are treated as equal.
+_TOLERANCE = 1e-3
 
 
-def can_be_learnt(description: Description) -> bool:
-    """Whether a model has the two signatures that together tell the names."""
+def can_be_read(description: Description) -> bool:
+    """Whether a model has the two signatures from which the names can be read."""
     classify = description.signatures.get(CLASSIFY)
     encoded = description.signatures.get(ENCODED)
     return (
@@ -39,26 +39,28 @@ def can_be_learnt(description: Description) -> bool:
     )
 
 
-def questions(description: Description, target: Target) -> tuple[PredictQuestion, PredictQuestion]:
-    """The same pictures for `classify`, which gives names, and for class numbers."""
+def operations(
+    description: Description, target: Target
+) -> tuple[PredictOperation, PredictOperation]:
+    """The same images for `classify`, which returns names, and for class numbers."""
     named, numbered = (description.signatures[name] for name in (CLASSIFY, ENCODED))
-    pictures = _probes()
+    images = _probes()
     return (
-        PredictQuestion(
+        PredictOperation(
             target=target,
             signature=CLASSIFY,
             inputs={
                 next(iter(named.inputs)): np.array(
-                    [serialized({_FEATURE: picture}) for picture in pictures], object
+                    [serialized({_FEATURE: image}) for image in images], object
                 )
             },
             outputs=("classes", "scores"),
             known=named,
         ),
-        PredictQuestion(
+        PredictOperation(
             target=target,
             signature=ENCODED,
-            inputs={next(iter(numbered.inputs)): np.array(pictures, object)},
+            inputs={next(iter(numbered.inputs)): np.array(images, object)},
             known=numbered,
         ),
     )
@@ -66,21 +68,21 @@ def questions(description: Description, target: Target) -> tuple[PredictQuestion
 
 @cache
 def _probes() -> list[bytes]:
-    """Blots of grey: a model is sure of none, so that its scores differ from each other."""
+    """Random grey blots: no class is certain, so the scores of the classes differ."""
     random = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(_PROBES):
         blots = Image.fromarray(random.integers(0, 256, [4, 4], np.uint8))
         buffer = io.BytesIO()
         blots.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    return pictures
+        images.append(buffer.getvalue())
+    return images
 
 
 def match(
     classes: NDArray[Any], scores: NDArray[Any], probabilities: NDArray[Any]
 ) -> list[str | None]:
-    """The name of each class number; None where the scores do not tell it for certain.
+    """Match names to class numbers; None where the scores are ambiguous.
 
     Args:
         classes: Names, string [N, C], best first.
@@ -93,9 +95,9 @@ def match(
     for names, sorted_scores, row in zip(classes, scores, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")
         ranked = row[order].astype(np.float64)
-        if not np.allclose(ranked, sorted_scores, rtol=_APART, atol=1e-7):
+        if not np.allclose(ranked, sorted_scores, rtol=_TOLERANCE, atol=1e-7):
             continue
-        apart = ranked[:-1] > ranked[1:] * (1 + 4 * _APART)
+        apart = ranked[:-1] > ranked[1:] * (1 + 4 * _TOLERANCE)
         alone = np.append(True, apart) & np.append(apart, True)
         for rank in np.flatnonzero(alone):
             found[order[rank]].add(names[rank].decode(errors="replace"))

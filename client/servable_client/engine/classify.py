@@ -1,8 +1,7 @@
-"""The flow that classifies pictures, one or a chunk of them."""
+"""The flows that classify one image or a chunk of images."""
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,49 +9,47 @@ import numpy as np
 
 from servable_client._errors import InvalidInput, ServableError, ServerFailed
 from servable_client.engine import class_names
-from servable_client.engine.effects import Work
-from servable_client.engine.split import is_away
+from servable_client.engine.effects import Offload
+from servable_client.engine.split import is_label_unavailable
 from servable_client.engine.telemetry import log
 from servable_client.types.answers import Classification, Prediction
 from servable_client.types.images import ENCODED, Prepared, checked, fit, prepare
-from servable_client.types.questions import Description, Failure, PredictQuestion, Target
+from servable_client.types.operations import Description, Failure, PredictOperation, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from servable_client.engine.core import Core
+    from servable_client.engine.core import Engine
     from servable_client.engine.effects import Flow
     from servable_client.types.images import Picture
 
-# What a call may spend at most on learning names once its answer is there.
+# The time that a call may spend on reading class names once its answer is there.
 _NAMES_SECONDS = 2.0
-# How often it is tried for a version whose names do not come.
+# How often reading the names of a version is attempted.
 _NAMES_ATTEMPTS = 3
 
 
 class Classifier:
-    """Makes classifications of pictures; keeps the class names of each version."""
+    """Classifies images; caches the class names of each version."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._names: dict[tuple[str, int | None], list[str | None]] = {}
         self._attempts: dict[tuple[str, int | None], int] = {}
         self._complete: dict[tuple[str, int | None], tuple[str, ...]] = {}
 
-    def one(
-        self, picture: Picture, *, target: Target, timeout: float | None
-    ) -> Flow[Classification]:
-        """What a picture shows."""
-        began = time.monotonic()
-        deadline = self._core.deadline(timeout)
-        if isinstance(picture, np.ndarray):
-            prepared: Prepared = checked(picture)
+    def one(self, image: Picture, *, target: Target, timeout: float | None) -> Flow[Classification]:
+        """Classify an image."""
+        began = self._engine.now()
+        deadline = self._engine.deadline(timeout)
+        if isinstance(image, np.ndarray):
+            prepared: Prepared = checked(image)
         else:
-            prepared = yield Work(partial(prepare, picture))
-        if self._core.split is None:
+            prepared = yield Offload(partial(prepare, image))
+        if self._engine.split is None:
             return (yield from self._one(prepared, target, deadline, began))
         return (
-            yield from self._core.call_split(
+            yield from self._engine.call_split(
                 lambda chosen: self._one(prepared, chosen, deadline, began), target
             )
         )
@@ -60,19 +57,19 @@ class Classifier:
     def _one(
         self, prepared: Prepared, target: Target, deadline: float, began: float
     ) -> Flow[Classification]:
-        """What a picture that is ready shows."""
-        description = self._core.known(target)
+        """Classify a prepared image."""
+        description = self._engine.known(target)
         if description is None:
-            description = yield from self._core.describe(target, deadline)
+            description = yield from self._engine.describe(target, deadline)
         try:
             signature, name, value = fit(prepared, description, target.model)
         except InvalidInput:
-            pass  # perhaps a new version takes it, which is seen below
+            pass  # a new version may accept it, which is checked below
         else:
-            # The short way, which most single pictures take.
+            # The short path, which most single images take.
             batch = np.array([value], object) if signature == ENCODED else value[np.newaxis]
-            prediction: Prediction = yield from self._core.call(
-                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            prediction: Prediction = yield from self._engine.call(
+                PredictOperation(target=target, signature=signature, inputs={name: batch}), deadline
             )
             return (yield from self._read(prediction, 1, target, deadline, began))[0]
         (answer,) = yield from self._fitted([prepared], target, deadline, began)
@@ -81,21 +78,25 @@ class Classifier:
         return answer
 
     def chunk(
-        self, pictures: Sequence[Picture], *, target: Target, timeout: float | None
+        self, images: Sequence[Picture], *, target: Target, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
-        """What each picture shows, or why that is not known; each request has the whole time."""
-        began = time.monotonic()
-        if all(isinstance(picture, np.ndarray) for picture in pictures):
-            ready = _prepared(pictures)
+        """Classify images, with an error in place of each failure; each request has the timeout."""
+        began = self._engine.now()
+        if all(isinstance(image, np.ndarray) for image in images):
+            ready = _prepared(images)
         else:
-            ready = yield Work(partial(_prepared, pictures))
+            ready = yield Offload(partial(_prepared, images))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
-        chosen, instead = self._core.targets_of(target)
+        chosen, fallback = self._engine.targets_of(target)
         found = yield from self._all(prepared, chosen, began, timeout)
-        if instead is not None:
-            away = [i for i, a in enumerate(found) if isinstance(a, ServableError) and is_away(a)]
-            again = yield from self._all([prepared[i] for i in away], instead, began, timeout)
-            for index, answer in zip(away, again, strict=True):
+        if fallback is not None:
+            failed = [
+                i
+                for i, a in enumerate(found)
+                if isinstance(a, ServableError) and is_label_unavailable(a)
+            ]
+            again = yield from self._all([prepared[i] for i in failed], fallback, began, timeout)
+            for index, answer in zip(failed, again, strict=True):
                 found[index] = answer
         rest = iter(found)
         return [item if isinstance(item, InvalidInput) else next(rest) for item in ready]
@@ -103,10 +104,10 @@ class Classifier:
     def _all(
         self, prepared: Sequence[Prepared], target: Target, began: float, timeout: float | None
     ) -> Flow[list[Classification | ServableError]]:
-        """What each picture that is ready shows, or why that is not known."""
+        """Classify prepared images, with an error in place of each failure."""
         if not prepared:
             return []
-        deadline = self._core.deadline(timeout)
+        deadline = self._engine.deadline(timeout)
         try:
             return (yield from self._fitted(prepared, target, deadline, began, timeout))
         except ServableError as error:
@@ -120,22 +121,22 @@ class Classifier:
         began: float,
         timeout: float | None = None,
     ) -> Flow[list[Classification | ServableError]]:
-        """Ask for pictures that are ready, by the signatures that take them."""
+        """Send prepared images to the signatures that accept them."""
         answers: list[Any] = [None] * len(prepared)
         groups: dict[tuple[str, str, object], list[tuple[int, Any]]] = {}
-        description = yield from self._core.describe(target, deadline)
+        description = yield from self._engine.describe(target, deadline)
         read = False
-        for index, picture in enumerate(prepared):
+        for index, image in enumerate(prepared):
             try:
-                signature, name, value = fit(picture, description, target.model)
+                signature, name, value = fit(image, description, target.model)
             except InvalidInput as first:
                 error = first
                 if not read:
-                    # Perhaps a new version takes it.
+                    # A new version may accept it.
                     read = True
-                    description = yield from self._core.describe(target, deadline, fresh=True)
+                    description = yield from self._engine.describe(target, deadline, fresh=True)
                     try:
-                        signature, name, value = fit(picture, description, target.model)
+                        signature, name, value = fit(image, description, target.model)
                     except InvalidInput as second:
                         answers[index] = second
                         continue
@@ -163,7 +164,7 @@ class Classifier:
         began: float,
         timeout: float | None,
     ) -> Flow[list[Classification | ServableError]]:
-        """One request; where the server refuses it, halves, until the culprit is alone."""
+        """Send one request; if the server refuses it, bisect to find the invalid image."""
         batch: Any
         if signature == ENCODED:
             batch = np.empty(len(values), object)
@@ -171,8 +172,8 @@ class Classifier:
         else:
             batch = values[0][np.newaxis] if len(values) == 1 else np.stack(values)
         try:
-            prediction: Prediction = yield from self._core.call(
-                PredictQuestion(target=target, signature=signature, inputs={name: batch}), deadline
+            prediction: Prediction = yield from self._engine.call(
+                PredictOperation(target=target, signature=signature, inputs={name: batch}), deadline
             )
             found = yield from self._read(prediction, len(values), target, deadline, began)
             return list(found)
@@ -185,19 +186,19 @@ class Classifier:
         answers: list[Classification | ServableError] = []
         for half in (values[:middle], values[middle:]):
             answers += yield from self._group(
-                signature, name, half, target, self._core.deadline(timeout), began, timeout
+                signature, name, half, target, self._engine.deadline(timeout), began, timeout
             )
         return answers
 
     def _read(
         self, prediction: Prediction, count: int, target: Target, deadline: float, began: float
     ) -> Flow[list[Classification]]:
-        """The answers that a prediction holds, with the names of the classes."""
+        """The classifications in a prediction, with the names of the classes."""
         try:
             probabilities, class_ids = prediction["probabilities"], prediction["class_id"]
             labels = prediction["label"]
             if not len(probabilities) == len(class_ids) == len(labels) == count:
-                raise ValueError(f"{count} pictures were asked for")
+                raise ValueError(f"{count} images were sent")
             rows: Iterable[tuple[Any, Any, Any]]
             if count == 1:
                 rows = ((class_ids.item(), labels.item(), probabilities[0]),)
@@ -209,25 +210,25 @@ class Classifier:
             ]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise ServerFailed(
-                f"{target.model} answers {sorted(prediction)}, and a classifier "
-                "answers label, class_id and probabilities, each for every picture",
-                hint="`predict` serves models of any other kind",
-                endpoint=self._core.endpoints[0].url,
+                f"{target.model} returned {sorted(prediction)}; a classifier must return "
+                "label, class_id and probabilities for every image",
+                hint="use `predict` for models of any other kind",
+                endpoint=self._engine.endpoints[0].url,
                 model=target.model,
             ) from None
         version = prediction.version
         all_names = self._complete.get((target.model, version))
         if all_names is None:
-            names = yield from self._learn(target, version, probabilities.shape[1], deadline)
+            names = yield from self._read_names(target, version, probabilities.shape[1], deadline)
             for class_id, label, _, _ in found:
                 if names[class_id] is None:
                     names[class_id] = label
             all_names = tuple(str(i) if name is None else name for i, name in enumerate(names))
             if None not in names:
                 self._complete[target.model, version] = all_names
-        # From here on another version's description no longer stands for this target.
-        self._core.seen(target, version)
-        elapsed = time.monotonic() - began
+        # From here on, the description of another version is no longer used for this target.
+        self._engine.seen(target, version)
+        elapsed = self._engine.now() - began
         return [
             Classification(
                 label=label,
@@ -241,45 +242,45 @@ class Classifier:
             for class_id, label, probability, row in found
         ]
 
-    def _learn(
+    def _read_names(
         self, target: Target, version: int | None, count: int, deadline: float
     ) -> Flow[list[str | None]]:
-        """The class names of a version, as far as they can be known."""
+        """Read the class names of a version, as far as possible."""
         key = (target.model, version)
         names = self._names.setdefault(key, [None] * count)
         if version is None or self._attempts.get(key, 0) >= _NAMES_ATTEMPTS:
             return names
         self._attempts[key] = self._attempts.get(key, 0) + 1
         pinned = Target(model=target.model, version=version)
-        deadline = min(deadline, time.monotonic() + _NAMES_SECONDS)
+        deadline = min(deadline, self._engine.now() + _NAMES_SECONDS)
         try:
-            description: Description = yield from self._core.describe(pinned, deadline)
-            if not class_names.can_be_learnt(description):
+            description: Description = yield from self._engine.describe(pinned, deadline)
+            if not class_names.can_be_read(description):
                 self._attempts[key] = _NAMES_ATTEMPTS
                 return names
-            asked = class_names.questions(description, pinned)
-            named: Prediction = yield from self._core.call(asked[0], deadline)
-            numbered: Prediction = yield from self._core.call(asked[1], deadline)
+            by_name, by_number = class_names.operations(description, pinned)
+            named: Prediction = yield from self._engine.call(by_name, deadline)
+            numbered: Prediction = yield from self._engine.call(by_number, deadline)
         except (ServableError, Failure) as error:
-            # The answer is there; it only lacks the names of the classes that came off worse.
-            log.debug("the class names of %s %s are not known: %s", target.model, version, error)
+            # The answer is complete but for the names of the less likely classes.
+            log.debug("cannot read the class names of %s %s: %s", target.model, version, error)
             return names
         try:
             found = class_names.match(named["classes"], named["scores"], numbered["probabilities"])
         except (ServableError, KeyError, AttributeError, TypeError, ValueError):
-            found = []  # it answers something else than its signatures say
+            found = []  # the response contradicts the signatures
         if len(found) == count:
             for class_id, name in enumerate(found):
                 names[class_id] = names[class_id] or name
         return names
 
 
-def _prepared(pictures: Sequence[Picture]) -> list[Prepared | InvalidInput]:
-    """Each picture made ready, or what is wrong with it."""
+def _prepared(images: Sequence[Picture]) -> list[Prepared | InvalidInput]:
+    """Prepare each image, with an error in place of each failure."""
     ready: list[Prepared | InvalidInput] = []
-    for picture in pictures:
+    for image in images:
         try:
-            ready.append(prepare(picture))
+            ready.append(prepare(image))
         except InvalidInput as error:
             ready.append(error)
     return ready

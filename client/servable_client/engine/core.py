@@ -1,8 +1,8 @@
-"""What the clients do, without doing any I/O.
+"""The methods of the clients, without I/O.
 
-Each method of a client is a flow here: a generator that yields what is to be done (`Send`,
-`Sleep`, `Ask`, `Work`), is sent what came of it, and returns the method's answer. `Client` and
-`AsyncClient` run the same flows, and differ in nothing but how they wait.
+Each method of a client is a flow here: a generator that yields effects (`Send`, `Sleep`,
+`Invoke`, `Offload`), receives their results, and returns the result of the method. `Client` and
+`AsyncClient` run the same flows, and differ only in how they wait.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from servable_client._errors import (
 )
 from servable_client._wire.status import INIT_SIGNATURE
 from servable_client._wire.tensors import as_array
-from servable_client.engine.effects import _T, Ask, Flow, Send, Sleep
+from servable_client.engine.effects import _T, Flow, Invoke, Send, Sleep
 from servable_client.engine.retry import Budget, Retry
-from servable_client.engine.split import STABLE, Split, is_away
+from servable_client.engine.split import STABLE, Split, is_label_unavailable
 from servable_client.engine.telemetry import Telemetry, log
 from servable_client.net.endpoints import Balancer, Endpoint, parse_servers
 from servable_client.net.proxies import proxy_for
 from servable_client.net.security import TLS, Credentials, Secret, checked_secret
-from servable_client.types.questions import (
-    ClassifyQuestion,
+from servable_client.types.operations import (
+    ClassifyOperation,
     Description,
     Failure,
-    MetadataQuestion,
-    NoTensorFlowServing,
-    PredictQuestion,
-    Question,
-    StatusQuestion,
+    MetadataOperation,
+    Operation,
+    PredictOperation,
+    StatusOperation,
     Target,
+    UnexpectedResponse,
 )
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 _MAX_TIMEOUT = 86400.0
-# How long REST keeps asking the version that it found; see `Core.attempt`.
+# How long REST keeps using the version that it resolved; see `Engine.attempt`.
 _RESOLVED_SECONDS = 1.0
-# How many versions are remembered.
-_MOST_VERSIONS = 100
+# How many versions are cached.
+_MAX_VERSIONS = 100
 
 
-class Core:
-    """One call, made well: the endpoint chosen, credentials, retries, the deadline, errors."""
+class Engine:
+    """Makes calls: chooses endpoints, adds credentials, retries, keeps deadlines, maps errors."""
 
     def __init__(
         self,
@@ -80,7 +80,9 @@ class Core:
         trust_env: bool,
         on_request: Callable[[RequestEvent], object] | None,
         on_response: Callable[[ResponseEvent], object] | None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.now = now
         target.check()
         self.split = None if split is None else _checked_split(split, target)
         if self.split is not None and target.label is None:
@@ -96,7 +98,7 @@ class Core:
             for endpoint in self.endpoints:
                 if not endpoint.secure:
                     raise InvalidInput(
-                        f"TLS was asked for, and {endpoint.url} has none",
+                        f"`tls` was given, but {endpoint.url} does not use TLS",
                         hint="write the address as grpcs://... or https://...",
                     )
             tls.check()
@@ -108,26 +110,25 @@ class Core:
             for endpoint, between in self.proxies.items():
                 if between is not None and not endpoint.grpc:
                     raise InvalidInput(
-                        f"{endpoint.url} is asked through a proxy, where TLS(server_name=...) "
-                        "cannot be heeded",
-                        hint="use an address that has the certificate's name, or go without the "
-                        "proxy: trust_env=False, or the variable NO_PROXY",
+                        f"TLS(server_name=...) is not supported through a proxy: {endpoint.url}",
+                        hint="use an address that matches the certificate, or bypass the proxy: "
+                        "trust_env=False, or the variable NO_PROXY",
                     )
         self._telemetry = Telemetry(on_request, on_response)
         self._codecs = {endpoint: _codec(endpoint) for endpoint in self.endpoints}
-        # A version never changes, so what was read of it holds.
+        # A version never changes, so its description can be cached.
         self._described: dict[tuple[str, int], Description] = {}
         self._latest: dict[Target, Description] = {}
         self._resolved: dict[tuple[Endpoint, Target], tuple[Description, float]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Make the locks anew: after a fork one may be held by a thread that is no more."""
-        self.balancer = Balancer(self.endpoints)
+        """Recreate the locks, after a fork: a thread that no longer exists may hold one."""
+        self.balancer = Balancer(self.endpoints, now=self.now)
         self._budget = Budget(self.retry.budget)
 
     def target_of(self, version: int | None, label: str | None) -> Target:
-        """The model, pinned as a call asks for, or as the client is."""
+        """The target of a call: the version or label that it names, or the client's."""
         if version is None and label is None:
             return self.target
         target = Target(model=self.target.model, version=version, label=label)
@@ -135,117 +136,119 @@ class Core:
         return target
 
     def targets_of(self, target: Target) -> tuple[Target, Target | None]:
-        """Where a call goes, and where it goes when that label is away, by the client's split."""
+        """The target that the split selects, and the fallback if that label is unavailable."""
         # By identity: a call that names the client's own label is pinned to it.
         drawn = self.split.pick() if self.split is not None and target is self.target else None
         return (target, None) if drawn is None else (target._replace(label=drawn), target)
 
     def deadline(self, timeout: float | None) -> float:
-        """When a call that begins now must have ended."""
-        return time.monotonic() + (self.timeout if timeout is None else checked_timeout(timeout))
+        """The deadline of a call that begins now."""
+        return self.now() + (self.timeout if timeout is None else checked_timeout(timeout))
 
     # -- flows ---------------------------------------------------------------------------------
 
-    def call(self, question: Question, deadline: float) -> Flow[Any]:
-        """Ask until there is an answer, a failure that will not pass, or no time left."""
-        began = time.monotonic()
+    def call(self, operation: Operation, deadline: float) -> Flow[Any]:
+        """Send until there is an answer, a failure that is not transient, or no time left."""
+        began = self.now()
         tried: list[Endpoint] = []
         refused: tuple[Failure, Endpoint] | None = None
         attempt, left = 0, deadline - began
         while True:
             attempt += 1
             endpoint = self.balancer.pick(tried)
-            # What `attempt` adds is REST's, and for metadata.
-            plain = endpoint.grpc and isinstance(question, PredictQuestion)
-            ask = self._exchange if plain else self.attempt
+            # What `attempt` adds is for REST, and for metadata.
+            plain = endpoint.grpc and isinstance(operation, PredictOperation)
+            send = self._exchange if plain else self.attempt
             try:
-                answer = yield from ask(endpoint, question, deadline, attempt)
+                answer = yield from send(endpoint, operation, deadline, attempt)
             except Failure as failure:
                 delay = self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
-                    if refused is not None and failure.out_of_time:
-                        error = self._late(
-                            refused, endpoint, question, left, mostly=left > (deadline - began) / 2
+                    if refused is not None and failure.timed_out:
+                        error = self._deadline_error(
+                            refused, endpoint, operation, left, mostly=left > (deadline - began) / 2
                         )
                     else:
-                        error = self.error(failure, endpoint, question)
+                        error = self.error(failure, endpoint, operation)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
-                        error = yield from self._if_loading(error, endpoint, question, deadline)
+                        error = yield from self._not_ready_if_loading(
+                            error, endpoint, operation, deadline
+                        )
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
-                if not failure.out_of_time:
+                if not failure.timed_out:
                     refused = failure, endpoint
                 if delay:
                     yield Sleep(delay)
-                left = deadline - time.monotonic()
+                left = deadline - self.now()
             else:
                 self._budget.refund()
                 return answer
 
     def attempt(
-        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int = 1
+        self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int = 1
     ) -> Flow[Any]:
-        """Ask one endpoint, once.
+        """Send an operation to one endpoint, once.
 
-        REST neither tells which version answered nor the dtypes of its answers. So the version
-        that a name or label stands for is read from the metadata, then asked by its number; for
-        a second that is kept, and forgotten sooner where that version is gone.
+        REST responses contain neither the version nor the dtypes. So the version that a model
+        or label points to is read from the metadata, then addressed by number. That is cached
+        for a second, and dropped earlier if the version is gone.
         """
-        if endpoint.grpc or isinstance(question, StatusQuestion | MetadataQuestion):
-            answer = yield from self._exchange(endpoint, question, deadline, attempt)
+        if endpoint.grpc or not isinstance(operation, PredictOperation | ClassifyOperation):
+            answer = yield from self._exchange(endpoint, operation, deadline, attempt)
             if isinstance(answer, Description):
-                self._remember(question.target, answer)
+                self._remember(operation.target, answer)
             return answer
-        target, description = question.target, None
-        if isinstance(question, PredictQuestion) or target.version is None:
+        target, description = operation.target, None
+        if isinstance(operation, PredictOperation) or target.version is None:
             description = yield from self._resolve(endpoint, target, deadline)
         try:
             answer = yield from self._exchange(
-                endpoint, _pinned(question, description), deadline, attempt
+                endpoint, _pinned(operation, description), deadline, attempt
             )
         except Failure as failure:
             if description is None or target.version is not None or failure.code != "NOT_FOUND":
                 raise
-            # That version was unloaded since.
+            # That version was unloaded in the meantime.
             self._resolved.pop((endpoint, target), None)
             description = yield from self._resolve(endpoint, target, deadline)
             answer = yield from self._exchange(
-                endpoint, _pinned(question, description), deadline, attempt
+                endpoint, _pinned(operation, description), deadline, attempt
             )
         return answer
 
     def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
-        """Run the flow that `make` gives for a target, as the split wants it."""
-        first, instead = self.targets_of(target)
+        """Run the flow that `make` returns for the target that the split selects."""
+        first, fallback = self.targets_of(target)
         try:
             return (yield from make(first))
         except ServableError as error:
-            if instead is None or not is_away(error):
+            if fallback is None or not is_label_unavailable(error):
                 raise
-            log.debug("the label %s is away: %s", first.label, error)
-        return (yield from make(instead))
+            log.debug("the label %s is unavailable: %s", first.label, error)
+        return (yield from make(fallback))
 
     def _call_as_split(
-        self, question: PredictQuestion | ClassifyQuestion, deadline: float
+        self, operation: PredictOperation | ClassifyOperation, deadline: float
     ) -> Flow[Any]:
-        """Ask a question, of whom the split wants it asked."""
+        """Send an operation to the label that the split picks."""
         if self.split is None:
-            return self.call(question, deadline)
+            return self.call(operation, deadline)
         return self.call_split(
-            lambda chosen: self.call(replace(question, target=chosen), deadline), question.target
+            lambda chosen: self.call(replace(operation, target=chosen), deadline), operation.target
         )
 
     def describe(
         self, target: Target, deadline: float, *, fresh: bool = False
     ) -> Flow[Description]:
-        """What the model can be asked: read once for each version."""
+        """Read the signatures of the model, once per version."""
         known = None if fresh else self.known(target)
         if known is None:
-            known = yield from self.call(MetadataQuestion(target=target), deadline)
+            known = yield from self.call(MetadataOperation(target=target), deadline)
         return known
 
     def known(self, target: Target) -> Description | None:
-        """What was read of a model, if anything was."""
+        """The cached description of a model, if any."""
         known = self._latest.get(target)
         if known is None and target.version is not None:
             known = self._described.get((target.model, target.version))
@@ -263,18 +266,21 @@ class Core:
         """Run a signature."""
         if not isinstance(inputs, Mapping):
             raise InvalidInput(
-                f"the inputs are a {type(inputs).__name__}", hint="give a dict: name to array"
+                f"inputs must be a mapping, got {type(inputs).__name__}",
+                hint="pass a dict: name to array",
             )
         if isinstance(outputs, str):
-            raise InvalidInput("`outputs` is one name", hint=f"give a list: [{outputs!r}]")
+            raise InvalidInput(
+                "output_filter must be a list of names", hint=f"pass a list: [{outputs!r}]"
+            )
         try:
             arrays = {str(name): as_array(value) for name, value in inputs.items()}
         except ValueError as error:
-            raise InvalidInput(f"an input is no array: {error}") from error
-        question = PredictQuestion(
+            raise InvalidInput(f"invalid input array: {error}") from error
+        operation = PredictOperation(
             target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
         )
-        answer: Prediction = yield from self._call_as_split(question, deadline)
+        answer: Prediction = yield from self._call_as_split(operation, deadline)
         return answer
 
     def classify_examples(
@@ -288,27 +294,25 @@ class Core:
     ) -> Flow[ClassScores]:
         """Run a signature of the Classify API."""
         if isinstance(examples, Mapping | str | bytes):
-            raise InvalidInput(
-                f"the examples are one {type(examples).__name__}", hint="give a list of dicts"
-            )
-        question = ClassifyQuestion(
+            raise InvalidInput(f"examples must be a list of dicts, got {type(examples).__name__}")
+        operation = ClassifyOperation(
             target=target, signature=signature, examples=list(examples), context=context
         )
-        answer: ClassScores = yield from self._call_as_split(question, deadline)
+        answer: ClassScores = yield from self._call_as_split(operation, deadline)
         return answer
 
     def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
-        """The versions that the server knows, highest first."""
-        answer: list[VersionStatus] = yield from self.call(StatusQuestion(target=target), deadline)
+        """List the versions that the server knows, highest first."""
+        answer: list[VersionStatus] = yield from self.call(StatusOperation(target=target), deadline)
         return answer
 
     def forget(self) -> None:
-        """The server may serve something else from now on."""
+        """Drop what is cached of labels: the server may serve other versions from now on."""
         self._latest.clear()
         self._resolved.clear()
 
     def seen(self, target: Target, version: int | None) -> Description | None:
-        """A version has answered: what is known of it, and no longer of another for `target`."""
+        """Note that a version answered for `target`; return its description, if cached."""
         latest = self._latest.get(target)
         if latest is not None and latest.version == version:
             return latest
@@ -319,31 +323,31 @@ class Core:
             self._latest.pop(target, None)
         return known
 
-    # -- parts of them -------------------------------------------------------------------------
+    # -- parts of flows -------------------------------------------------------------------------
 
     def _exchange(
-        self, endpoint: Endpoint, question: Question, deadline: float, attempt: int
+        self, endpoint: Endpoint, operation: Operation, deadline: float, attempt: int
     ) -> Flow[Any]:
-        """One request and its reply."""
+        """Send one request and decode its reply."""
         headers = self._credentials.fixed
         if headers is None:
             headers = yield from self._headers()
-        timeout = deadline - time.monotonic()
+        timeout = deadline - self.now()
         if timeout <= 0:
-            raise Failure("DEADLINE_EXCEEDED", "too late")
+            raise Failure("DEADLINE_EXCEEDED", "deadline exceeded", expired=True)
         codec = self._codecs[endpoint]
-        watched = self._telemetry.begin(endpoint, question, attempt, timeout)
+        watched = self._telemetry.begin(endpoint, operation, attempt, timeout)
         code, failed = "CANCELLED", None
         try:
             if watched is not None:
                 headers += self._telemetry.headers(watched)
-            request = codec.encode(endpoint, question, headers)
+            request = codec.encode(endpoint, operation, headers)
             if watched is not None:
                 watched.sent(request)
             reply = yield Send(request, timeout)
             if watched is not None:
                 watched.received(reply)
-            answer = codec.decode(question, reply)
+            answer = codec.decode(operation, reply)
             self.balancer.answered(endpoint)
             code = "OK"
         except Failure as failure:
@@ -351,18 +355,20 @@ class Core:
             if not failure.unreachable and code != "UNAVAILABLE":
                 self.balancer.answered(endpoint)
             elif self.balancer.failed(endpoint):
-                log.info("%s is left out for a while: %s", endpoint.url, failure.message)
+                log.info(
+                    "%s is unavailable, and skipped for a while: %s", endpoint.url, failure.message
+                )
             raise
         except InvalidInput as error:
             code = error.code or "INVALID_ARGUMENT"
             raise
-        except NoTensorFlowServing as error:
+        except UnexpectedResponse as error:
             code = "UNKNOWN"
             raise ServerFailed(
-                f"{endpoint.url} answered something that is no TensorFlow Serving's",
-                hint="is this TensorFlow Serving's port, and not another program's?",
+                f"unexpected response from {endpoint.url}",
+                hint="not a TensorFlow Serving endpoint? Check host and port",
                 endpoint=endpoint.url,
-                model=question.target.model,
+                model=operation.target.model,
             ) from error.__cause__
         finally:
             if watched is not None:
@@ -370,33 +376,33 @@ class Core:
         return answer
 
     def _headers(self) -> Flow[Headers]:
-        """Credentials, some of which a function gives."""
+        """The credentials, some of which a function returns."""
         headers = []
         for name, prefix, what, secret in self._credentials.secrets:
-            value = secret if isinstance(secret, str) else (yield Ask(secret))
+            value = secret if isinstance(secret, str) else (yield Invoke(secret))
             headers.append((name, prefix + checked_secret(value, what)))
         return tuple(headers)
 
     def _resolve(self, endpoint: Endpoint, target: Target, deadline: float) -> Flow[Description]:
-        """The version that a target stands for at an endpoint, read a moment ago at most."""
+        """The version that a target points to at an endpoint, cached for a moment."""
         if target.version is not None:
             known = self._described.get((target.model, target.version))
             if known is not None:
                 return known
         found = self._resolved.get((endpoint, target))
-        if found is not None and time.monotonic() < found[1]:
+        if found is not None and self.now() < found[1]:
             return found[0]
         answer: Description = yield from self._exchange(
-            endpoint, MetadataQuestion(target=target), deadline, 1
+            endpoint, MetadataOperation(target=target), deadline, 1
         )
         self._remember(target, answer)
-        self._resolved[endpoint, target] = (answer, time.monotonic() + _RESOLVED_SECONDS)
+        self._resolved[endpoint, target] = (answer, self.now() + _RESOLVED_SECONDS)
         return answer
 
     def _remember(self, target: Target, description: Description) -> None:
-        if len(self._described) > _MOST_VERSIONS:
+        if len(self._described) > _MAX_VERSIONS:
             self._described.clear()
-        if len(self._latest) > _MOST_VERSIONS:
+        if len(self._latest) > _MAX_VERSIONS:
             self.forget()
         if description.version is not None:
             self._described[target.model, description.version] = description
@@ -410,79 +416,80 @@ class Core:
         attempt: int,
         deadline: float,
     ) -> float | None:
-        """How long to wait before the next attempt; None where there is to be none."""
-        most = self.retry.attempts
-        if not failure.may_pass or (most is not None and attempt >= most):
+        """How long to wait before the next attempt; None for no further attempt."""
+        limit = self.retry.attempts
+        if not failure.is_transient or (limit is not None and attempt >= limit):
             return None
         tried.append(endpoint)
         if failure.retry_after is not None:
             delay = failure.retry_after
-        elif self.balancer.fresh(tried):
+        elif self.balancer.has_untried(tried):
             delay = 0.0
         else:
             tried.clear()
             delay = self.retry.wait(attempt)
-        if time.monotonic() + delay >= deadline or not self._budget.take():
+        if self.now() + delay >= deadline or not self._budget.take():
             return None
         return delay
 
-    def _late(
+    def _deadline_error(
         self,
         refused: tuple[Failure, Endpoint],
         endpoint: Endpoint,
-        question: Question,
+        operation: Operation,
         left: float,
         *,
         mostly: bool,
     ) -> ServableError:
-        """What a call is that was refused, and whose last attempt then ran out of time.
+        """The error of a call that was refused, and whose last attempt then timed out.
 
-        The refusal, unless the server was silent for most of the call's time; either way both
-        are told. How a call fails is not to hang on the milliseconds that its last wait leaves.
+        It is the refusal, unless the server was silent for most of the time of the call; the
+        message names both. How a call fails must not depend on the milliseconds that its last
+        wait leaves.
         """
         failure, refuser = refused
-        silent = f"no answer from {endpoint.url} in the {left:.2g} s that were left"
+        silent = f"no response from {endpoint.url} in the remaining {left:.2g} s"
         if not mostly:
-            return self.error(failure, refuser, question, f"; then {silent}")
-        error = self.error(failure, refuser, question)
+            return self.error(failure, refuser, operation, f"; then {silent}")
+        error = self.error(failure, refuser, operation)
         return error_for(
             "DEADLINE_EXCEEDED",
             f"{silent}; before that: {error}",
             endpoint=endpoint.url,
-            model=question.target.model,
+            model=operation.target.model,
         )
 
     def error(
-        self, failure: Failure, endpoint: Endpoint, question: Question, also: str = ""
+        self, failure: Failure, endpoint: Endpoint, operation: Operation, also: str = ""
     ) -> ServableError:
-        """The leaf of the tree that a failed attempt is; `also` follows its message."""
+        """The error for a failed attempt; `also` is appended to its message."""
         message = failure.message
         unreachable = failure.unreachable and failure.code == "UNAVAILABLE"
         if unreachable:
             message = f"cannot reach {endpoint.url}: {message}"
-        elif failure.unreachable or message == "too late":
-            message = f"no answer from {endpoint.url} in time"
+        elif failure.unreachable or failure.expired:
+            message = f"deadline exceeded: no response from {endpoint.url}"
         error = error_for(
             failure.code,
             message + also,
             endpoint=endpoint.url,
-            model=question.target.model,
-            signature=question.signature,
+            model=operation.target.model,
+            signature=operation.signature,
             retry_after=failure.retry_after,
         )
         error.unreachable = unreachable
         return error
 
-    def _if_loading(
-        self, error: ServableError, endpoint: Endpoint, question: Question, deadline: float
+    def _not_ready_if_loading(
+        self, error: ServableError, endpoint: Endpoint, operation: Operation, deadline: float
     ) -> Flow[ServableError]:
-        """TensorFlow Serving says NOT_FOUND of a model that it is about to have."""
-        if isinstance(question, StatusQuestion):
+        """Return NotReady for a model that is loading, which TensorFlow Serving calls NOT_FOUND."""
+        if isinstance(operation, StatusOperation):
             return error
-        target = question.target._replace(label=None)
+        target = operation.target._replace(label=None)
         try:
             versions = yield from self._exchange(
-                endpoint, StatusQuestion(target=target), deadline, 1
+                endpoint, StatusOperation(target=target), deadline, 1
             )
         except (Failure, ServableError):
             return error
@@ -492,7 +499,7 @@ class Core:
         which = "" if target.version is None else f" version {target.version}"
         return NotReady(
             f"{target.model}{which} is loading",
-            hint="`wait_until_available` waits for it",
+            hint="use `wait_until_available` to wait for it",
             endpoint=endpoint.url,
             model=target.model,
             code=error.code,
@@ -500,62 +507,62 @@ class Core:
 
 
 def callable_signatures(description: Description) -> dict[str, Any]:
-    """The signatures of a model without the one that none can call."""
+    """The signatures of a model, without the internal one that cannot be called."""
     return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
 
 
 def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:
-    """A split that fits what the client asks.
+    """A split that fits the target of the client.
 
     Raises:
-        InvalidInput: It is none, or does not fit.
+        InvalidInput: It is invalid, or does not fit.
     """
     if target.version is not None:
-        raise InvalidInput("give a version or a split, not both")
+        raise InvalidInput("version and split are mutually exclusive")
     split = split if isinstance(split, Split) else Split(split)
     own = target.label or STABLE
     if own in split.shares:
         raise InvalidInput(
-            f"the split gives a share to {own}, which gets the rest",
-            hint="leave it out, or give another `label`",
+            f"the split contains {own}, the label that receives the remaining calls",
+            hint="remove it, or pass another `label`",
         )
     return split
 
 
 def checked_timeout(timeout: float) -> float:
-    """A timeout that makes sense.
+    """A valid timeout.
 
     Raises:
-        InvalidInput: It does not.
+        InvalidInput: It is not positive, or too long.
     """
     if not 0 < timeout <= _MAX_TIMEOUT:
         raise InvalidInput(
-            f"{timeout:g} s is no timeout", hint=f"give a number above 0 and up to {_MAX_TIMEOUT:g}"
+            f"timeout must be positive and at most {_MAX_TIMEOUT:g} s, got {timeout:g} s"
         )
     return timeout
 
 
-def too_late(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
-    """What waiting ends with."""
+def deadline_exceeded(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
+    """The error when waiting ends without success."""
     return DeadlineExceeded(message, endpoint=endpoint, model=model, code="DEADLINE_EXCEEDED")
 
 
-def _pinned(question: Any, description: Description | None) -> Any:
-    """A question to the version that a description is of."""
+def _pinned(operation: Any, description: Description | None) -> Any:
+    """The operation, pinned to the version that a description belongs to."""
     if description is None:
-        return question
-    target = question.target
+        return operation
+    target = operation.target
     if target.version is None and description.version is not None:
         target = Target(model=target.model, version=description.version)
-    if isinstance(question, PredictQuestion):
+    if isinstance(operation, PredictOperation):
         return replace(
-            question, target=target, known=description.signatures.get(question.signature)
+            operation, target=target, known=description.signatures.get(operation.signature)
         )
-    return replace(question, target=target)
+    return replace(operation, target=target)
 
 
 def _codec(endpoint: Endpoint) -> ModuleType:
-    # Either transport alone is enough for a program: the other's library is not imported.
+    # A program may use one transport only: the library of the other is not imported.
     if endpoint.grpc:
         from servable_client.codec import grpc as grpc_codec
 

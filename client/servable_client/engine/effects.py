@@ -1,4 +1,4 @@
-"""What the engine asks its driver to do."""
+"""The effects that the engine yields to its driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Send:
-    """Send a request, and give back the reply."""
+    """Send a request, and return the reply."""
 
     request: GrpcRequest | HttpRequest
     timeout: float
@@ -23,25 +23,25 @@ class Send:
 
 @dataclass(slots=True)
 class Sleep:
-    """Wait."""
+    """Wait for a while."""
 
     seconds: float
 
 
 @dataclass(slots=True)
-class Ask:
-    """Call a function of the user's, and give back what it returns, awaited where need be."""
+class Invoke:
+    """Call a user's function, and return its result, awaited if it is a coroutine."""
 
     function: Callable[[], Any]
 
 
 @dataclass(slots=True)
-class Work:
-    """Call a function that reads files or computes for a while."""
+class Offload:
+    """Call a function that blocks: off the event loop, if there is one."""
 
     function: Callable[[], Any]
 
 
 _T = TypeVar("_T")
-Effect: TypeAlias = Send | Sleep | Ask | Work
+Effect: TypeAlias = Send | Sleep | Invoke | Offload
 Flow: TypeAlias = Generator[Effect, Any, _T]

@@ -1,8 +1,7 @@
-"""The flows that ask whether a model is there, and wait for it."""
+"""The flows that check whether a model is available, wait for it, and reload it."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from servable_client._errors import (
@@ -13,20 +12,20 @@ from servable_client._errors import (
     NotReady,
     ServerFailed,
 )
-from servable_client.engine.core import too_late
+from servable_client.engine.core import deadline_exceeded
 from servable_client.engine.effects import Sleep
-from servable_client.types.questions import (
+from servable_client.types.operations import (
     Description,
     Failure,
-    MetadataQuestion,
-    ReloadQuestion,
-    StatusQuestion,
+    MetadataOperation,
+    ReloadOperation,
+    StatusOperation,
     Target,
 )
 
 if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
-    from servable_client.engine.core import Core
+    from servable_client.engine.core import Engine
     from servable_client.engine.effects import Flow
     from servable_client.net.endpoints import Endpoint
     from servable_client.types.answers import VersionStatus
@@ -35,92 +34,92 @@ _FIRST_POLL, _LONGEST_POLL = 0.05, 0.5
 _MAX_WAIT = 86400.0
 
 
-def resolve(core: Core, target: Target, deadline: float) -> Flow[int]:
-    """The version that answers for a target."""
-    core.forget()
-    description = yield from core.describe(target, deadline, fresh=True)
+def resolve(engine: Engine, target: Target, deadline: float) -> Flow[int]:
+    """Find the version that a target points to."""
+    engine.forget()
+    description = yield from engine.describe(target, deadline, fresh=True)
     if description.version is None:
         raise ServerFailed(
-            f"the server does not say which version of {target.model} it serves",
-            endpoint=core.endpoints[0].url,
+            f"the server did not report which version of {target.model} it serves",
+            endpoint=engine.endpoints[0].url,
             model=target.model,
         )
     return description.version
 
 
-def ready(core: Core, target: Target, deadline: float) -> Flow[bool]:
-    """Whether a question would be answered now."""
+def ready(engine: Engine, target: Target, deadline: float) -> Flow[bool]:
+    """Whether a request would be answered now."""
     try:
-        # What is asked of a model's metadata finds the version as Predict does, label and all;
-        # a version's status would be told of any label.
-        yield from core.describe(target, deadline, fresh=True)
+        # Reading the metadata resolves the version as Predict does, including the label; the
+        # status of a model ignores labels.
+        yield from engine.describe(target, deadline, fresh=True)
     except (ModelNotFound, NotReady, ConnectionFailed, DeadlineExceeded):
         return False
     return True
 
 
-def wait(core: Core, target: Target, timeout: float) -> Flow[int]:
-    """Wait until each endpoint that answers serves a version."""
+def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
+    """Wait until each reachable endpoint serves a version."""
     if not 0 <= timeout <= _MAX_WAIT:
-        raise InvalidInput(f"{timeout:g} s is no time to wait")
-    end = time.monotonic() + timeout
+        raise InvalidInput(f"timeout must be 0 to {_MAX_WAIT:g} s, got {timeout:g} s")
+    end = engine.now() + timeout
     pause = _FIRST_POLL
     while True:
         versions: list[int] = []
-        missing, unreachable = "the server did not answer", False
-        for endpoint in core.endpoints:
-            deadline = time.monotonic() + min(core.timeout, max(end - time.monotonic(), 1))
+        missing, unreachable = "the server did not respond", False
+        for endpoint in engine.endpoints:
+            deadline = engine.now() + min(engine.timeout, max(end - engine.now(), 1))
             try:
-                found = yield from _look(core, endpoint, target, deadline)
+                found = yield from _look(engine, endpoint, target, deadline)
             except (ConnectionFailed, DeadlineExceeded) as error:
                 if not versions:
                     missing, unreachable = str(error), error.unreachable
-                continue  # the other endpoints are enough
+                continue  # the other endpoints suffice
             if isinstance(found, int):
                 versions.append(found)
             else:
                 versions, missing, unreachable = [], found, False
                 break
         if versions:
-            core.forget()
+            engine.forget()
             return min(versions)
-        if time.monotonic() >= end:
-            places = ", ".join(endpoint.url for endpoint in core.endpoints)
-            late = too_late(
+        if engine.now() >= end:
+            places = ", ".join(endpoint.url for endpoint in engine.endpoints)
+            late = deadline_exceeded(
                 f"{target.model} was not available at {places} within {timeout:g} s: {missing}",
-                endpoint=core.endpoints[0].url,
+                endpoint=engine.endpoints[0].url,
                 model=target.model,
             )
             late.unreachable = unreachable
             raise late
-        yield Sleep(min(pause, max(end - time.monotonic(), 0)))
+        yield Sleep(min(pause, max(end - engine.now(), 0)))
         pause = min(pause * 1.5, _LONGEST_POLL)
 
 
-def reload(core: Core, config: wire.ModelServerConfig, timeout: float) -> Flow[None]:
-    """Have each endpoint serve what a configuration says."""
-    question = ReloadQuestion(target=core.target, config=config)
-    for endpoint in core.endpoints:
+def reload(engine: Engine, config: wire.ModelServerConfig, timeout: float) -> Flow[None]:
+    """Send a configuration to each endpoint."""
+    operation = ReloadOperation(target=engine.target, config=config)
+    for endpoint in engine.endpoints:
         try:
-            yield from core.attempt(endpoint, question, core.deadline(timeout))
+            yield from engine.attempt(endpoint, operation, engine.deadline(timeout))
         except Failure as failure:
-            raise core.error(failure, endpoint, question) from failure.__cause__
+            raise engine.error(failure, endpoint, operation) from failure.__cause__
         finally:
-            core.forget()
+            engine.forget()
 
 
-def _look(core: Core, endpoint: Endpoint, target: Target, deadline: float) -> Flow[int | str]:
-    """The version of a target that an endpoint serves, or in words what it does instead."""
-    # Of all versions: one that is not there yet is an error of its own to the server.
-    question: MetadataQuestion | StatusQuestion = (
-        StatusQuestion(target=Target(model=target.model))
+def _look(engine: Engine, endpoint: Endpoint, target: Target, deadline: float) -> Flow[int | str]:
+    """The version of a target that an endpoint serves, or a description of its state."""
+    # The status of all versions: that of a version which does not exist yet is an error.
+    operation: MetadataOperation | StatusOperation = (
+        StatusOperation(target=Target(model=target.model))
         if target.label is None
-        else MetadataQuestion(target=target)
+        else MetadataOperation(target=target)
     )
     try:
-        answer = yield from core.attempt(endpoint, question, deadline)
+        answer = yield from engine.attempt(endpoint, operation, deadline)
     except Failure as failure:
-        error = core.error(failure, endpoint, question)
+        error = engine.error(failure, endpoint, operation)
         if isinstance(error, ModelNotFound):
             return str(error)
         raise error from failure.__cause__

@@ -1,4 +1,4 @@
-"""Which label a call goes to, where the calls are split between several."""
+"""Traffic splitting: which label a call goes to."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ from servable_client._errors import (
     ModelNotFound,
     NotReady,
     ServableError,
-    is_about_a_signature,
 )
-from servable_client.types.questions import Target
+from servable_client.types.operations import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STABLE = "stable"
-# Shares such as ten times 0.1 add up to a little more than one.
+# Ten shares of 0.1 add up to slightly more than one.
 _ROUNDING = 1e-9
 
 
 class Split:
-    """Shares of the calls that go to other labels than the client's own.
+    """The shares of the calls that go to labels other than the client's own.
 
-    It is drawn for each call; a call that names a version or a label keeps to it. With `key` it is
-    not drawn but computed: the same key goes to the same label for as long as the shares stay,
-    and whom a label had keeps it where its share grows (of the first label; of the others where
-    those before them stay).
+    The label is selected at random for each call; a call that names a version or label is not
+    split. With `key` the label is computed from the key: the same key goes to the same label
+    while the shares stay, and keeps it if the share of that label grows (for labels after the
+    first: if the shares before it stay).
 
     Args:
-        shares: For each label its share, 0 to 1; the rest goes to the client's own label.
-        seed: The same seed gives the same labels in the same order.
-        key: Called for each call: the text, bytes or number to go by, a user's for example.
+        shares: The share of each label, 0 to 1; the rest goes to the client's own label.
+        seed: The seed of the random generator, for reproducible labels.
+        key: Called for each call; returns text, bytes or a number, a user id for example.
 
     Raises:
-        InvalidInput: A share is no number from 0 to 1, or they add up to more than 1.
+        InvalidInput: A share is not a number from 0 to 1, or they add up to more than 1.
 
     Example:
         >>> split = Split({"canary": 0.1}, key=lambda: "user 17")
@@ -56,17 +55,17 @@ class Split:
     ) -> None:
         _check(shares)
         if seed is not None and key is not None:
-            raise InvalidInput("give a seed or a key, not both")
+            raise InvalidInput("seed and key are mutually exclusive")
         self.shares = dict(shares)
         self._key = key
-        # The module's own generator is seeded anew after a fork, so that children differ.
+        # The generator of the module is reseeded after a fork, so that children differ.
         self._random = random.random if seed is None else random.Random(seed).random
 
     def pick(self) -> str | None:
         """The label for the next call; None for the client's own.
 
         Raises:
-            InvalidInput: The function for the key gave none.
+            InvalidInput: The function for the key returned another type.
         """
         point = self._random() if self._key is None else _point(self._key())
         reached = 0.0
@@ -81,46 +80,46 @@ class Split:
 
 
 def _check(shares: Any) -> None:
-    """Refuse what is no mapping of labels to shares.
+    """Check a mapping of labels to shares.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidInput: It is invalid.
     """
     if not (isinstance(shares, Mapping) and shares):
         raise InvalidInput(
-            f"{shares!r:.40} is no split", hint='give labels and shares: {"canary": 0.1}'
+            f"invalid split {shares!r:.40}", hint='map labels to shares: {"canary": 0.1}'
         )
     for label, share in shares.items():
         if not isinstance(label, str):
-            raise InvalidInput(f"{label!r:.40} is no label's name")
+            raise InvalidInput(f"invalid label name {label!r:.40}")
         Target(model="any", label=label).check()
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InvalidInput(
-                f"{share!r:.40} is no share of the calls for {label}",
-                hint="give a number from 0 to 1: 0.1 for one call in ten",
+                f"invalid share {share!r:.40} for {label}",
+                hint="a share is a number from 0 to 1: 0.1 for one call in ten",
             )
     if math.fsum(shares.values()) > 1 + _ROUNDING:
         raise InvalidInput(
             f"the shares add up to {math.fsum(shares.values()):g}",
-            hint="they are shares of all calls, so at most 1 together",
+            hint="the sum of all shares must be at most 1",
         )
 
 
 def _point(key: object) -> float:
-    """A place from 0 to 1 that is the same for the same key, in any process."""
+    """Hash a key to a number from 0 to 1, the same one in any process."""
     if isinstance(key, str | int):
         key = str(key).encode()
     if not isinstance(key, bytes):
         raise InvalidInput(
-            f"the split's key is a {type(key).__name__}", hint="give text, bytes or an int"
+            f"the split key has type {type(key).__name__}", hint="return text, bytes or an int"
         )
     digest = hashlib.blake2b(key, digest_size=8).digest()
-    # 53 bits, a float's own: more would be rounded, up to 1 for the last few.
+    # 53 bits, the precision of a float: more would be rounded, up to 1 for the last few.
     return (int.from_bytes(digest) >> 11) / (1 << 53)
 
 
-def is_away(error: ServableError) -> bool:
-    """Whether an error says that a label stands for no version that is there."""
-    if is_about_a_signature(error):
+def is_label_unavailable(error: ServableError) -> bool:
+    """Whether an error means that a label points to no available version."""
+    if error.missing_signature:
         return False
     return isinstance(error, ModelNotFound | NotReady) or error.code == "FAILED_PRECONDITION"

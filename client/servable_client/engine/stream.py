@@ -1,4 +1,4 @@
-"""Pictures in, answers out: in chunks, several under way at once, in order."""
+"""Classification of a stream of images: in chunks, concurrently, in order."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ Answers: TypeAlias = "list[Classification | ServableError]"
 
 _T = TypeVar("_T")
 
-_MOST_AT_ONCE = 1000
+_MAX_CONCURRENCY = 1000
 
 
-def check(pictures: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
-    """Refuse what makes no sense before anything is asked.
+def check(images: object, *, batch_size: int, concurrency: int, on_error: str) -> None:
+    """Check the arguments before anything is sent.
 
     Raises:
-        InvalidInput: It makes none.
+        InvalidInput: One is invalid.
     """
-    if isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable | AsyncIterable):
+    if isinstance(images, str | bytes) or not isinstance(images, Iterable | AsyncIterable):
         raise InvalidInput(
-            f"a {type(pictures).__name__} is not several pictures",
-            hint="give a list or any other iterable; `classify` takes one picture",
+            f"expected an iterable of images, got {type(images).__name__}",
+            hint="pass a list or any other iterable; use `classify` for one image",
         )
-    if batch_size < 1 or not 1 <= concurrency <= _MOST_AT_ONCE:
-        raise InvalidInput("batch_size and concurrency count from 1")
+    if batch_size < 1 or not 1 <= concurrency <= _MAX_CONCURRENCY:
+        raise InvalidInput(
+            f"batch_size must be at least 1, and concurrency 1 to {_MAX_CONCURRENCY}"
+        )
     if on_error not in ("raise", "return"):
-        raise InvalidInput(f'on_error is "raise" or "return", not {on_error!r}')
+        raise InvalidInput(f'on_error must be "raise" or "return", got {on_error!r}')
 
 
 class _Chunks:
-    """The next pictures of an iterable; its own failure is kept until its turn comes."""
+    """The chunks of an iterable; its own failure is kept until its turn comes."""
 
-    def __init__(self, pictures: Iterable[Picture], size: int) -> None:
-        self._pictures = iter(pictures)
+    def __init__(self, images: Iterable[Picture], size: int) -> None:
+        self._images = iter(images)
         self._size = size
         self.failure: BaseException | None = None
         self.ended = False
@@ -54,40 +56,40 @@ class _Chunks:
         chunk: list[Picture] = []
         while len(chunk) < self._size and not self.ended:
             try:
-                chunk.append(next(self._pictures))
+                chunk.append(next(self._images))
             except StopIteration:
                 self.ended = True
             except Exception as error:  # noqa: BLE001
-                # What came before it is answered first.
+                # The images before it are answered first.
                 self.failure, self.ended = error, True
         return chunk
 
 
 def stream(
-    ask: Callable[[list[Picture]], Answers],
-    pictures: Iterable[Picture],
+    send: Callable[[list[Picture]], Answers],
+    images: Iterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
     on_error: OnError,
 ) -> Iterator[Any]:
-    """Ask for chunks in threads; at most `concurrency` + 1 chunks are taken ahead."""
-    chunks = _Chunks(pictures, batch_size)
-    under_way: deque[Future[Answers]] = deque()
+    """Send chunks from threads; at most `concurrency` + 1 chunks are read ahead."""
+    chunks = _Chunks(images, batch_size)
+    in_flight: deque[Future[Answers]] = deque()
     index = 0
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servable")
 
     def top_up() -> None:
-        while len(under_way) < concurrency and (chunk := chunks.next()):
-            under_way.append(pool.submit(ask, chunk))
+        while len(in_flight) < concurrency and (chunk := chunks.next()):
+            in_flight.append(pool.submit(send, chunk))
 
     try:
         top_up()
-        while under_way:
-            answers = under_way.popleft().result()
+        while in_flight:
+            answers = in_flight.popleft().result()
             top_up()
             for answer in answers:
-                yield _passed(answer, index, on_error)
+                yield _raise_or_return(answer, index, on_error)
                 index += 1
         if chunks.failure is not None:
             raise chunks.failure
@@ -96,52 +98,52 @@ def stream(
 
 
 async def astream(
-    ask: Callable[[list[Picture]], Awaitable[Answers]],
-    pictures: Iterable[Picture] | AsyncIterable[Picture],
+    send: Callable[[list[Picture]], Awaitable[Answers]],
+    images: Iterable[Picture] | AsyncIterable[Picture],
     *,
     batch_size: int,
     concurrency: int,
     on_error: OnError,
 ) -> AsyncIterator[Any]:
-    """The same with tasks."""
+    """Like `stream`, with tasks in place of threads."""
     chunks = (
-        _AsyncChunks(pictures, batch_size)
-        if isinstance(pictures, AsyncIterable)
-        else _Chunks(pictures, batch_size)
+        _AsyncChunks(images, batch_size)
+        if isinstance(images, AsyncIterable)
+        else _Chunks(images, batch_size)
     )
-    under_way: deque[asyncio.Future[Answers]] = deque()
+    in_flight: deque[asyncio.Future[Answers]] = deque()
     index = 0
 
     async def top_up() -> None:
-        while len(under_way) < concurrency:
+        while len(in_flight) < concurrency:
             found = chunks.next()
             chunk = found if isinstance(found, list) else await found
             if not chunk:
                 break
-            under_way.append(asyncio.ensure_future(ask(chunk)))
+            in_flight.append(asyncio.ensure_future(send(chunk)))
 
     try:
         await top_up()
-        while under_way:
-            answers = await under_way[0]
-            under_way.popleft()
+        while in_flight:
+            answers = await in_flight[0]
+            in_flight.popleft()
             await top_up()
             for answer in answers:
-                yield _passed(answer, index, on_error)
+                yield _raise_or_return(answer, index, on_error)
                 index += 1
         if chunks.failure is not None:
             raise chunks.failure
     finally:
-        for task in under_way:
+        for task in in_flight:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*in_flight, return_exceptions=True)
 
 
 class _AsyncChunks:
-    """The next pictures of an asynchronous iterable."""
+    """The chunks of an asynchronous iterable."""
 
-    def __init__(self, pictures: AsyncIterable[Picture], size: int) -> None:
-        self._pictures = aiter(pictures)
+    def __init__(self, images: AsyncIterable[Picture], size: int) -> None:
+        self._images = aiter(images)
         self._size = size
         self.failure: BaseException | None = None
         self.ended = False
@@ -150,7 +152,7 @@ class _AsyncChunks:
         chunk: list[Picture] = []
         while len(chunk) < self._size and not self.ended:
             try:
-                chunk.append(await anext(self._pictures))
+                chunk.append(await anext(self._images))
             except StopAsyncIteration:
                 self.ended = True
             except Exception as error:  # noqa: BLE001
@@ -158,7 +160,7 @@ class _AsyncChunks:
         return chunk
 
 
-def _passed(answer: _T, index: int, on_error: str) -> _T:
+def _raise_or_return(answer: _T, index: int, on_error: str) -> _T:
     if isinstance(answer, ServableError) and on_error == "raise":
         answer.index = index
         raise answer

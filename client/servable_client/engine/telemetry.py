@@ -1,4 +1,4 @@
-"""What others may watch: hooks, OpenTelemetry spans and the log."""
+"""Observability: hooks, OpenTelemetry spans and the log."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
     from servable_client.codec.grpc import Headers
     from servable_client.net.endpoints import Endpoint
-    from servable_client.types.questions import Failure, Question
+    from servable_client.types.operations import Failure, Operation
 
 log = logging.getLogger("servable.client")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEvent:
-    """An attempt that begins; what `on_request` is called with.
+    """The start of an attempt; the argument of `on_request`.
 
     Attributes:
-        endpoint: The server's address.
+        endpoint: The server address.
         method: The method, by its gRPC name: Predict, Classify, GetModelMetadata,
-            GetModelStatus or HandleReloadConfigRequest, whichever transport carries it.
-        model: The model's name.
-        signature: The signature's name, or nothing.
-        attempt: Which attempt of its call it is, counted from 1.
-        timeout: Seconds that it may take.
+            GetModelStatus or HandleReloadConfigRequest, for either transport.
+        model: The model name.
+        signature: The signature name, or an empty string.
+        attempt: The number of the attempt, counted from 1.
+        timeout: The remaining time, in seconds.
 
     Example:
         >>> seen = []
@@ -51,12 +51,12 @@ class RequestEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseEvent:
-    """An attempt that has ended; what `on_response` is called with.
+    """The end of an attempt; the argument of `on_response`.
 
     Attributes:
-        request: How it began.
-        code: The canonical status code by name, `OK` where it went well.
-        elapsed: Seconds that it took.
+        request: The event of its start.
+        code: The canonical status code by name, `OK` on success.
+        elapsed: The duration in seconds.
 
     Example:
         >>> seen = []
@@ -72,7 +72,7 @@ class ResponseEvent:
 
 
 class Telemetry:
-    """Tells hooks, spans and the log of each attempt."""
+    """Reports each attempt to hooks and OpenTelemetry."""
 
     def __init__(
         self,
@@ -84,28 +84,28 @@ class Telemetry:
         self._hooked = on_request is not None or on_response is not None
 
     def begin(
-        self, endpoint: Endpoint, question: Question, attempt: int, timeout: float
+        self, endpoint: Endpoint, operation: Operation, attempt: int, timeout: float
     ) -> Attempt | None:
-        """An attempt begins; None where nobody watches."""
-        # Whoever set up something that spans go to has imported OpenTelemetry.
+        """Start an attempt; None if nothing observes it."""
+        # A program that exports spans has imported OpenTelemetry.
         traced = "opentelemetry.trace" in sys.modules and _tracing()
         if not (self._hooked or traced):
             return None
         event = RequestEvent(
             endpoint=endpoint.url,
-            method=question.method,
-            model=question.target.model,
-            signature=question.signature,
+            method=operation.method,
+            model=operation.target.model,
+            signature=operation.signature,
             attempt=attempt,
             timeout=timeout,
         )
         if self._on_request:
             self._on_request(event)
-        span = self._span(endpoint, question, attempt) if traced else None
+        span = self._span(endpoint, operation, attempt) if traced else None
         return Attempt(event, span, time.monotonic(), grpc=endpoint.grpc)
 
     def headers(self, attempt: Attempt) -> Headers:
-        """What carries the span on to the server, so that its own are found beside it."""
+        """The headers that propagate the span context to the server."""
         if not attempt.span or not attempt.span.is_recording():
             return ()
         from opentelemetry import propagate, trace
@@ -115,7 +115,7 @@ class Telemetry:
         return tuple((name.lower(), value) for name, value in carrier.items())
 
     def end(self, attempt: Attempt, code: str, failure: Failure | None = None) -> None:
-        """An attempt has ended."""
+        """End an attempt."""
         if attempt.span:
             self._close(attempt, code, failure)
         if self._on_response:
@@ -125,22 +125,22 @@ class Telemetry:
                 )
             )
 
-    def _span(self, endpoint: Endpoint, question: Question, attempt: int) -> Any:
+    def _span(self, endpoint: Endpoint, operation: Operation, attempt: int) -> Any:
         # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ and .../http/http-spans/
         attributes: dict[str, str | int] = {
             "server.address": endpoint.host,
             "server.port": endpoint.port,
-            "servable.model": question.target.model,
+            "servable.model": operation.target.model,
         }
         if endpoint.grpc:
-            name = f"{question.service}/{question.method}"
+            name = f"{operation.service}/{operation.method}"
             attributes |= {
                 "rpc.system": "grpc",
-                "rpc.service": question.service,
-                "rpc.method": question.method,
+                "rpc.service": operation.service,
+                "rpc.method": operation.method,
             }
         else:
-            verb = "POST" if question.method in ("Predict", "Classify") else "GET"
+            verb = "POST" if operation.method in ("Predict", "Classify") else "GET"
             name = verb
             attributes |= {"http.request.method": verb}
             if attempt > 1:
@@ -169,7 +169,7 @@ class Telemetry:
 
 @dataclass(slots=True)
 class Attempt:
-    """An attempt under way."""
+    """An attempt in progress."""
 
     event: RequestEvent
     span: Any
@@ -178,18 +178,18 @@ class Attempt:
     http_status: int | None = None
 
     def sent(self, request: Any) -> None:
-        """The request is made."""
+        """Note the request."""
         if self.span and not self.grpc:
             self.span.set_attribute("url.full", request.endpoint.url + request.path)
 
     def received(self, reply: Any) -> None:
-        """The reply is there."""
+        """Note the reply."""
         if not self.grpc:
             self.http_status = reply.status
 
 
 def _tracing() -> bool:
-    """Whether the program has set up something that spans go to."""
+    """Whether the program has configured a tracer provider."""
     from opentelemetry import trace
 
     return not isinstance(

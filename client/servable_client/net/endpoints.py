@@ -1,4 +1,4 @@
-"""Addresses of servers, and which one is asked next."""
+"""Server addresses, and load balancing between them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 
-# How long a dead address is left out: doubled with each failure in a row.
-_FIRST_REST, _LONGEST_REST = 0.5, 15.0
+# How long an unavailable address is skipped: doubled with each consecutive failure.
+_INITIAL_PAUSE, _MAX_PAUSE = 0.5, 15.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Endpoint:
-    """The address of a server; equal to itself alone, so that it is looked up by identity.
+    """The address of a server; compared by identity, which makes look-ups fast.
 
     Attributes:
         scheme: grpc, grpcs, http or https.
-        host: Its name or number; without brackets.
-        port: Its port.
-        url: The whole, as `scheme://host:port`.
-        grpc: Whether it speaks gRPC, and not REST.
+        host: The host name or IP address, without brackets.
+        port: The port.
+        url: The full address, `scheme://host:port`.
+        grpc: Whether the protocol is gRPC, not REST.
     """
 
     scheme: str
@@ -50,12 +50,12 @@ class Endpoint:
 
     @property
     def secure(self) -> bool:
-        """Whether it speaks TLS."""
+        """Whether it uses TLS."""
         return self.scheme in ("grpcs", "https")
 
     @property
     def loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
+        """Whether it is on this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -63,16 +63,16 @@ class Endpoint:
 
 
 def parse_servers(servers: str | Sequence[str]) -> tuple[Endpoint, ...]:
-    """The endpoints that addresses name: several in a list, or in one text with commas.
+    """Parse addresses: several in a list, or in one text separated by commas.
 
     Raises:
-        InvalidInput: One is no address, or there is none.
+        InvalidInput: An address is invalid, or there is none.
     """
     listed = servers.split(",") if isinstance(servers, str) else list(servers)
     parsed = [_parse(server.strip()) for server in listed]
     endpoints = tuple({endpoint.url: endpoint for endpoint in parsed}.values())
     if not endpoints:
-        raise InvalidInput("no server's address is given", hint=_HINT)
+        raise InvalidInput("no server address given", hint=_HINT)
     return endpoints
 
 
@@ -84,12 +84,12 @@ def _parse(server: str) -> Endpoint:
         parts = urlsplit(server)
         host, port = parts.hostname, parts.port
     except ValueError:
-        # Neither the reason nor the address, which may hold a password.
-        raise InvalidInput("a server's address is malformed", hint=_HINT) from None
+        # Neither the reason nor the address, which may contain a password.
+        raise InvalidInput("malformed server address", hint=_HINT) from None
     if parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "a server's address holds no user and password",
-            hint="credentials are `api_key=` or `token=`",
+            "a server address must not contain a user or password",
+            hint="pass credentials as `api_key=` or `token=`",
         )
     if (
         parts.scheme not in _PORTS
@@ -99,7 +99,7 @@ def _parse(server: str) -> Endpoint:
         or parts.query
         or parts.fragment
     ):
-        raise InvalidInput(f"{server!r} is no server's address", hint=_HINT)
+        raise InvalidInput(f"invalid server address {server!r}", hint=_HINT)
     return Endpoint(
         scheme=parts.scheme, host=host, port=_PORTS[parts.scheme] if port is None else port
     )
@@ -108,13 +108,13 @@ def _parse(server: str) -> Endpoint:
 @dataclass(slots=True)
 class _Health:
     failures: int = 0
-    rested: float = 0.0  # the time from which it is asked again
+    retry_at: float = 0.0  # the time from which it is used again
 
 
 class Balancer:
-    """Round robin over endpoints; a dead one is left out, and tried again after a while.
+    """Round robin over endpoints; an unavailable one is skipped, and retried after a while.
 
-    It does no I/O: it is told how attempts went.
+    It does no I/O: the engine reports the outcome of each attempt.
 
     Args:
         endpoints: At least one.
@@ -131,9 +131,9 @@ class Balancer:
         self._health = {endpoint: _Health() for endpoint in self.endpoints}
 
     def pick(self, tried: Collection[Endpoint] = ()) -> Endpoint:
-        """The one to ask next: alive and not tried yet, if there is one.
+        """The next endpoint: available and not tried yet, if there is one.
 
-        Where all are dead it is the one whose rest ends first.
+        If all are unavailable, it is the one whose pause ends first.
         """
         if len(self.endpoints) == 1:
             return self.endpoints[0]
@@ -142,30 +142,30 @@ class Balancer:
             now = self._now()
             turns = self.endpoints[first:] + self.endpoints[:first]
             for endpoint in turns:
-                if endpoint not in tried and self._health[endpoint].rested <= now:
+                if endpoint not in tried and self._health[endpoint].retry_at <= now:
                     return endpoint
             untried = [endpoint for endpoint in turns if endpoint not in tried]
-            return min(untried or turns, key=lambda e: self._health[e].rested)
+            return min(untried or turns, key=lambda e: self._health[e].retry_at)
 
-    def fresh(self, tried: Collection[Endpoint]) -> bool:
-        """Whether one is left that was not tried."""
+    def has_untried(self, tried: Collection[Endpoint]) -> bool:
+        """Whether an endpoint is left that was not tried."""
         return any(endpoint not in tried for endpoint in self.endpoints)
 
     def failed(self, endpoint: Endpoint) -> bool:
-        """An attempt found it dead; tell whether that is news."""
+        """Note that an endpoint is unavailable; return whether it was available before."""
         health = self._health[endpoint]
         with self._lock:
             now = self._now()
-            if health.rested > now:
-                return False  # calls that were under way when it died count as one
+            if health.retry_at > now:
+                return False  # calls in progress when it went down count as one failure
             health.failures += 1
-            rest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(health.failures - 1, 60))
-            health.rested = now + rest
+            pause = min(_MAX_PAUSE, _INITIAL_PAUSE * 2.0 ** min(health.failures - 1, 60))
+            health.retry_at = now + pause
             return health.failures == 1
 
     def answered(self, endpoint: Endpoint) -> None:
-        """An attempt found it alive."""
+        """Note that an endpoint responded."""
         health = self._health[endpoint]
         if health.failures:
             with self._lock:
-                health.failures, health.rested = 0, 0.0
+                health.failures, health.retry_at = 0, 0.0

@@ -1,4 +1,4 @@
-"""The proxy between this machine and a server, if there is one."""
+"""HTTP proxies, given or from the environment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Proxy:
     """An HTTP proxy.
 
     Attributes:
-        url: `scheme://host:port`; http, or https where the way to the proxy itself is by TLS.
-        user: For basic authentication; None for none.
-        password: Likewise.
+        url: `scheme://host:port`; https if the connection to the proxy itself uses TLS.
+        user: The user for basic authentication, or None.
+        password: The password for basic authentication.
     """
 
     url: str
@@ -39,27 +39,27 @@ class Proxy:
 
 
 def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Proxy | None:
-    """The proxy that an endpoint is asked through, None for none.
+    """The proxy for an endpoint, or None.
 
-    What the environment says is read for REST alone: grpcio reads it by itself.
+    The environment is read for REST only: grpcio reads it itself.
 
     Raises:
-        InvalidInput: Its address makes no sense.
+        InvalidInput: The address of the proxy is invalid.
     """
-    # What runs on this machine, no other can reach.
+    # A server on this machine is not reachable from a proxy.
     if endpoint.loopback:
         return None
     if given is not None:
-        proxy = _parse(given, "the proxy's address")
+        proxy = _parse(given, "the value of `proxy`")
         if endpoint.grpc and not proxy.url.startswith("http://"):
             raise InvalidInput(
-                "gRPC speaks to proxies without TLS alone",
+                "gRPC supports only proxies without TLS",
                 hint="write it as http://..., or use REST",
             )
         return proxy
     if endpoint.grpc or not trust_env:
         return None
-    # The program's own variables, and on macOS and Windows the system's settings.
+    # The environment variables, and on macOS and Windows the system settings.
     from urllib.request import getproxies, proxy_bypass
 
     listed = getproxies()
@@ -67,18 +67,18 @@ def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Prox
     if not found or proxy_bypass(endpoint.address):
         return None
     name = f"{endpoint.scheme}_proxy" if listed.get(endpoint.scheme) else "all_proxy"
-    return _parse(found, f"the address in the variable {name}")
+    return _parse(found, f"the value of the variable {name}")
 
 
 def _parse(text: str, what: str) -> Proxy:
-    # Never the address itself in a message: it may hold a password.
+    # The address must not be part of a message: it may contain a password.
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port
     except ValueError:
         raise InvalidInput(f"{what} is malformed", hint=_HINT) from None
     if parts.scheme not in _PORTS or not host or port == 0 or parts.path.strip("/"):
-        raise InvalidInput(f"{what} is no HTTP proxy's", hint=_HINT)
+        raise InvalidInput(f"{what} is not a valid HTTP proxy address", hint=_HINT)
     place = f"[{host}]" if ":" in host else host
     return Proxy(
         url=f"{parts.scheme}://{place}:{_PORTS[parts.scheme] if port is None else port}",

@@ -1,4 +1,4 @@
-"""TLS, and who is asking."""
+"""TLS and credentials."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from servable_client.net.endpoints import Endpoint
 
-# A secret, or a function that gives the current one: asked anew for each attempt.
+# A secret, or a function that returns the current one, called for each attempt.
 Secret: TypeAlias = "str | Callable[[], str] | Callable[[], Awaitable[str]]"  # noqa: S105
 
 
 @dataclass(frozen=True, kw_only=True)
 class TLS:
-    """How `grpcs` and `https` prove who they are.
+    """The TLS settings for `grpcs` and `https`.
 
     Attributes:
-        ca: A PEM file with the certificates to trust, in place of the well-known ones.
-        certificate: A PEM file with the client's own certificate, for servers that ask for one
-            (mutual TLS); with `key`.
-        key: The PEM file with its private key, not encrypted.
-        server_name: The name that the server's certificate must have, where it differs from
-            the address.
+        ca: A CA certificate bundle (PEM), in place of the well-known authorities.
+        certificate: The client certificate (PEM), for servers that require mutual TLS; with
+            `key`.
+        key: The private key of the client certificate (PEM), unencrypted.
+        server_name: The expected name in the server certificate, if it differs from the
+            address.
 
     Raises:
         InvalidInput: One of `certificate` and `key` is missing.
@@ -47,19 +47,19 @@ class TLS:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise InvalidInput(
-                "mutual TLS takes a certificate and its key", hint="give both, or none"
+                "mutual TLS requires both a certificate and its key", hint="pass both, or neither"
             )
 
     def check(self) -> None:
-        """Read the files once, so that a mistake is found before the first call.
+        """Read the files, so that mistakes are found before the first call.
 
         Raises:
-            InvalidInput: One cannot be read, or is no certificate or key.
+            InvalidInput: A file cannot be read, or is not a valid certificate or key.
         """
         self.ssl_context()
 
     def ssl_context(self) -> ssl.SSLContext:
-        """For HTTP."""
+        """The context for HTTP."""
         import ssl
 
         for path in (self.ca, self.certificate, self.key):
@@ -68,25 +68,25 @@ class TLS:
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ValueError) as error:
-            raise InvalidInput(f"{self.ca} holds no certificates: {error}") from error
+            raise InvalidInput(f"{self.ca} is not a valid CA bundle: {error}") from error
         if self.ca is None:
             import certifi
 
-            # Some systems' own list is empty, or not where Python looks for it.
+            # The list of some systems is empty, or not where Python looks for it.
             context.load_verify_locations(certifi.where())
         if self.certificate is not None:
             try:
-                # A password would be asked for on the terminal.
+                # Without `password` OpenSSL would prompt for one.
                 context.load_cert_chain(self.certificate, self.key, password="")
             except (OSError, ValueError) as error:
                 raise InvalidInput(
-                    f"{self.certificate} and its key do not make a pair: {error}",
-                    hint="give PEM files, the key not encrypted",
+                    f"{self.certificate} and its key do not match: {error}",
+                    hint="pass PEM files, the key unencrypted",
                 ) from error
         return context
 
     def grpc_credentials(self) -> grpc.ChannelCredentials:
-        """For gRPC."""
+        """The credentials for gRPC."""
         import grpc
 
         return grpc.ssl_channel_credentials(
@@ -105,7 +105,7 @@ def _read(path: str | Path) -> bytes:
 
 
 class Credentials:
-    """An API key or a bearer token, and where they may be sent."""
+    """An API key or bearer token, and where they may be sent."""
 
     def __init__(self, *, api_key: Secret | None, token: Secret | None) -> None:
         self._secrets: list[tuple[str, str, str, Secret]] = []
@@ -113,13 +113,13 @@ class Credentials:
             self._secrets.append(("x-api-key", "", "API key", api_key))
         if token is not None:
             self._secrets.append(("authorization", "Bearer ", "token", token))
-        # Those that do not change are looked at once.
+        # Fixed secrets are checked once.
         fixed = [
             (name, prefix + checked_secret(secret, what))
             for name, prefix, what, secret in self._secrets
             if not callable(secret)
         ]
-        # The headers, where no function gives them.
+        # The headers, if no secret is a function.
         self.fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
 
     def __bool__(self) -> bool:
@@ -127,11 +127,11 @@ class Credentials:
 
     @property
     def secrets(self) -> Iterable[tuple[str, str, str, Secret]]:
-        """Header, prefix, name in words, and the secret or its function."""
+        """Header, prefix, display name, and the secret or its function."""
         return self._secrets
 
     def check_endpoints(self, endpoints: Iterable[Endpoint], *, plaintext: bool) -> None:
-        """Refuse to send secrets where everyone on the way can read them.
+        """Check that secrets would not be sent in plaintext.
 
         Raises:
             InvalidInput: An endpoint without TLS is not on this machine.
@@ -141,23 +141,23 @@ class Credentials:
         for endpoint in endpoints:
             if not endpoint.secure and not endpoint.loopback:
                 raise InvalidInput(
-                    f"{endpoint.url} has no TLS, so that others could read the credentials",
-                    hint="use grpcs or https; where the network itself is private, "
+                    f"{endpoint.url} does not use TLS, so credentials would be sent in plaintext",
+                    hint="use grpcs or https; on a private network, pass "
                     "`plaintext_credentials=True`",
                 )
 
 
 def checked_secret(secret: object, what: str) -> str:
-    """A secret that fits a header; what is wrong is said without showing it.
+    """A secret that is a valid header value; the error does not contain it.
 
     Raises:
-        InvalidInput: It does not.
+        InvalidInput: It is not.
     """
     if not isinstance(secret, str) or not secret or not secret.isascii():
-        raise InvalidInput(f"the {what} is no ASCII text")
+        raise InvalidInput(f"the {what} is not ASCII text")
     if not secret.isprintable() or secret != secret.strip():
         raise InvalidInput(
-            f"the {what} holds line breaks or blanks around it",
-            hint="one that was read from a file may take `.strip()`",
+            f"the {what} contains line breaks or surrounding whitespace",
+            hint="call `.strip()` on a value read from a file",
         )
     return secret

@@ -1,11 +1,11 @@
-"""gRPC's unary calls over libcurl, for threads.
+"""Unary gRPC calls over libcurl, for threads.
 
 A unary call is one HTTP/2 request: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
-libcurl makes it in the thread that asks, where grpcio hands it to threads of its own and back,
-which costs more processor time than all else that a call takes (benchmarks/client.py). Calls at
-once have a connection each; what is idle is used again.
+libcurl makes it in the calling thread, whereas grpcio hands it to threads of its own and back,
+which takes more processor time than the rest of a call (benchmarks/client.py). Concurrent calls
+have a connection each; idle connections are reused.
 
-What this does not do, grpcio does instead: proxies, and asyncio.
+Proxies and asyncio are not supported here; grpcio is used for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from servable_client.codec.grpc import code_by_number, delay_of
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from servable_client.net.proxies import Proxy
     from servable_client.net.security import TLS
 
-# As grpc.py has them: an address that swallows packets must not take all of a call's time.
+# As in grpc.py: an address that drops packets must not take all of the time of a call.
 _CONNECT_MS = 3000
 _KEEPALIVE_SECONDS = 60
-# How long it may go unnoticed that the client was closed meanwhile.
-_LOOK_UP_MS = 250
+# How often a waiting call checks whether the client was closed.
+_CLOSE_CHECK_MS = 250
 _RECEIVE_BYTES = 256 << 10
 _DNS_SECONDS = 5
 _IDLE_SECONDS = 50
 
 _HEADERS = (
     "user-agent: servable-client", "content-type: application/grpc", "te: trailers",
-    # None of these two, which libcurl would send of its own.
+    # Disable these two, which libcurl would send by default.
     "accept:", "expect:",
 )  # fmt: skip
-# libcurl 8.16, the first that was tried after 8.12, which breaks off each answer: INTERNAL_ERROR.
-_OLDEST = 0x081000
+# libcurl 8.16, the first version tested after 8.12, which aborts each response: INTERNAL_ERROR.
+_MIN_VERSION = 0x081000
 # CURLE_HTTP2_STREAM, which pycurl has no name for: https://curl.se/libcurl/c/libcurl-errors.html
 _HTTP2_STREAM = 92
 _SUCCESS = b"grpc-status: 0\r\n"
@@ -57,17 +57,17 @@ _BY_HTTP = {
     400: "INTERNAL", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED",
     429: "UNAVAILABLE", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "UNAVAILABLE",
 }  # fmt: skip
-# The same document's "Errors": what a stream that the server broke off stands for.
+# Section "Errors" of the same document: the codes for a stream that the server reset.
 _BY_HTTP2 = {7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 12: "PERMISSION_DENIED"}
 
-# What grpcio takes a proxy from.
+# The variables from which grpcio reads a proxy.
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
-def can_reach(endpoint: Endpoint, proxy: Proxy | None, *, trust_env: bool) -> bool:
-    """Whether libcurl is here, new enough, speaks HTTP/2, and there is no proxy in between.
+def is_usable(endpoint: Endpoint, proxy: Proxy | None, *, trust_env: bool) -> bool:
+    """Whether libcurl is installed, recent enough and supports HTTP/2, and no proxy is needed.
 
-    The variable SERVABLE_GRPC=grpcio says that it is not to be used.
+    The variable SERVABLE_GRPC=grpcio disables it.
     """
     if proxy is not None:
         return False
@@ -79,53 +79,53 @@ def can_reach(endpoint: Endpoint, proxy: Proxy | None, *, trust_env: bool) -> bo
         import pycurl
 
         _, _, version, _, features, *_ = pycurl.version_info()
-        return bool(version >= _OLDEST and features & pycurl.VERSION_HTTP2)
+        return bool(version >= _MIN_VERSION and features & pycurl.VERSION_HTTP2)
     except (ImportError, AttributeError):
-        # Where TensorFlow was imported first there is none: it brings a libcurl of its own, an
-        # older one, which stands in for pycurl's. Of an import that fails in one thread, another
-        # that asks at the same time gets the empty module.
+        # The import fails after that of TensorFlow, which loads an older libcurl of its own in
+        # place of the one of pycurl. AttributeError: while an import fails in one thread, another
+        # thread may see the empty module.
         return False
 
 
 class CurlChannel:
-    """The connections to one server; safe to share between threads."""
+    """The connections to one server; thread-safe."""
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
         self._endpoint = endpoint
         self._tls = tls
-        self._idle: list[_Line] = []
-        self.closed = False  # whether somebody has hung up
+        self._idle: list[_Connection] = []
+        self.closed = False
 
     def send(self, request: GrpcRequest, timeout: float) -> bytes:
-        """One attempt.
+        """Send a request once.
 
         Raises:
-            Failure: It failed.
+            Failure: The attempt failed.
         """
         try:
-            line = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            line = _Line(self._endpoint, self._tls)
+            connection = _Connection(self._endpoint, self._tls)
         try:
-            message = line.ask(request, timeout, self)
-        except _Refused:
-            # The server answered, so the connection is sound.
-            self._keep(line)
+            message = connection.send(request, timeout, self)
+        except _ErrorStatus:
+            # The server responded, so the connection is usable.
+            self._keep(connection)
             raise
         except BaseException:
-            # Also where time ran out: libcurl would keep an HTTP/2 connection that may be dead.
-            line.close()
+            # Also after a timeout: libcurl would keep an HTTP/2 connection that may be dead.
+            connection.close()
             raise
-        self._keep(line)
+        self._keep(connection)
         return message
 
-    def _keep(self, line: _Line) -> None:
-        self._idle.append(line)
+    def _keep(self, connection: _Connection) -> None:
+        self._idle.append(connection)
         if self.closed:
             self.close()
 
     def close(self) -> None:
-        """Hang up; calls under way fail."""
+        """Close all connections; calls in progress fail."""
         self.closed = True
         while self._idle:
             try:
@@ -134,15 +134,15 @@ class CurlChannel:
                 return  # another thread was faster
 
 
-class _Refused(Failure):
-    """The server answered, and it is no success."""
+class _ErrorStatus(Failure):
+    """The server responded with an error status."""
 
 
-class _Line:
+class _Connection:
     """A connection, for one call at a time.
 
-    libcurl's own `perform` would wait without letting Python look at signals; so the waiting is
-    done here: https://curl.se/libcurl/c/libcurl-multi.html, "the multi_socket API".
+    `perform` of libcurl would wait without letting Python handle signals, so the waiting is done
+    here: https://curl.se/libcurl/c/libcurl-multi.html, "the multi_socket API".
     """
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None) -> None:
@@ -158,7 +158,7 @@ class _Line:
             pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
         }
         self._path = ""
-        self._said: tuple[int, Headers] = (0, ())
+        self._sent_headers: tuple[int, Headers] = (0, ())
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._handle = handle = pycurl.Curl()
@@ -166,12 +166,12 @@ class _Line:
         handle.setopt(pycurl.WRITEFUNCTION, self._body.append)
         handle.setopt(pycurl.HEADERFUNCTION, self._head.append)
 
-    def ask(self, request: GrpcRequest, timeout: float, channel: CurlChannel) -> bytes:
-        """The message that answers.
+    def send(self, request: GrpcRequest, timeout: float, channel: CurlChannel) -> bytes:
+        """Send a request, and return the response message.
 
         Raises:
-            _Refused: The server said why not.
-            Failure: It did not answer.
+            _ErrorStatus: The server responded with an error status.
+            Failure: There was no response.
         """
         curl, handle, body = self._curl, self._handle, self._body
         self._head.clear()
@@ -180,9 +180,9 @@ class _Line:
         if request.path != self._path:
             handle.setopt(curl.URL, self._base + request.path)
             self._path = request.path
-        # Mostly both are the same as the last time.
-        if (milliseconds, request.metadata) != self._said:
-            self._said = milliseconds, request.metadata
+        # Usually both are the same as for the last call.
+        if (milliseconds, request.metadata) != self._sent_headers:
+            self._sent_headers = milliseconds, request.metadata
             handle.setopt(curl.TIMEOUT_MS, milliseconds)
             handle.setopt(
                 curl.HTTPHEADER,
@@ -199,7 +199,7 @@ class _Line:
         reply = body[0] if len(body) == 1 else b"".join(body)
         size = len(reply) - _PREFIX.size
         if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
-            raise Failure("INTERNAL", "the answer is no single, uncompressed gRPC message")
+            raise Failure("INTERNAL", "the response is not a single uncompressed gRPC message")
         return reply[5:]
 
     def _perform(self, channel: CurlChannel) -> None:
@@ -208,7 +208,7 @@ class _Line:
         _, running = multi.socket_action(curl.SOCKET_TIMEOUT, 0)
         while running:
             due = multi.timeout()  # milliseconds, -1 for never
-            ready = wait(_LOOK_UP_MS if due < 0 else min(due, _LOOK_UP_MS))
+            ready = wait(_CLOSE_CHECK_MS if due < 0 else min(due, _CLOSE_CHECK_MS))
             if channel.closed:
                 raise Failure("UNAVAILABLE", "the client was closed", unreachable=True)
             if not ready:
@@ -225,7 +225,7 @@ class _Line:
             raise self._failure(failed[0][1], failed[0][2])
 
     def _watch(self, what: int, descriptor: int, *_: object) -> None:
-        """Heed a socket for libcurl: it is to be read, written, both or no more."""
+        """Watch a socket for libcurl, for reading, writing, both or no longer."""
         wanted = self._wanted.get(what)
         if wanted is None:
             self._poll.unregister(descriptor)
@@ -235,26 +235,27 @@ class _Line:
     def _failure(self, code: int, reason: str) -> Failure:
         curl = self._curl
         if code == curl.E_OPERATION_TIMEDOUT:
-            # There was no connection to send by, and the time for one is shorter than the call's.
+            # No connection was established, for which the timeout is shorter than that of the call.
             if not self._handle.getinfo(curl.PRETRANSFER_TIME) and (
                 self._handle.getinfo(curl.TOTAL_TIME) * 1000 >= _CONNECT_MS
             ):
                 return Failure("UNAVAILABLE", reason, unreachable=True)
             return Failure("DEADLINE_EXCEEDED", "Deadline Exceeded", unreachable=True)
         if code == _HTTP2_STREAM:
-            broken = re.search(r"\(err (\d+)\)", reason)
-            name = _BY_HTTP2.get(int(broken[1]) if broken else -1, "INTERNAL")
+            # libcurl reports the HTTP/2 error code in its text only.
+            reset = re.search(r"\(err (\d+)\)", reason)
+            name = _BY_HTTP2.get(int(reset[1]) if reset else -1, "INTERNAL")
             return Failure(name, reason, unreachable=name == "UNAVAILABLE")
-        return Failure("UNAVAILABLE", reason or f"libcurl's error {code}", unreachable=True)
+        return Failure("UNAVAILABLE", reason or f"libcurl error {code}", unreachable=True)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._multi.close()
         self._handle.close()
 
 
 def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
-    """Set what is the same for each call; the URL's beginning."""
+    """Set the options that all calls share; return the base URL."""
     import pycurl
 
     handle.setopt(pycurl.POST, 1)
@@ -284,13 +285,13 @@ def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
     return f"https://{name}"
 
 
-def _refusal(head: Iterable[bytes]) -> _Refused:
-    """What the headers and trailers of an answer without success say."""
+def _refusal(head: Iterable[bytes]) -> _ErrorStatus:
+    """The error in the headers and trailers of an unsuccessful response."""
     http = 0
     fields: dict[str, bytes] = {}
     for line in head:
         if line.startswith(b"HTTP/"):
-            # One before it was informational.
+            # A preceding status was informational.
             http, fields = int(line.split()[1]), {}
             continue
         name, colon, value = line.partition(b":")
@@ -300,23 +301,23 @@ def _refusal(head: Iterable[bytes]) -> _Refused:
     status = fields.get("grpc-status")
     if status is None:
         if http == 200:
-            return _Refused("UNKNOWN", "the answer is not gRPC's", retry_after=delay)
+            return _ErrorStatus("UNKNOWN", "the response is not gRPC", retry_after=delay)
         code = _BY_HTTP.get(http, "UNKNOWN")
-        return _Refused(
+        return _ErrorStatus(
             code, f"HTTP status {http}", retry_after=delay, unreachable=code == "UNAVAILABLE"
         )
     code = code_by_number(int(status) if status.isdigit() else -1)
-    said = unquote_to_bytes(fields.get("grpc-message", b"")).decode(errors="replace")
-    return _Refused(
+    message = unquote_to_bytes(fields.get("grpc-message", b"")).decode(errors="replace")
+    return _ErrorStatus(
         code,
-        said or "no reason given",
+        message or "no reason given",
         retry_after=delay,
         unreachable=code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"),
     )
 
 
 def _metadata(fields: dict[str, bytes]) -> Iterable[tuple[str, str | bytes]]:
-    """Headers as gRPC means them: a name that ends in -bin stands for bytes."""
+    """The headers as gRPC metadata: a name that ends in -bin has a binary value."""
     for name, value in fields.items():
         if name.endswith("-bin"):
             try:

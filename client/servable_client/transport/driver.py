@@ -1,4 +1,4 @@
-"""What runs the flows: the two ways of waiting, and the connections they wait on."""
+"""The drivers, which run flows: blocking or on an event loop, over their connections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from servable_client._errors import InvalidInput
-from servable_client.engine.effects import Ask, Effect, Flow, Send, Sleep, Work
+from servable_client.engine.effects import Effect, Flow, Invoke, Offload, Send, Sleep
 
 if TYPE_CHECKING:
-    from servable_client.engine.core import Core
+    from servable_client.engine.core import Engine
     from servable_client.net.endpoints import Endpoint
     from servable_client.net.proxies import Proxy
     from servable_client.net.security import TLS
@@ -33,19 +33,19 @@ class _AsyncConnection(Protocol):
 
 
 class Driver:
-    """Runs flows in the thread that calls; safe to share between threads and across forks."""
+    """Runs flows in the calling thread; thread-safe, and safe across forks."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._closed = False
         self._connections: dict[Endpoint, _Connection] = {}
         self._lock = threading.Lock()
-        # A client that is let go of without `close` hangs up all the same.
+        # A client that is garbage-collected without `close` closes its connections too.
         self._finalizer = weakref.finalize(self, _close_all, self._connections)
         _drivers.add(self)
 
     def run(self, flow: Flow[_T]) -> _T:
-        """Do what a flow asks for, and return its answer."""
+        """Perform the effects of a flow, and return its result."""
         try:
             effect = next(flow)
             while True:
@@ -63,7 +63,7 @@ class Driver:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    def _do(self, effect: Sleep | Ask | Work) -> Any:
+    def _do(self, effect: Sleep | Invoke | Offload) -> Any:
         if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
             return None
@@ -74,10 +74,10 @@ class Driver:
             _refuse_if(self._closed)
             connection = self._connections.get(endpoint)
             if connection is None:
-                tls = self._core.tls if endpoint.secure else None
-                proxy = self._core.proxies[endpoint]
+                tls = self._engine.tls if endpoint.secure else None
+                proxy = self._engine.proxies[endpoint]
                 if endpoint.grpc:
-                    connection = _grpc_channel(endpoint, tls, proxy, self._core.trust_env)
+                    connection = _grpc_channel(endpoint, tls, proxy, self._engine.trust_env)
                 else:
                     from servable_client.transport.http import HttpPool
 
@@ -86,33 +86,33 @@ class Driver:
             return connection
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         with self._lock:
             self._closed = True
         self._finalizer()
 
     def after_fork(self) -> None:
-        """In a child: leave the parent's connections alone, and make the locks anew."""
+        """In a child process: abandon the connections of the parent, and recreate the locks."""
         self._finalizer.detach()
         _abandon(self._connections)
         self._connections = {}
         self._finalizer = weakref.finalize(self, _close_all, self._connections)
         self._lock = threading.Lock()
-        self._core.reset()
+        self._engine.reset()
 
 
 class AsyncDriver:
-    """Runs flows in an event loop; where that is another than before, with new connections."""
+    """Runs flows in an event loop; opens new connections if the loop changed."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._closed = False
         self._connections: dict[Endpoint, _AsyncConnection] = {}
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         _drivers.add(self)
 
     async def run(self, flow: Flow[_T]) -> _T:
-        """Do what a flow asks for, and return its answer."""
+        """Perform the effects of a flow, and return its result."""
         try:
             effect = next(flow)
             while True:
@@ -131,7 +131,7 @@ class AsyncDriver:
             return await connection.send(effect.request, effect.timeout)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
-        if isinstance(effect, Ask):
+        if isinstance(effect, Invoke):
             result = effect.function()
             return await result if inspect.isawaitable(result) else result
         return await asyncio.to_thread(effect.function)
@@ -140,17 +140,19 @@ class AsyncDriver:
         _refuse_if(self._closed)
         loop = asyncio.get_running_loop()
         if self._loop is None or self._loop() is not loop:
-            # Those of another loop, `asyncio.run` a second time for example, are of no use here.
+            # Connections of another loop, of an earlier `asyncio.run` for example, cannot be used.
             self._connections = {}
             self._loop = weakref.ref(loop)
         connection = self._connections.get(endpoint)
         if connection is None:
-            tls = self._core.tls if endpoint.secure else None
-            proxy = self._core.proxies[endpoint]
+            tls = self._engine.tls if endpoint.secure else None
+            proxy = self._engine.proxies[endpoint]
             if endpoint.grpc:
                 from servable_client.transport.grpc import AsyncGrpcChannel
 
-                connection = AsyncGrpcChannel(endpoint, tls, proxy, trust_env=self._core.trust_env)
+                connection = AsyncGrpcChannel(
+                    endpoint, tls, proxy, trust_env=self._engine.trust_env
+                )
             else:
                 from servable_client.transport.http import AsyncHttpPool
 
@@ -159,26 +161,26 @@ class AsyncDriver:
         return connection
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         self._closed = True
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             await connection.aclose()
 
     def after_fork(self) -> None:
-        """In a child: leave the parent's connections alone, and make the locks anew."""
+        """In a child process: abandon the connections of the parent, and recreate the locks."""
         _abandon(self._connections)
         self._connections = {}
-        self._core.reset()
+        self._engine.reset()
 
 
 def _grpc_channel(
     endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
 ) -> _Connection:
-    """By libcurl where that can, since it costs half of what grpcio does."""
+    """A channel over libcurl if possible, which takes half the processor time of grpcio."""
     from servable_client.transport import curl
 
-    if curl.can_reach(endpoint, proxy, trust_env=trust_env):
+    if curl.is_usable(endpoint, proxy, trust_env=trust_env):
         return curl.CurlChannel(endpoint, tls)
     from servable_client.transport.grpc import GrpcChannel
 
@@ -192,16 +194,16 @@ def _close_all(connections: dict[Endpoint, _Connection]) -> None:
 
 def _refuse_if(closed: bool) -> None:
     if closed:
-        raise InvalidInput("this client is closed", hint="make a new one")
+        raise InvalidInput("this client is closed", hint="create a new one")
 
 
 _drivers: weakref.WeakSet[Driver | AsyncDriver] = weakref.WeakSet()
 
 
 def _abandon(connections: object) -> None:
-    """Keep them for good: taking them apart would say goodbye to the server in the parent's name.
+    """Leak the connections: closing them would end those of the parent at the server.
 
-    A list in this module would be taken apart when the child's interpreter ends.
+    A list in this module would be destroyed when the interpreter of the child exits.
     """
     import ctypes
 

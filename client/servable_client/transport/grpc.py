@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import grpc
 
 from servable_client.codec.grpc import GrpcRequest, delay_of
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     from servable_client.net.endpoints import Endpoint
@@ -18,16 +18,16 @@ _OPTIONS: list[tuple[str, Any]] = [
     # The default of 4 MiB is less than a batch of answers can take.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # The default waits up to two minutes before a server that came back is tried again, and 20 s
-    # for a connection to come about.
+    # By default grpcio waits up to two minutes before it reconnects to a server, and 20 s for a
+    # connection to be established.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 3000),
     ("grpc.max_reconnect_backoff_ms", 3000),
-    # A peer that is gone without a word is found out. Not more often: gRPC's servers hang up on
-    # clients that ping more than once in five minutes ("too_many_pings").
+    # Detect a peer that vanished. Not more often: gRPC servers disconnect clients that ping more
+    # than once in five minutes ("too_many_pings").
     ("grpc.keepalive_time_ms", 301_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Retries are ours: a second layer of them would multiply.
+    # The engine retries: a second layer of retries would multiply them.
     ("grpc.enable_retries", 0),
     # Two clients of one address have a connection each.
     ("grpc.use_local_subchannel_pool", 1),
@@ -49,7 +49,7 @@ def _options(
 
 
 class _Channel:
-    """A channel of either kind, and the methods called through it so far."""
+    """A channel of either kind, and its cached callables."""
 
     _kind: ClassVar[Any]
 
@@ -63,6 +63,7 @@ class _Channel:
             else self._kind.secure_channel(endpoint.address, tls.grpc_credentials(), options)
         )
         self._calls: dict[str, Any] = {}
+        self._closed = False
 
     def _call(self, path: str) -> Any:
         call = self._calls.get(path)
@@ -72,25 +73,26 @@ class _Channel:
 
 
 class GrpcChannel(_Channel):
-    """A channel to one server; safe to share between threads."""
+    """A channel to one server; thread-safe."""
 
     _kind: ClassVar[Any] = grpc
 
     def send(self, request: GrpcRequest, timeout: float) -> bytes:
-        """One attempt.
+        """Send a request once.
 
         Raises:
-            Failure: It failed.
+            Failure: The attempt failed.
         """
         try:
             return self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
-            raise _failure(error) from error
+            raise _failure(error, closed=self._closed) from error
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel; calls in progress fail."""
+        self._closed = True
         self._channel.close()
 
 
@@ -100,27 +102,29 @@ class AsyncGrpcChannel(_Channel):
     _kind: ClassVar[Any] = grpc.aio
 
     async def send(self, request: GrpcRequest, timeout: float) -> bytes:
-        """One attempt.
+        """Send a request once.
 
         Raises:
-            Failure: It failed.
+            Failure: The attempt failed.
         """
         try:
             return await self._call(request.path)(  # type: ignore[no-any-return]
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
-            raise _failure(error) from error
+            raise _failure(error, closed=self._closed) from error
 
     async def aclose(self) -> None:
-        """Hang up."""
+        """Close the channel; calls in progress fail."""
+        self._closed = True
         await self._channel.close(None)
 
 
-def _failure(error: Any) -> Failure:
+def _failure(error: Any, *, closed: bool) -> Failure:
     code = error.code().name
     details = error.details() or "no reason given"
-    if code == "CANCELLED" and "Channel closed" in details:
+    # How grpcio ends the calls that are in progress when this side closes the channel.
+    if code == "CANCELLED" and closed:
         code = "UNAVAILABLE"
     return Failure(
         code,

@@ -1,7 +1,7 @@
 """Connections to HTTP servers, for threads and for asyncio.
 
-httpcore is what httpx stands on: it pools connections, and has the same form for both. Its
-timeouts are for each wait; here a call's deadline holds for the whole of it.
+httpcore, the basis of httpx, pools connections and has the same API for both. Its timeouts apply
+to each wait; here the deadline of a call applies to the whole call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from servable_client.codec.http import HttpReply, HttpRequest
-from servable_client.types.questions import Failure
+from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
     import ssl
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from servable_client.net.proxies import Proxy
     from servable_client.net.security import TLS
 
-# An address that swallows packets must not take the whole of a call's time.
+# An address that drops packets must not take all of the time of a call.
 _CONNECT_SECONDS = 3.0
-# Shorter than the idle times after which load balancers forget a connection.
+# Shorter than the idle timeouts of load balancers.
 _IDLE_SECONDS = 50.0
 _SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
@@ -35,7 +35,7 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline of the call that uses it."""
+    """A connection of which each wait ends at the deadline of the current call."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -65,12 +65,12 @@ class _DeadlineStream(httpcore.NetworkStream):
 def _left(error: type[Exception]) -> float:
     left = _deadline.get() - time.monotonic()
     if left <= 0:
-        raise error("the deadline has passed")
+        raise error("deadline exceeded")
     return left
 
 
 class _DeadlineBackend(httpcore.NetworkBackend):
-    """Makes such connections."""
+    """Opens connections with a deadline."""
 
     def __init__(self) -> None:
         self._backend = httpcore.SyncBackend()
@@ -90,7 +90,7 @@ class _DeadlineBackend(httpcore.NetworkBackend):
 
 
 class _Address:
-    """What both kinds of connection pool need to know."""
+    """The settings that both kinds of connection pool share."""
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
         self._scheme = endpoint.scheme.encode()
@@ -98,7 +98,7 @@ class _Address:
         self._port = endpoint.port
         self.options: dict[str, Any] = {
             "ssl_context": None if tls is None else tls.ssl_context(),
-            # As many as there are calls at once; how many that is, is the caller's to say.
+            # As many as there are concurrent calls, which the caller controls.
             "max_connections": None,
             "max_keepalive_connections": 100,
             "keepalive_expiry": _IDLE_SECONDS,
@@ -108,7 +108,7 @@ class _Address:
         self._sni = {} if tls is None or not tls.server_name else {"sni_hostname": tls.server_name}
 
     def arguments(self, request: HttpRequest, timeout: float) -> dict[str, Any]:
-        """What httpcore is called with."""
+        """The arguments for httpcore."""
         return {
             "method": b"GET" if request.body is None else b"POST",
             "url": httpcore.URL(
@@ -132,7 +132,7 @@ class _Address:
 
 
 class HttpPool:
-    """Connections to one server; safe to share between threads."""
+    """Connections to one server; thread-safe."""
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
         self._address = _Address(endpoint, tls, proxy)
@@ -141,10 +141,10 @@ class HttpPool:
         )
 
     def send(self, request: HttpRequest, timeout: float) -> HttpReply:
-        """One attempt.
+        """Send a request once.
 
         Raises:
-            Failure: It failed.
+            Failure: The attempt failed.
         """
         deadline = time.monotonic() + timeout
         token = _deadline.set(deadline)
@@ -157,7 +157,7 @@ class HttpPool:
         return HttpReply(reply.status, reply.headers, reply.content)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         self._pool.close()
 
 
@@ -169,10 +169,10 @@ class AsyncHttpPool:
         self._pool = httpcore.AsyncConnectionPool(**self._address.options)
 
     async def send(self, request: HttpRequest, timeout: float) -> HttpReply:
-        """One attempt.
+        """Send a request once.
 
         Raises:
-            Failure: It failed.
+            Failure: The attempt failed.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -184,7 +184,7 @@ class AsyncHttpPool:
         return HttpReply(reply.status, reply.headers, reply.content)
 
     async def aclose(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         await self._pool.aclose()
 
 
@@ -208,7 +208,7 @@ _ERRORS = (
 def _failure(error: Exception, *, late: bool) -> Failure:
     waited = isinstance(error, httpcore.ReadTimeout | httpcore.WriteTimeout | httpcore.PoolTimeout)
     if late or waited:
-        return Failure("DEADLINE_EXCEEDED", "too late", unreachable=True)
+        return Failure("DEADLINE_EXCEEDED", "deadline exceeded", unreachable=True, expired=True)
     if isinstance(error, httpcore.ProxyError):
         return Failure("UNAVAILABLE", f"the proxy refused: {error}", unreachable=True)
     return Failure("UNAVAILABLE", str(error) or type(error).__name__, unreachable=True)

@@ -1,1 +1,1 @@
-"""What the client takes and gives back: images, examples, questions, answers."""
+"""The inputs and results of the client: images, examples, operations, answers."""

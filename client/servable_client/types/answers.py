@@ -1,4 +1,4 @@
-"""What a server answers, as values."""
+"""The results of a server, as values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    # An array, or what makes it when it is first asked for.
+    # An array, or a function that creates it on first access.
     Output: TypeAlias = NDArray[Any] | Callable[[], NDArray[Any]]
 
 # How many classes a notebook shows.
@@ -22,12 +22,12 @@ _SHOWN = 5
 
 
 class Score(NamedTuple):
-    """A class and how likely it is.
+    """A class and its score.
 
     Attributes:
-        label: The class's name; its number as text where the model gives no names.
-        score: How likely, 0 to 1 for a probability.
-        class_id: Its number, None where only names are known.
+        label: The class name; the class number as text if the model has no names.
+        score: The score; 0 to 1 for a probability.
+        class_id: The class number, or None if only names are known.
 
     Example:
         >>> client.classify("boot.png").top(1)[0].label
@@ -41,21 +41,21 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """What a model takes a picture for.
+    """The classification of an image.
 
-    The names of all classes come from the model's own `classify` signature, which the client
-    asks once for each version; a model that has none names only the likeliest class of each
-    answer, and `top` gives the numbers of the others for names.
+    The names of all classes come from the `classify` signature of the model, which the client
+    reads once per version. A model without it names only the likeliest class, and `top` uses
+    class numbers as the names of the others.
 
     Attributes:
         label: The name of the likeliest class.
-        class_id: Its number.
-        probability: How likely, 0 to 1.
-        probabilities: Every class's, float32 [C], in the order of the class numbers.
-        version: The version that answered.
-        elapsed: Seconds from call to answer, retries included; for a picture of a batch, the
-            batch's.
-        labels: The name of each class, in the order of the class numbers.
+        class_id: The number of the likeliest class.
+        probability: The probability of the likeliest class, 0 to 1.
+        probabilities: The probabilities of all classes, float32 [C], by class number.
+        version: The model version that was used.
+        elapsed: The duration of the call in seconds, retries included; for an image of a
+            batch, that of the batch.
+        labels: The names of all classes, by class number.
 
     Example:
         >>> boot = client.classify("boot.png")
@@ -74,7 +74,7 @@ class Classification:
     labels: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def top(self, k: int = 5) -> list[Score]:
-        """The `k` likeliest classes, best first; all of them where there are fewer.
+        """The `k` likeliest classes, best first; fewer if the model has fewer.
 
         Example:
             >>> client.classify("boot.png").top(1)[0].class_id
@@ -106,12 +106,12 @@ class Classification:
 
 
 class Prediction(Mapping[str, "NDArray[Any]"]):
-    """A model's outputs; also a mapping of them.
+    """The outputs of a model; also a mapping of them.
 
     Attributes:
         outputs: Arrays by name; strings are arrays of bytes with dtype object. Some are
-            read-only, since they share the answer's memory.
-        version: The version that answered.
+            read-only, since they share the memory of the response.
+        version: The model version that was used.
 
     Example:
         >>> answer = client.predict({"image": images})
@@ -148,11 +148,11 @@ class Prediction(Mapping[str, "NDArray[Any]"]):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores(Sequence["list[Score]"]):
-    """The Classify API's answer: for each example its classes, in the model's order.
+    """The result of the Classify API: for each example its classes, in the order of the model.
 
     Attributes:
-        results: One list for each example.
-        version: The version that answered.
+        results: One list per example.
+        version: The model version that was used.
 
     Example:
         >>> answer = client.classify_examples([{"image/encoded": png}])
@@ -176,13 +176,13 @@ class ClassScores(Sequence["list[Score]"]):
 
 @dataclass(frozen=True, kw_only=True)
 class VersionStatus:
-    """How a version of a model is.
+    """The status of a model version.
 
     Attributes:
-        version: Its number.
+        version: The version number.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error_code: The canonical status code by name, OK where nothing failed.
-        error_message: Why it failed, or nothing.
+        error_code: The canonical status code by name, OK if nothing failed.
+        error_message: The error message, or an empty string.
 
     Example:
         >>> client.status()
@@ -197,11 +197,11 @@ class VersionStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """What a signature asks for or gives.
+    """The dtype and shape of an input or output.
 
     Attributes:
         dtype: The DataType by name, `DT_FLOAT` for example.
-        shape: Sizes, -1 for any; None where the rank is not known.
+        shape: The sizes, -1 for any; None if the rank is unknown.
 
     Example:
         >>> client.metadata()["serving_default"].inputs["image"]
@@ -214,12 +214,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """A way to call a model.
+    """A signature of a model.
 
     Attributes:
-        inputs: What it asks for, by name.
-        outputs: What it gives, by name.
-        method: TensorFlow Serving's name for its kind, `tensorflow/serving/predict` mostly.
+        inputs: The inputs, by name.
+        outputs: The outputs, by name.
+        method: The method name, usually `tensorflow/serving/predict`.
 
     Example:
         >>> client.metadata()["classify"].method

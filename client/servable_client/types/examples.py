@@ -1,4 +1,4 @@
-"""tf.Example, from plain Python values."""
+"""tf.Example from Python values."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ _Feature: TypeAlias = "tuple[str, list[Any]]"
 
 
 def features(example: Example) -> dict[str, _Feature]:
-    """Each feature of an example as the kind of list that holds it, and the list.
+    """The features of an example: the kind of list that holds each, and its values.
 
     Raises:
-        InvalidInput: It is no mapping of names to text, bytes, numbers or flat lists of them.
+        InvalidInput: It is not a mapping of names to text, bytes, numbers or flat lists of these.
     """
     if not isinstance(example, Mapping):
         raise InvalidInput(
-            f"a {type(example).__name__} is no example", hint="give a dict: feature name to value"
+            f"a {type(example).__name__} is not a valid example",
+            hint="pass a dict: feature name to value",
         )
     return {str(name): _feature(str(name), value) for name, value in example.items()}
 
 
 def _feature(name: str, value: Any) -> _Feature:
-    # NumPy drops the zero bytes at the end of bytes, so those do not pass through it.
+    # NumPy drops trailing zero bytes, so bytes must not pass through it.
     if isinstance(value, bytes | str):
         return "bytes_list", [_as_bytes(value)]
     if isinstance(value, list | tuple) and value and isinstance(value[0], bytes | str):
         if not all(isinstance(item, bytes | str) for item in value):
-            raise InvalidInput(f"the feature {name} mixes text with something else")
+            raise InvalidInput(f"the feature {name} mixes text with other types")
         return "bytes_list", [_as_bytes(item) for item in value]
     try:
         array = np.asarray(value)
     except ValueError:
-        raise InvalidInput(f"the feature {name} is no flat list") from None
+        raise InvalidInput(f"the feature {name} is not a flat list") from None
     if array.ndim > 1:
         raise InvalidInput(
             f"the feature {name} has shape {list(array.shape)}",
@@ -59,7 +60,9 @@ def _feature(name: str, value: Any) -> _Feature:
         return "float_list", flat
     if array.dtype.kind in "OSU" and all(isinstance(item, bytes | str) for item in flat):
         return "bytes_list", [_as_bytes(item) for item in flat]
-    raise InvalidInput(f"the feature {name} is of a kind that no example holds: {array.dtype}")
+    raise InvalidInput(
+        f"the feature {name} has dtype {array.dtype}, which tf.Example does not support"
+    )
 
 
 def _as_bytes(item: bytes | str) -> bytes:
@@ -88,7 +91,7 @@ def serialized(example: Example) -> bytes:
 def fill_input(
     proto: wire.Input, examples: Iterable[Example], context: Example | None = None
 ) -> None:
-    """Write examples, and the one with what they have in common, into an empty message."""
+    """Write examples, and the context that they share, into an empty message."""
     if context is None:
         proto.example_list.SetInParent()
         target: Any = proto.example_list.examples

@@ -1,4 +1,4 @@
-"""Pictures in the forms that people have them, made ready to send."""
+"""Images in all supported forms, prepared for sending."""
 
 from __future__ import annotations
 
@@ -20,53 +20,53 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from servable_client.types.answers import Signature, TensorSpec
-    from servable_client.types.questions import Description
+    from servable_client.types.operations import Description
 
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
-"""A path, a file's bytes, an open file, a Pillow image, or an array of uint8."""
+"""A path, the bytes of a file, an open file, a Pillow image, or an array of uint8."""
 
-# A picture made ready: pixels for `serving_default`, or a file for `serving_bytes`.
+# A prepared image: pixels for `serving_default`, or a file for `serving_bytes`.
 Prepared: TypeAlias = "NDArray[np.uint8] | bytes"
 
 PIXELS, ENCODED = "serving_default", "serving_bytes"
 
-# What TensorFlow's decoders read; any other format that Pillow knows is sent as PNG, and BMP too,
-# of which they read only some.
+# The formats that TensorFlow decodes. Any other format that Pillow supports is sent as PNG, and so
+# is BMP, of which TensorFlow decodes some variants only.
 _FORMATS = frozenset({"PNG", "JPEG", "GIF", "WEBP"})
 
-# The limits of the model contract; what exceeds them is shrunk here, as the model would.
+# The limits of the model contract; larger images are resized here, as the model would.
 MAX_SIDE = 4096
 MAX_BYTES = 10 << 20
-# What a file may have to be read at all.
+# The maximum size of a file that is read at all.
 MAX_READ = 64 << 20
 
-# What a picture is shrunk to, longest side in pixels, when it takes more bytes as PNG; the last
-# of them always fits.
+# The longest side in pixels to which an image is reduced, step by step, while its PNG is too
+# large.
 _SHRINK_TO = (2048, 1024, 512)
 
 _GREY16 = 65535
 _UINT8 = np.dtype(np.uint8)
 
 
-def prepare(picture: Picture) -> Prepared:
-    """A picture in the form in which it is sent: an array as it is, all else encoded.
+def prepare(source: Picture) -> Prepared:
+    """Prepare an image for sending: an array stays as it is, all else becomes an encoded file.
 
     Raises:
-        InvalidInput: It is no picture, too large, or an array of another dtype or rank.
+        InvalidInput: It is not a valid image, too large, or an array of another dtype or rank.
     """
-    if isinstance(picture, np.ndarray):
-        return checked(picture)
-    return _encoded(picture)
+    if isinstance(source, np.ndarray):
+        return checked(source)
+    return _encoded(source)
 
 
 def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, str, Any]:
-    """The signature that takes a picture, the name of its input, and the picture for it.
+    """The signature that accepts an image, the name of its input, and the image for it.
 
     Raises:
-        InvalidInput: The model takes no such picture.
+        InvalidInput: The model does not accept such an image.
     """
     if isinstance(prepared, bytes):
-        name, _ = _input_of(description, ENCODED, "DT_STRING", "files of pictures", model)
+        name, _ = _input_of(description, ENCODED, "DT_STRING", "image files", model)
         return ENCODED, name, prepared
     name, form = _pixels(description, prepared.shape, model)
     return PIXELS, name, prepared if prepared.shape == form else prepared.reshape(form)
@@ -76,7 +76,7 @@ def fit(prepared: Prepared, description: Description, model: str) -> tuple[str, 
 def _pixels(
     description: Description, shape: tuple[int, ...], model: str
 ) -> tuple[str, tuple[int, ...]]:
-    """The name of the input that takes arrays of pixels, and the form it takes them in."""
+    """The name of the input that accepts arrays of pixels, and the shape it expects."""
     name, spec = _input_of(description, PIXELS, "DT_UINT8", "arrays of pixels", model)
     wanted = spec.shape[1:] if spec.shape else (-1, -1)
     for form in _forms(shape):
@@ -85,8 +85,8 @@ def _pixels(
         ):
             return name, form
     raise InvalidInput(
-        f"{model} takes pictures of shape {_shape(wanted)}, and this array has {list(shape)}",
-        hint="give a path, bytes or a Pillow image, which the model brings to its own size",
+        f"{model} takes images of shape {_shape(wanted)}, got an array of shape {list(shape)}",
+        hint="pass a path, bytes or a Pillow image, which the model resizes itself",
         model=model,
     )
 
@@ -97,15 +97,15 @@ def _input_of(
     found: Signature | None = description.signatures.get(signature)
     if found is None or len(found.inputs) != 1:
         raise InvalidInput(
-            f"{model} takes no {what}: it has no signature {signature} of one input",
-            hint="`predict` serves models of any other kind",
+            f"{model} does not accept {what}: it has no signature {signature} with one input",
+            hint="use `predict` for models of any other kind",
             model=model,
         )
     name, spec = next(iter(found.inputs.items()))
     if spec.dtype != dtype:
         raise InvalidInput(
-            f"{model} takes no {what}: its input {name} is {spec.dtype}, not {dtype}",
-            hint="`predict` serves models of any other kind",
+            f"{model} does not accept {what}: its input {name} is {spec.dtype}, not {dtype}",
+            hint="use `predict` for models of any other kind",
             model=model,
         )
     return name, spec
@@ -116,33 +116,33 @@ def _shape(sizes: tuple[int, ...]) -> str:
 
 
 def checked(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """An array that is a picture.
+    """An array that is a valid image.
 
     Raises:
-        InvalidInput: It is none, by its dtype or rank.
+        InvalidInput: Its dtype or rank is not that of an image.
     """
     if array.dtype is not _UINT8 and array.dtype != _UINT8:
         raise InvalidInput(
-            f"an array of dtype {array.dtype} is no picture",
-            hint="pixels are uint8, 0 to 255; a float picture in 0 to 1 takes "
+            f"an array of dtype {array.dtype} is not a valid image",
+            hint="pixels are uint8, 0 to 255; convert a float image in 0 to 1 by "
             "`(255 * array).round().astype('uint8')`",
         )
-    if not _is_picture(array.shape):
+    if not _is_image(array.shape):
         raise InvalidInput(
-            f"an array of shape {list(array.shape)} is no picture",
-            hint="give [height, width] or [height, width, channels]; many of them in one array "
-            "are for `classify_many`",
+            f"an array of shape {list(array.shape)} is not a valid image",
+            hint="pass [height, width] or [height, width, channels]; use `classify_many` "
+            "for an array of several images",
         )
     return array
 
 
 @lru_cache(maxsize=256)
-def _is_picture(shape: tuple[int, ...]) -> bool:
+def _is_image(shape: tuple[int, ...]) -> bool:
     return any(len(form) == 2 or form[-1] in (3, 4) for form in _forms(shape))
 
 
 def _forms(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The shape of an array, and of the same picture with an axis of one more or less."""
+    """The shape of an array, and of the same image with an axis of size one added or removed."""
     if len(shape) == 4 and shape[0] == 1:
         shape = shape[1:]
     if len(shape) in (2, 3):
@@ -157,88 +157,91 @@ def _forms(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield (*shape[1:], 1)
 
 
-def _encoded(picture: Any) -> bytes:
-    if isinstance(picture, Image.Image):
-        name = "this picture"
+def _encoded(source: Any) -> bytes:
+    if isinstance(source, Image.Image):
+        name = "this image"
         try:
-            return _as_png(picture, name)
+            return _as_png(source, name)
         except InvalidInput:
             raise
         except Exception as error:
-            # A lazy one is read only here, and files are damaged in many ways.
-            raise InvalidInput(f"{name} is damaged: {error}") from error
-    name, data = _read(picture)
+            # A lazy image is read only here, and decoders fail in many ways.
+            raise _invalid(name, f"is damaged: {error}") from error
+    name, data = _read(source)
     if len(data) > MAX_READ:
-        raise InvalidInput(
-            f"{name} has more than {MAX_READ >> 20} MiB",
-            hint="shrink it first; the model sees a small copy anyway",
+        raise _invalid(
+            name,
+            f"exceeds {MAX_READ >> 20} MiB",
+            hint="resize it first; the model reads a small copy anyway",
         )
     try:
         with warnings.catch_warnings():
-            # Pillow warns of a size that is shrunk below.
+            # Pillow warns of sizes that are reduced below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
         with image:
             if image.format not in _FORMATS or max(image.size) > MAX_SIDE or len(data) > MAX_BYTES:
                 return _as_png(image, name)
-            # To the last row: half a picture is found here and not by the server.
+            # Decode all rows: a truncated image is found here and not by the server.
             image.load()
-            # Models turn JPEG files themselves, and no others.
-            if image.format != "JPEG" and _lies(image):
+            # Models apply the Exif orientation of JPEG files, and of no others.
+            if image.format != "JPEG" and _needs_rotation(image):
                 return _as_png(image, name)
     except UnidentifiedImageError:
-        raise InvalidInput(
-            f"{name} is no picture", hint="give a PNG, JPEG, GIF, BMP or WebP file"
+        raise _invalid(
+            name, "is not a valid image", hint="pass a PNG, JPEG, GIF, BMP or WebP file"
         ) from None
     except Image.DecompressionBombError:
-        raise InvalidInput(
-            f"{name} has too many pixels to be opened", hint="shrink it first"
-        ) from None
+        raise _invalid(name, "has too many pixels", hint="resize it first") from None
     except InvalidInput:
         raise
     except Exception as error:
-        # Pillow's decoders fail in as many ways as files are damaged.
-        raise InvalidInput(f"{name} is damaged: {error}") from error
+        # The decoders of Pillow raise exceptions of many types.
+        raise _invalid(name, f"is damaged: {error}") from error
     return data
 
 
-def _read(picture: Any) -> tuple[str, bytes]:
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return "this picture", bytes(picture)
-    if isinstance(picture, str | os.PathLike):
+def _invalid(name: str, reason: str, *, hint: str | None = None) -> InvalidInput:
+    return InvalidInput(f"{name} {reason}", reason=reason, hint=hint)
+
+
+def _read(source: Any) -> tuple[str, bytes]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "this image", bytes(source)
+    if isinstance(source, str | os.PathLike):
         try:
-            with Path(picture).open("rb") as file:
-                return str(picture), file.read(MAX_READ + 1)
+            with Path(source).open("rb") as file:
+                return str(source), file.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InvalidInput(f"cannot read {picture}: {reason}") from error
-    if hasattr(picture, "read"):
-        name = str(getattr(picture, "name", "this picture"))
+            raise InvalidInput(f"cannot read {source}: {reason}") from error
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "this image"))
         try:
-            data = picture.read(MAX_READ + 1)
+            data = source.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             raise InvalidInput(f"cannot read {name}: {error}") from error
         if not isinstance(data, bytes):
-            raise InvalidInput(f"{name} is open as text", hint='open it with mode "rb"')
+            raise _invalid(name, "is open in text mode", hint='open it with mode "rb"')
         return name, data
     raise InvalidInput(
-        f"a {type(picture).__name__} is no picture",
-        hint="give a path, bytes, a file, a Pillow image or a uint8 array",
+        f"a {type(source).__name__} is not a valid image",
+        hint="pass a path, bytes, a file, a Pillow image or a uint8 array",
     )
 
 
-def _lies(image: Image.Image) -> bool:
-    """Whether a picture's Exif data say that it is to be turned."""
+def _needs_rotation(image: Image.Image) -> bool:
+    """Whether the Exif orientation of an image has to be applied."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-    except Exception:  # noqa: BLE001  # damaged in many ways, and the pixels may be whole
+    except Exception:  # noqa: BLE001  # corrupt Exif data do not make the pixels invalid
         return False
 
 
 def _as_png(image: Image.Image, name: str) -> bytes:
     if not image.width or not image.height:
-        raise InvalidInput(f"{name} has no pixels")
-    if _lies(image):
+        raise _invalid(name, "has no pixels")
+    if _needs_rotation(image):
         image = ImageOps.exif_transpose(image)
     if max(image.size) > MAX_SIDE:
         image = image.copy()
@@ -246,7 +249,7 @@ def _as_png(image: Image.Image, name: str) -> bytes:
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image, name)
     if image.mode == "La":
-        image = image.convert("LA")  # the one way there is
+        image = image.convert("LA")  # the only conversion from La
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     for side in _SHRINK_TO:
@@ -254,26 +257,26 @@ def _as_png(image: Image.Image, name: str) -> bytes:
         image.save(buffer, "PNG", compress_level=1)
         if buffer.tell() <= MAX_BYTES:
             break
-        # The model sees a small copy anyway.
+        # The model reads a small copy anyway.
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.BOX)
     return buffer.getvalue()
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 16 or 32 bits or of floats, as 0 to 255.
+    """Convert grey of 16 or 32 bits or of floats to 0 to 255.
 
-    What goes up to 255 is taken as it is, whole numbers up to 65535 as 16 bits.
+    Values up to 255 are kept, integers up to 65535 are scaled from 16 bits.
     """
     pixels = np.asarray(image)
     low, high = pixels.min(), pixels.max()
     sixteen = image.mode != "F" and (high > 255 or image.mode.startswith("I;16"))
     limit = _GREY16 if sixteen else 255
-    # Floats up to 1 are more likely a scale of their own than an all but black picture.
+    # Floats up to 1 are more likely another scale than a nearly black image.
     if not (low >= 0 and high <= limit) or (image.mode == "F" and 0 < high <= 1):
-        raise InvalidInput(
-            f"{name} has pixels of mode {image.mode} from {low:g} to {high:g}, which are not 0 "
-            f"to {limit}",
+        raise _invalid(
+            name,
+            f"has pixels of mode {image.mode} from {low:g} to {high:g}, expected 0 to {limit}",
             hint='scale it to 0 to 255, then `image.convert("L")`',
         )
     scaled = pixels // 257 if sixteen else pixels.round()

@@ -1,4 +1,4 @@
-"""Every client of the SDK as one fixture, and real servers that refuse and forward."""
+"""Fixtures for every kind of client, and gateways that refuse or forward requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Blocking:
-    """An AsyncClient in the clothes of a Client, so that one test asks both."""
+    """An AsyncClient with the interface of Client, so that one test covers both."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._client = AsyncClient(*args, **kwargs)
@@ -70,13 +70,13 @@ class Blocking:
 
 
 KINDS: dict[str, Callable[..., Any]] = {"sync": Client, "async": Blocking}
-# gRPC has two transports under `Client`; what can go wrong is tried with the second one too.
+# `Client` has two gRPC transports; these tests of failures run with the second one too.
 GRPCIO = "grpcio"
 _TWICE = {"test_errors.py", "test_retry.py", "test_security.py"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what would be the same test again."""
+    """Deselect tests that would repeat others."""
 
     def again(item: pytest.Item) -> bool:
         params = getattr(getattr(item, "callspec", None), "params", {})
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(params=[*KINDS, GRPCIO])
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """What makes a client: `Client`, `AsyncClient`, and `Client` without libcurl."""
+    """The client factories: `Client`, `AsyncClient`, and `Client` without libcurl."""
     if request.param == GRPCIO:
         monkeypatch.setenv("SERVABLE_GRPC", GRPCIO)
         return Client
@@ -113,9 +113,9 @@ def client(make: Callable[..., Any], scheme: str, server: RunningServer) -> Iter
 
 @pytest.fixture
 def gateway(server: RunningServer) -> Iterator[Callable[..., Any]]:
-    """Starts gateways in front of the server: `gateway(scheme, decide)` gives one.
+    """Start gateways in front of the server: `gateway(scheme, decide)` returns one.
 
-    `decide(method, headers)` says how a request is refused, None where it is passed on.
+    `decide(method, headers)` returns how a request is refused, or None to forward it.
     """
     running: list[Any] = []
 
@@ -134,7 +134,7 @@ def gateway(server: RunningServer) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
-    """A server of two versions with labels, and what writes its configuration."""
+    """A server of two versions with labels, and a function for its configuration."""
     for version in ("1", "2"):
         shutil.copytree(SHIPPED, folder / NAME / version)
 
@@ -160,7 +160,7 @@ def labelled(folder: Path) -> Iterator[tuple[RunningServer, Callable[..., str]]]
 def two_versions(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[RunningServer, Callable[..., str]]]:
-    """Such a server for all tests; they leave it with stable at 1 and canary at 2."""
+    """A shared server of two versions; tests leave it with stable at 1 and canary at 2."""
     with labelled(tmp_path_factory.mktemp("labelled")) as (server, config):
         with Client(server.grpc, model=NAME) as client:
             client.reload_config(config(stable=1, canary=2))
@@ -168,7 +168,7 @@ def two_versions(
 
 
 class Certificates:
-    """An authority, and what it signed, as files."""
+    """A CA and certificates that it signed, as files."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()
@@ -192,12 +192,12 @@ class Certificates:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority of the tests' own."""
+    """A CA for the tests."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
-    """The bytes of a picture's file."""
+    """The bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, kind)
     return buffer.getvalue()
@@ -205,5 +205,5 @@ def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
 
 @pytest.fixture(scope="session")
 def boot(dataset: Dataset) -> np.ndarray:
-    """The first test picture, an ankle boot."""
+    """The first image of the test set, an ankle boot."""
     return dataset.test.images[0]

@@ -1,5 +1,5 @@
-"""Small real servers in front of TensorFlow Serving: they look at a request, then refuse it or
-pass it on, as gateways and proxies do.
+"""Small servers in front of TensorFlow Serving, which inspect a request, then refuse or forward
+it, as gateways and proxies do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _METHODS = {":predict": "Predict", ":classify": "Classify", "/metadata": "GetMod
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer other than the server's."""
+    """An error in place of the response of the server."""
 
     code: str
     message: str = "refused by the gateway"
@@ -48,9 +48,9 @@ class Refusal:
 
 
 def _poisoned(body: bytes, poison: bytes | None) -> Refusal | None:
-    """What a server says of a picture that it cannot read."""
+    """The error of a server for an image that it cannot decode."""
     if poison and (poison in body or base64.b64encode(poison) in body):
-        return Refusal("INVALID_ARGUMENT", "the picture cannot be read")
+        return Refusal("INVALID_ARGUMENT", "the image cannot be decoded")
     return None
 
 
@@ -161,7 +161,7 @@ class HttpGateway:
             request_queue_size = 128
 
             def handle_error(self, *_: object) -> None:
-                """A client that hangs up, or does not trust us, is no news."""
+                """Ignore clients that disconnect or do not trust the certificate."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if credentials is not None:

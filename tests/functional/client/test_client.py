@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import NAME, free_port, serving
+from tests.conftest import NAME, serving
 from tests.functional.client.conftest import as_file
 
 import servable_client as sdk
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from servable_trainer.data.dataset import Dataset
 
 
-def test_it_names_test_pictures(client: Any, dataset: Dataset) -> None:
+def test_images_of_the_test_set_are_classified(client: Any, dataset: Dataset) -> None:
     images, targets = dataset.test.images[:200], dataset.test.targets[:200]
     right = 0
     for image, target in zip(images, targets, strict=True):
@@ -36,7 +36,7 @@ def test_it_names_test_pictures(client: Any, dataset: Dataset) -> None:
     assert right >= 170
 
 
-def test_every_form_of_a_picture_gets_the_same_answer(
+def test_every_form_of_an_image_gets_the_same_answer(
     client: Any, dataset: Dataset, tmp_path: Path
 ) -> None:
     picture = dataset.test.images[0]
@@ -99,43 +99,19 @@ def test_predict_takes_a_batch(client: Any, dataset: Dataset) -> None:
     assert answer.outputs["label"][0] == b"Ankle boot"
 
 
-@pytest.mark.parametrize(
-    ("picture", "words"),
-    [
-        (np.zeros([28, 28], np.float32), "float32"),
-        (np.zeros([2, 28, 28], np.uint8), "[2, 28, 28]"),
-        (b"this is text", "no picture"),
-        (b"", "no picture"),
-        ("/nowhere/boot.png", "cannot read /nowhere/boot.png"),
-        (Image.new("F", (28, 28), 0.5), "mode F"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(65 << 20), "more than 64 MiB"),
-        ("a\0b", "cannot read"),
-        (object(), "object is no picture"),
-    ],
-)
-def test_what_is_no_picture_is_refused_before_it_is_sent(picture: object, words: str) -> None:
-    # Nobody listens there: what reached the wire would be ConnectionFailed.
-    with (
-        Client(f"grpc://127.0.0.1:{free_port()}", model=NAME) as client,
-        pytest.raises(sdk.InvalidInput) as caught,
-    ):
-        client.classify(picture)  # type: ignore[arg-type]
-    assert words in str(caught.value)
-
-
-def test_a_bitmap_of_one_bit_a_pixel(client: Any) -> None:
+def test_a_bitmap_of_one_bit_per_pixel(client: Any) -> None:
     data = io.BytesIO()
     Image.new("1", (40, 40)).save(data, "BMP")
     assert client.classify(data.getvalue()).probability > 0
 
 
-def test_half_a_picture_is_damaged(client: Any, dataset: Dataset) -> None:
+def test_a_truncated_image_is_damaged(client: Any, dataset: Dataset) -> None:
     data = as_file(np.tile(dataset.test.images[0], (4, 4)))
     with pytest.raises(sdk.InvalidInput, match="damaged"):
         client.classify(data[: len(data) // 2])
 
 
-def test_a_wrong_size_is_refused_and_the_server_lives_on(client: Any, dataset: Dataset) -> None:
+def test_a_wrong_size_is_refused_and_the_server_stays_up(client: Any, dataset: Dataset) -> None:
     for size in (27, 29):
         with pytest.raises(sdk.InvalidInput, match=rf"\[28, 28\].*\[{size}, 28\]") as caught:
             client.classify(np.zeros([size, 28], np.uint8))
@@ -150,7 +126,7 @@ def test_a_wrong_size_is_refused_and_the_server_lives_on(client: Any, dataset: D
 
 @pytest.mark.parametrize("array", [np.zeros([1, 28, 28], np.float32), np.full([1, 28, 28], 256)])
 def test_another_dtype_is_refused_over_both(client: Any, array: np.ndarray) -> None:
-    # Over REST TensorFlow Serving would take 256 for 0, in silence.
+    # Over REST TensorFlow Serving would silently read 256 as 0.
     with pytest.raises(sdk.InvalidInput) as caught:
         client.predict({"image": array})
     assert caught.value.code == "INVALID_ARGUMENT"
@@ -161,7 +137,7 @@ def test_another_name_is_refused_over_both(client: Any, dataset: Dataset) -> Non
         client.predict({"img": dataset.test.images[:1]})
 
 
-def test_what_is_no_classifier_is_for_predict(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_model_that_is_not_a_classifier_is_for_predict(tmp_path: Path, dataset: Dataset) -> None:
     import tensorflow as tf
 
     class Mean(tf.Module):
@@ -175,54 +151,19 @@ def test_what_is_no_classifier_is_for_predict(tmp_path: Path, dataset: Dataset) 
     with serving(tmp_path / NAME, tmp_path / "log") as server:
         for address in (server.grpc, server.http):
             with Client(address, model=NAME) as client:
-                with pytest.raises(sdk.ServerFailed, match=r"answers \['mean'\]"):
+                with pytest.raises(sdk.ServerFailed, match=r"returned \['mean'\]"):
                     client.classify(picture)
                 answer = client.predict({"image": picture[np.newaxis]})
                 assert answer.outputs["mean"] == pytest.approx([picture.mean()])
                 assert set(client.metadata()) == {"serving_default"}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"version": 0}, {"version": 1 << 63}, {"timeout": 0}, {"timeout": float("inf")},
-        {"timeout": float("nan")}, {"model": ""}, {"model": "a\0b"}, {"label": ""},
-    ],
-)  # fmt: skip
-def test_options_that_make_no_sense(options: dict[str, object]) -> None:
-    with pytest.raises(sdk.InvalidInput):
-        Client(**{"model": NAME, **options})  # type: ignore[arg-type]
-
-
-def test_a_picture_of_many_bytes_is_shrunk_before_it_is_sent(client: Any) -> None:
+def test_a_large_image_is_resized_before_it_is_sent(client: Any) -> None:
     noise = np.random.default_rng(0).integers(0, 256, [2500, 3000, 3], np.uint8)
-    # Its decoding takes a slow machine longer than the usual deadline.
+    # Decoding may take longer than the default timeout on a slow machine.
     assert client.classify(Image.fromarray(noise), timeout=60).probability > 0
 
 
-def test_waiting_for_what_does_not_come(client: Any) -> None:
+def test_waiting_for_a_missing_version_ends_at_the_timeout(client: Any) -> None:
     with pytest.raises(sdk.DeadlineExceeded, match="was not available"):
         client.wait_until_available(7, timeout=0.2)
-
-
-@pytest.mark.parametrize(
-    "server",
-    [
-        "localhost:8500",
-        "ftp://localhost",
-        "grpc://",
-        "http://localhost:port",
-        "http://h/x",
-        "grpc://h:0",
-        "http://u:p@h",
-    ],
-)
-def test_what_is_no_address(server: str) -> None:
-    with pytest.raises(sdk.InvalidInput) as caught:
-        Client(server, model=NAME)
-    assert caught.value.hint
-
-
-def test_a_version_and_a_label_are_too_much() -> None:
-    with pytest.raises(sdk.InvalidInput):
-        Client(model=NAME, version=1, label="stable")

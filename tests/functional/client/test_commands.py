@@ -1,4 +1,4 @@
-"""The commands that ask a server, as a user types them."""
+"""The commands that use a server, as a user runs them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_classify_prints_a_table_or_json(
     assert rows[0]["version"] == "1"
 
 
-def test_one_bad_picture_among_good_ones(
+def test_one_invalid_image_among_valid_ones(
     server: RunningServer, dataset: Dataset, tmp_path: Path
 ) -> None:
     Image.fromarray(dataset.test.images[0]).save(tmp_path / "boot.png")
@@ -51,7 +51,7 @@ def test_one_bad_picture_among_good_ones(
     done = servable(
         "classify", tmp_path / "notes.png", tmp_path / "boot.png", "--server", server.grpc, "--csv"
     )
-    assert "notes.png is no picture" in only_sentence(done)
+    assert "notes.png is not a valid image" in only_sentence(done)
     assert "Ankle boot" in done.stdout
 
 
@@ -86,15 +86,15 @@ def test_status_and_wait(server: RunningServer) -> None:
     assert servable("wait", "--server", server.grpc, "--version", "1").returncode == 0
 
 
-def test_a_file_that_is_no_picture(server: RunningServer, tmp_path: Path) -> None:
+def test_an_invalid_image_file(server: RunningServer, tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("milk, eggs")
     done = servable("classify", path, "--server", server.grpc)
-    assert f"{path} is no picture" in only_sentence(done)
+    assert f"{path} is not a valid image" in only_sentence(done)
     assert "hint:" in done.stderr
 
 
-def test_a_server_that_is_away(tmp_path: Path) -> None:
+def test_a_server_that_is_down(tmp_path: Path) -> None:
     path = tmp_path / "black.png"
     Image.new("L", (28, 28)).save(path)
     for scheme in ("grpc", "http"):
@@ -102,7 +102,7 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
         assert address in only_sentence(servable("classify", path, "--server", address))
 
 
-def test_asked_wrongly() -> None:
+def test_usage_errors() -> None:
     assert servable("classify").returncode == 2
     assert servable("nosuch").returncode == 2
     assert servable("serve").returncode == 2

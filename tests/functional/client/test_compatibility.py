@@ -1,4 +1,4 @@
-"""Our requests, read by tensorflow-serving-api: 1,000 of them, whatever is imported when."""
+"""1,000 requests of the client, parsed by tensorflow-serving-api, in either import order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Written by a process of its own, since what is imported, and in which order, is the question.
+# Runs in a process of its own, since it depends on what is imported, and in which order.
 PROGRAM = """
 import sys
 order = sys.argv[1]
@@ -16,8 +16,8 @@ if order == "before":
 from servable_client.net.endpoints import parse_servers
 from servable_client.types.examples import features
 from servable_client.codec.grpc import encode
-from servable_client.types.questions import (
-    ClassifyQuestion, MetadataQuestion, PredictQuestion, StatusQuestion, Target,
+from servable_client.types.operations import (
+    ClassifyOperation, MetadataOperation, PredictOperation, StatusOperation, Target,
 )
 if order == "after":
     import tensorflow
@@ -54,21 +54,21 @@ examples = st.dictionaries(
     ),
     max_size=3,
 )
-questions = st.one_of(
+operations = st.one_of(
     st.builds(
-        lambda target, signature, inputs, outputs: PredictQuestion(
+        lambda target, signature, inputs, outputs: PredictOperation(
             target=target, signature=signature, inputs=inputs, outputs=outputs
         ),
         targets, names, st.dictionaries(names, arrays, max_size=3), st.lists(names, max_size=3),
     ),
     st.builds(
-        lambda target, signature, listed, context: ClassifyQuestion(
+        lambda target, signature, listed, context: ClassifyOperation(
             target=target, signature=signature, examples=listed, context=context
         ),
         targets, names, st.lists(examples, max_size=3), st.none() | examples,
     ),
-    st.builds(lambda target: MetadataQuestion(target=target), targets),
-    st.builds(lambda target: StatusQuestion(target=target), targets),
+    st.builds(lambda target: MetadataOperation(target=target), targets),
+    st.builds(lambda target: StatusOperation(target=target), targets),
 )
 (endpoint,) = parse_servers("grpc://localhost")
 written = []
@@ -76,15 +76,15 @@ written = []
 
 @settings(max_examples=1000, deadline=None, database=None, derandomize=True,
           suppress_health_check=list(HealthCheck))
-@given(questions)
-def write(question):
-    written.append((question, encode(endpoint, question, ()).body))
+@given(operations)
+def write(operation):
+    written.append((operation, encode(endpoint, operation, ()).body))
 
 write()
 assert order != "never" or "tensorflow" not in sys.modules
 print(len(written), "written")
 
-# From here on the reader's side.
+# From here on, the reader.
 import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2, get_model_metadata_pb2, get_model_status_pb2, predict_pb2,
@@ -108,40 +108,41 @@ def same_example(theirs, example):
             np.array(getattr(feature, kind).value, dtype), np.array(values, dtype)
         )
 
-for question, body in written:
-    theirs = READERS[question.method].FromString(body)
-    # Nothing that upstream does not know, and the same bytes from its hand.
-    again = READERS[question.method]()
+for operation, body in written:
+    theirs = READERS[operation.method].FromString(body)
+    # No unknown fields, and upstream serializes the same bytes.
+    again = READERS[operation.method]()
     again.CopyFrom(theirs)
     again.DiscardUnknownFields()
     assert again == theirs
     assert again.ByteSize() == len(body)
-    spec, target = theirs.model_spec, question.target
+    spec, target = theirs.model_spec, operation.target
     assert spec.name == target.model
-    assert spec.signature_name == question.signature
+    assert spec.signature_name == operation.signature
     assert spec.WhichOneof("version_choice") == (
         "version" if target.version else "version_label" if target.label else None
     )
     assert spec.version.value == (target.version or 0)
     assert spec.version_label == (target.label or "")
-    if question.method == "Predict":
-        assert list(theirs.output_filter) == list(question.outputs)
-        assert set(theirs.inputs) == set(question.inputs)
-        for name, array in question.inputs.items():
+    if operation.method == "Predict":
+        assert list(theirs.output_filter) == list(operation.outputs)
+        assert set(theirs.inputs) == set(operation.inputs)
+        for name, array in operation.inputs.items():
             there = tf.make_ndarray(theirs.inputs[name])
             assert there.shape == array.shape
             assert there.dtype == array.dtype.newbyteorder("=")
             np.testing.assert_array_equal(there, array)
-    elif question.method == "Classify":
+    elif operation.method == "Classify":
         kind = theirs.input.WhichOneof("kind")
-        assert kind == ("example_list" if question.context is None else "example_list_with_context")
+        with_context = operation.context is not None
+        assert kind == ("example_list_with_context" if with_context else "example_list")
         listed = getattr(theirs.input, kind)
-        if question.context is not None:
-            same_example(listed.context, question.context)
-        assert len(listed.examples) == len(question.examples)
-        for message, example in zip(listed.examples, question.examples, strict=True):
+        if operation.context is not None:
+            same_example(listed.context, operation.context)
+        assert len(listed.examples) == len(operation.examples)
+        for message, example in zip(listed.examples, operation.examples, strict=True):
             same_example(message, example)
-    elif question.method == "GetModelMetadata":
+    elif operation.method == "GetModelMetadata":
         assert list(theirs.metadata_field) == ["signature_def"]
 print(len(written), "read")
 """

@@ -1,4 +1,4 @@
-"""Every example of the SDK's docstrings, and every recipe of its page, against a real server."""
+"""Every docstring example of the SDK, and every recipe of its page, against a server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EXAMPLES = [
 
 @pytest.fixture
 def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the examples read."""
+    """A folder with the files that the examples read."""
     monkeypatch.chdir(tmp_path)
     pictures = dataset.test
     (tmp_path / "boot.png").write_bytes(as_file(pictures.images[0]))
@@ -103,7 +103,7 @@ async def collect(answers: Any) -> list[Any]:
 
 
 def awaited(example: doctest.DocTest) -> doctest.DocTest:
-    """An example with `await`, as notebooks run it, in terms that doctest runs."""
+    """Rewrite an example with `await`, as in notebooks, so that doctest runs it."""
 
     class Waits(ast.NodeTransformer):
         def visit_Await(self, node: ast.Await) -> ast.AST:
@@ -166,7 +166,7 @@ def test_a_recipe(
         assert "Ankle boot" in done.stdout or done.stdout.split() == ["1", "1"]
 
 
-def test_the_page_knows_each_error() -> None:
+def test_the_page_lists_each_error() -> None:
     for name in servable_client.__all__:
         kind = getattr(servable_client, name)
         if isinstance(kind, type) and issubclass(kind, servable_client.ServableError):

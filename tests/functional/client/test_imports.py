@@ -1,4 +1,4 @@
-"""What the SDK brings with it, and what it shows."""
+"""What the SDK imports, and its public names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-# A server that is not there, over a protocol.
+# A call to a server that is down, over a protocol.
 ASK = """
 from servable_client import *
 try: Client('{}://localhost:1', model='m', retry=Retry(attempts=1)).status()
@@ -26,7 +26,7 @@ def modules_after(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
-def test_the_sdk_brings_no_tensorflow() -> None:
+def test_the_sdk_does_not_import_tensorflow() -> None:
     modules = modules_after(ASK.format("grpc") + ASK.format("http"))
     assert {"pycurl", "httpcore", "numpy"} <= modules
     assert not modules & {"tensorflow", "keras", "servable_serving", "servable_trainer"}
@@ -37,20 +37,20 @@ def test_importing_it_is_light() -> None:
     code += "print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, *status = done.stdout.splitlines()
-    # Not ru_maxrss, which a child has from the process that it was forked from.
+    # Not ru_maxrss, which a child inherits from its parent.
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
     assert float(seconds) <= 0.2
     assert int(peak) / 1024 <= 60
 
 
-def test_a_protocol_that_is_not_asked_for_is_not_imported() -> None:
+def test_a_protocol_that_is_not_used_is_not_imported() -> None:
     assert not modules_after(ASK.format("grpc")) & {"httpcore", "grpc"}
     assert not modules_after(ASK.format("http")) & {"pycurl", "grpc"}
 
 
 def test_help_imports_nothing_heavy() -> None:
     modules = modules_after("from servable_client.cli.app import build; build()")
-    assert "servable_trainer" in modules  # its commands are there
+    assert "servable_trainer" in modules  # its commands are registered
     assert not modules & {
         "tensorflow",
         "keras",
@@ -63,7 +63,7 @@ def test_help_imports_nothing_heavy() -> None:
     }
 
 
-def test_the_sdk_lives_beside_tensorflow_in_either_order() -> None:
+def test_the_sdk_works_beside_tensorflow_in_either_order() -> None:
     ask = ASK.format("grpc")
     tensorflow = "from tensorflow_serving.apis import predict_pb2"
     # What carries the calls is another than the one that was meant: TensorFlow's own libcurl, were
@@ -98,7 +98,7 @@ print(failed)
 """
 
 
-def test_threads_that_find_at_once_that_there_is_no_libcurl() -> None:
+def test_concurrent_threads_without_libcurl() -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Forks, threads, event loops, and what is left when a program ends."""
+"""Forks, threads, event loops, and the exit of a program."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_an_async_client_serves_one_loop_after_another(
         assert asyncio.run(once()) == "Ankle boot"
 
 
-def test_a_cancelled_call_is_over(server: RunningServer, scheme: str, boot: np.ndarray) -> None:
+def test_a_cancelled_call_ends(server: RunningServer, scheme: str, boot: np.ndarray) -> None:
     async def cancel() -> None:
         async with AsyncClient(server.address(scheme), model=NAME) as client:
             await client.classify(boot)
@@ -127,7 +127,7 @@ def test_a_cancelled_call_is_over(server: RunningServer, scheme: str, boot: np.n
 
 
 @pytest.mark.parametrize("ending", ["client.close()", "del client", "pass"])
-def test_a_program_ends_without_a_word(server: RunningServer, scheme: str, ending: str) -> None:
+def test_a_program_exits_without_output(server: RunningServer, scheme: str, ending: str) -> None:
     code = f"""
 from servable_client import Client
 client = Client({server.address(scheme)!r}, model={NAME!r})
@@ -144,7 +144,7 @@ client.status()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_no_thread_stays(server: RunningServer, boot: np.ndarray) -> None:
+def test_no_thread_is_left(server: RunningServer, boot: np.ndarray) -> None:
     before = set(threading.enumerate())
     with Client(server.http, model=NAME) as client:
         list(client.classify_many([boot] * 10, batch_size=2))

@@ -1,4 +1,4 @@
-"""TLS, keys and tokens; and that no secret is ever shown."""
+"""TLS, keys and tokens, and that no secret is shown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from tests.conftest import NAME
 from tests.functional.client.gateways import Refusal
 
 import servable_client as sdk
-from servable_client import TLS, Client
+from servable_client import TLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     from tests.functional.client.conftest import Certificates
@@ -49,7 +48,7 @@ def test_tls(
         assert client.classify(boot).label == "Ankle boot"
         assert len(list(client.classify_many([boot] * 9, batch_size=4))) == 9
     with make(at, model=NAME, timeout=2) as client, pytest.raises(sdk.ConnectionFailed):
-        client.classify(boot)  # signed by an authority that nobody knows
+        client.classify(boot)  # signed by an unknown CA
     tls = TLS(ca=certificates.ca, server_name="models.example")
     with make(at, model=NAME, tls=tls) as client:
         assert client.ready()
@@ -77,27 +76,12 @@ def test_mutual_tls(
         client.status()
 
 
-def test_tls_that_cannot_be(certificates: Certificates, tmp_path: Path) -> None:
-    notes = tmp_path / "notes.txt"
-    notes.write_text("milk, eggs")
-    for options in (
-        {"certificate": certificates.certificate}, {"ca": tmp_path / "none.pem"}, {"ca": notes},
-        {"certificate": certificates.certificate, "key": notes},
-        {"certificate": notes, "key": certificates.key},
-    ):  # fmt: skip
-        with pytest.raises(sdk.InvalidInput) as caught:
-            Client("grpcs://localhost", model=NAME, tls=TLS(**options))
-        assert str(caught.value)
-    with pytest.raises(sdk.InvalidInput, match="has none"):
-        Client("grpc://localhost", model=NAME, tls=TLS())
-
-
 def rotating() -> Any:
     count = itertools.count(1)
     return lambda: f"{SECRET}-{next(count)}"
 
 
-def test_keys_and_tokens_arrive(
+def test_keys_and_tokens_are_sent(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str
 ) -> None:
     def decide(_: str, headers: dict[str, str]) -> Refusal | None:
@@ -157,36 +141,3 @@ def test_no_secret_is_shown(
     assert SECRET not in repr(seen)
     assert caplog.records
     assert all(SECRET not in record.getMessage() for record in caplog.records)
-
-
-@pytest.mark.parametrize("secret", ["", "a\nb", "tail ", "schlüssel", 7])
-def test_a_secret_that_fits_no_header(secret: Any) -> None:
-    with pytest.raises(sdk.InvalidInput) as caught:
-        Client(model=NAME, api_key=secret)
-    assert "API key" in str(caught.value)
-    assert not secret or str(secret).strip() not in str(caught.value)
-    with (
-        Client(model=NAME, token=lambda: secret) as client,
-        pytest.raises(sdk.InvalidInput, match="token"),
-    ):
-        client.status()
-
-
-def test_credentials_do_not_cross_the_network_in_the_clear() -> None:
-    for scheme in ("grpc", "http"):
-        for host in ("models.example", "10.0.0.7", "[2001:db8::1]"):
-            for options in ({"api_key": SECRET}, {"token": SECRET}, {"token": lambda: SECRET}):
-                with pytest.raises(sdk.InvalidInput, match="no TLS") as caught:
-                    Client(f"{scheme}://{host}", model=NAME, **options)  # type: ignore[arg-type]
-                assert SECRET not in str(caught.value)
-            Client(f"{scheme}://{host}", model=NAME, token=SECRET, plaintext_credentials=True)
-            Client(f"{scheme}s://{host}", model=NAME, token=SECRET)
-        for host in ("localhost", "127.0.0.1", "[::1]"):
-            Client(f"{scheme}://{host}", model=NAME, token=SECRET)
-
-
-def test_an_address_with_a_password_is_not_repeated() -> None:
-    for address in (f"http://me:{SECRET}@host", f"http://me:{SECRET}@host:port"):
-        with pytest.raises(sdk.InvalidInput) as caught:
-            Client(address, model=NAME)
-        assert SECRET not in str(caught.value)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
-    """What a program that traces has set up; OpenTelemetry takes it once for a process."""
+    """The exporter of a program that traces; OpenTelemetry accepts one provider per process."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -59,7 +59,9 @@ def test_hooks_see_each_attempt(
     assert all(e.elapsed > 0 for e in ended)
 
 
-def test_hooks_see_what_was_never_sent(make: Callable[..., Any], server: RunningServer) -> None:
+def test_hooks_see_requests_that_were_never_sent(
+    make: Callable[..., Any], server: RunningServer
+) -> None:
     ended: list[ResponseEvent] = []
     with (
         make(server.grpc, model=NAME, on_response=ended.append) as client,
@@ -84,7 +86,7 @@ def test_spans_over_grpc(
     assert attributes["rpc.method"] == "Predict"
     assert attributes["rpc.grpc.status_code"] == 0
     assert (attributes["server.address"], attributes["server.port"]) == ("127.0.0.1", front.port)
-    # The server's side finds the span that the question comes from.
+    # The request carries the context of the span.
     traceparent = front.seen[0][1]["traceparent"]
     assert f"{span.context.trace_id:032x}-{span.context.span_id:016x}" in traceparent
 
@@ -105,7 +107,7 @@ def test_spans_over_http(make: Callable[..., Any], gateway: Callable[..., Any], 
     assert "traceparent" in front.seen[1][1]
 
 
-def test_the_log_tells_of_a_dead_address(
+def test_an_unavailable_address_is_logged(
     make: Callable[..., Any],
     gateway: Callable[..., Any],
     scheme: str,

@@ -1,4 +1,4 @@
-"""The SDK alone, as pip installs it."""
+"""The SDK alone, installed by pip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run(*command: object, **kwargs: object) -> str:
-    # Else the tree's own packages would be found before the wheel's.
+    # Otherwise the packages of the source tree would shadow those of the wheel.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [str(part) for part in command],
@@ -66,7 +66,7 @@ def test_a_wheel_alone_in_a_fresh_environment_classifies(
         answers = run(scripts / "python", "-c", code, cwd=tmp_path)
         assert answers.splitlines() == ["Ankle boot"] * 2
 
-    # With a libcurl that breaks off each answer, 8.12, the calls are grpcio's.
+    # libcurl 8.12 aborts each response, so calls use grpcio.
     run(scripts / "python", "-m", "pip", "install", "--quiet", "pycurl==7.45.6")
     said = run(scripts / "servable", "classify", picture, "--server", server.grpc, cwd=tmp_path)
     assert "Ankle boot" in said

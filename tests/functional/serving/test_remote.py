@@ -218,7 +218,7 @@ def test_a_manifest_does_not_reach_outside(name: str, tmp_path: Path) -> None:
     ("config", "reason"),
     [
         ("", "names no model"),
-        ("model_config_list {", "no ModelServerConfig"),
+        ("model_config_list {", "not a valid ModelServerConfig"),
         ('model_config_list { config { name: "../x" base_path: "/models/../x" } }', "cannot be"),
         (f'model_config_list {{ config {{ name: "{NAME}" base_path: "/etc" }} }}', "has /etc"),
     ],

@@ -137,7 +137,7 @@ def _read(
     except UnidentifiedImageError:
         return Refusal(reason=f"is no picture of {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     except InvalidInput as error:
-        return Refusal(reason=str(error).removeprefix("this picture "))
+        return Refusal(reason=error.reason)
     except OSError as error:
         return Refusal(reason=f"cannot be read: {error.strerror or error}")
     except tf.errors.InvalidArgumentError:

@@ -1,4 +1,4 @@
-"""What a client asks, whichever protocol carries it."""
+"""The operations of TensorFlow Serving, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ _MAX_NAME = 1000
 
 
 class Target(NamedTuple):
-    """Which model is meant: the highest available version unless one is pinned."""
+    """A model: its highest available version unless a version or label is given."""
 
     model: str
     version: int | None = None
     label: str | None = None
 
     def check(self) -> None:
-        """Refuse what no server can have.
+        """Check the names and the version.
 
         Raises:
-            InvalidInput: A name or number makes no sense.
+            InvalidInput: One is invalid.
         """
         if self.version is not None and self.label is not None:
-            raise InvalidInput("give a version or a label, not both")
+            raise InvalidInput("version and label are mutually exclusive")
         if self.version is not None and not (0 < self.version < 1 << 63):
-            raise InvalidInput(f"{self.version!r} is no version", hint="versions count from 1")
+            raise InvalidInput(
+                f"invalid version {self.version!r}", hint="version numbers start at 1"
+            )
         for name, what in ((self.model, "model"), (self.label, "label")):
             if name is not None and not (name and name.isprintable() and len(name) <= _MAX_NAME):
-                raise InvalidInput(f"{name!r:.40} is no {what}'s name")
+                raise InvalidInput(f"invalid {what} name {name!r:.40}")
 
 
 @dataclass(slots=True, kw_only=True)
-class PredictQuestion:
-    """Run a signature. `known` is what the metadata say of it, where they were read."""
+class PredictOperation:
+    """Run a signature. `known` is its description, if the metadata was read."""
 
     target: Target
     signature: str
@@ -55,7 +57,7 @@ class PredictQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class ClassifyQuestion:
+class ClassifyOperation:
     """Run a signature of the Classify API."""
 
     target: Target
@@ -67,8 +69,8 @@ class ClassifyQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class MetadataQuestion:
-    """Which signatures are there."""
+class MetadataOperation:
+    """Read the signatures of a model."""
 
     target: Target
     signature = ""
@@ -77,8 +79,8 @@ class MetadataQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class StatusQuestion:
-    """Which versions are there."""
+class StatusOperation:
+    """Read the states of the versions of a model."""
 
     target: Target
     signature = ""
@@ -87,8 +89,8 @@ class StatusQuestion:
 
 
 @dataclass(slots=True, kw_only=True)
-class ReloadQuestion:
-    """Serve other models, versions or labels."""
+class ReloadOperation:
+    """Replace the model configuration."""
 
     target: Target
     config: wire.ModelServerConfig
@@ -97,28 +99,29 @@ class ReloadQuestion:
     method = "HandleReloadConfigRequest"
 
 
-Question: TypeAlias = (
-    PredictQuestion | ClassifyQuestion | MetadataQuestion | StatusQuestion | ReloadQuestion
+Operation: TypeAlias = (
+    PredictOperation | ClassifyOperation | MetadataOperation | StatusOperation | ReloadOperation
 )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
-    """What a version of a model can be asked; equal to itself alone."""
+    """The signatures of a version of a model; compared by identity."""
 
     version: int | None
     signatures: Mapping[str, Signature]
 
 
 class Failure(Exception):
-    """An attempt that failed, in a protocol's terms.
+    """A failed attempt, in the terms of the protocol.
 
     Attributes:
         code: The canonical status code, by name.
-        message: What the server or the network said.
-        retry_after: Seconds after which the server wants to be asked again.
-        http_status: HTTP's status, where it was HTTP that answered.
-        unreachable: Whether no server answered: it is dead, or too slow.
+        message: The message of the server or of the network.
+        retry_after: Seconds after which the server accepts a retry.
+        http_status: The HTTP status, if the response came over HTTP.
+        unreachable: Whether no server responded: it is down, or too slow.
+        expired: Whether the deadline passed on this side, before a response.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class Failure(Exception):
         retry_after: float | None = None,
         http_status: int | None = None,
         unreachable: bool = False,
+        expired: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -136,19 +140,20 @@ class Failure(Exception):
         self.retry_after = retry_after
         self.http_status = http_status
         self.unreachable = unreachable
+        self.expired = expired
 
     @property
-    def may_pass(self) -> bool:
-        """Whether the same question may be answered later, or elsewhere."""
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later, or on another endpoint."""
         if self.code == "RESOURCE_EXHAUSTED":
             return self.retry_after is not None
         return self.code == "UNAVAILABLE" or self.http_status in (502, 503, 504)
 
     @property
-    def out_of_time(self) -> bool:
-        """Whether nobody said anything before the time was up."""
+    def timed_out(self) -> bool:
+        """Whether nothing responded before the deadline."""
         return self.code == "DEADLINE_EXCEEDED" and self.http_status is None
 
 
-class NoTensorFlowServing(Exception):
-    """The answer has another form than TensorFlow Serving's."""
+class UnexpectedResponse(Exception):
+    """The response is not one of TensorFlow Serving."""
