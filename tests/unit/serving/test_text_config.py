@@ -77,7 +77,7 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
         ),
         (
             'config { name: "a" base_path: "gs://bucket/a" model_platform: "tensorflow" }',
-            "no folder of this machine",
+            "not a folder of this machine",
         ),
         (
             'config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "t" }',
