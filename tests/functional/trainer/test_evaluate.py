@@ -15,10 +15,10 @@ from servable_client import Client, ConnectionFailed, ModelNotFound
 from servable_serving.repository.manifest import MANIFEST, CandidateError, checksums
 from servable_trainer.data.dataset import Pictures
 from servable_trainer.evaluation.evaluate import evaluate, examine
+from servable_trainer.evaluation.evaluated_model import EvaluatedModel, open_model
 from servable_trainer.evaluation.examination import calibration_of, confusion_of, mistakes_of
 from servable_trainer.evaluation.latency import latency
 from servable_trainer.evaluation.robustness import LEVELS, blur, noise, sample, shift
-from servable_trainer.evaluation.subject import Subject, subject_of
 from servable_trainer.training.run import RunError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def test_all_that_is_found_out_about_the_shipped_model(tiny_dataset: Dataset) ->
     assert json.loads(json.dumps(found.as_dict()))["accuracy"] == light.accuracy
 
 
-class Counting(Subject):
+class Counting(EvaluatedModel):
     """Notes how many pictures each call brings."""
 
     kind = "run"
@@ -153,7 +153,7 @@ def test_a_batch_is_full_however_few_the_pictures(tiny_dataset: Dataset) -> None
 
 
 def test_the_pictures_that_validated_the_shipped_model(dataset: Dataset) -> None:
-    with subject_of(SHIPPED, dataset) as subject:
+    with open_model(SHIPPED, dataset) as subject:
         validation = subject.validation(dataset)
         assert validation is not None
         answers = subject.answers(validation, dataset.labels, lambda _: None)
@@ -214,7 +214,7 @@ def test_pictures_of_another_size_are_refused(tiny_dataset: Dataset) -> None:
 
 def test_what_is_no_probability_is_refused(tiny_dataset: Dataset) -> None:
     for spoil, words in ((np.nan, "diverged"), (3.0, "do not sum to 1")):
-        with subject_of(SHIPPED, tiny_dataset) as subject:
+        with open_model(SHIPPED, tiny_dataset) as subject:
             answers = subject.probabilities(tiny_dataset.test.images)
             spoilt = answers * np.float32(spoil)
             with pytest.raises(RunError, match=words):

@@ -15,8 +15,8 @@ from servable_client.cli.console import say
 from servable_serving.core.statistics import wilson_interval
 from servable_trainer.comparison.classic import METHODS, Method
 from servable_trainer.comparison.contender import CompareError, Contender
+from servable_trainer.evaluation.evaluated_model import open_model
 from servable_trainer.evaluation.robustness import sample
-from servable_trainer.evaluation.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +152,7 @@ def _features(pictures: Pictures) -> NDArray[np.float32]:
 
 
 def _network(folder: Path, dataset: Dataset) -> Contender:
-    with subject_of(folder, dataset) as subject:
+    with open_model(folder, dataset) as subject:
         subject.probabilities(dataset.test.images[:_WARM_UP])  # the first one builds a graph
         before = _cpu_seconds()
         answers = subject.answers(dataset.test, dataset.labels, lambda _: None)

@@ -9,7 +9,7 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from servable_trainer.evaluation.report import ReportError, check_writable, write_whole
+from servable_trainer.evaluation.report import ReportError, check_writable, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,10 +62,10 @@ def write_page(path: Path, comparison: Comparison, *, rule: Rule, best: Contende
         ],
         best=best.name if best else None,
     )
-    write_whole(path.with_suffix(".svg"), plot)
+    write_file(path.with_suffix(".svg"), plot)
     text = json.dumps(as_dict(comparison, rule=rule, best=best), indent=1, ensure_ascii=False)
-    write_whole(path.with_suffix(".json"), text + "\n")
-    write_whole(path, _page(path, comparison, rule=rule, best=best))
+    write_file(path.with_suffix(".json"), text + "\n")
+    write_file(path, _page(path, comparison, rule=rule, best=best))
 
 
 def as_dict(comparison: Comparison, *, rule: Rule, best: Contender | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from servable_serving.release.push import Plan, push
 from servable_serving.release.steps import Steps
 from servable_serving.repository.local import Repository
 from servable_trainer.data import fashion_mnist
-from servable_trainer.demo.trickle import DemoError, Trickle
+from servable_trainer.demo.load_generator import DemoError, LoadGenerator
 from servable_trainer.scoring.scores import print_evaluation
 from servable_trainer.tuning.trials import print_trials
 
@@ -247,17 +247,17 @@ class Demo:
 
     def _switch(self, dataset: Dataset) -> None:
         say("both protocols are asked for the label stable without a break, while it is pushed")
-        trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
+        generators = [LoadGenerator(server, dataset) for server in (self._grpc, self._rest)]
         with Live(self._grpc, model=dataset.name) as live:
             try:
-                for trickle in trickles:
-                    trickle.start()
+                for generator in generators:
+                    generator.start()
                 self._push(2, dataset, live)
-                for trickle in trickles:
-                    trickle.wait_for_more(_AFTERWARDS)
+                for generator in generators:
+                    generator.wait_for_more(_AFTERWARDS)
             finally:
-                for trickle in trickles:
-                    trickle.stop()
+                for generator in generators:
+                    generator.stop()
         print_table(
             ("by", "requests", "failed", "answered by version"),
             [
@@ -267,10 +267,10 @@ class Demo:
                     len(t.failures),
                     ", ".join(f"{v}: {n}" for v, n in sorted(t.versions.items())) or "not told",
                 )
-                for t in trickles
+                for t in generators
             ],
         )
-        failures = [failure for t in trickles for failure in t.failures]
+        failures = [failure for t in generators for failure in t.failures]
         if failures:
             raise DemoError(f"{len(failures)} requests failed; the first: {failures[0]}")
         say("no request failed")

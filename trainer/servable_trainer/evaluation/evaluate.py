@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from servable_trainer.evaluation.evaluated_model import open_model
 from servable_trainer.evaluation.examination import Examination, examination_of
-from servable_trainer.evaluation.subject import subject_of
 from servable_trainer.scoring.scores import Evaluation, score
 from servable_trainer.training.run import save_evaluation
 
@@ -29,7 +29,7 @@ def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
         CandidateError: `what` is a SavedModel whose files are not as they were exported.
         ServableError: The server cannot be reached, or has no such model.
     """
-    with subject_of(what, dataset) as subject:
+    with open_model(what, dataset) as subject:
         probabilities = subject.answers(dataset.test, dataset.labels, lambda _: None)
     evaluation = score(dataset.test.targets, probabilities, dataset.labels)
     _keep(what, evaluation)
@@ -47,7 +47,7 @@ def examine(what: Path | Client, dataset: Dataset, *, thorough: bool = True) -> 
     Raises:
         ServableError: As `evaluate` does.
     """
-    with subject_of(what, dataset) as subject:
+    with open_model(what, dataset) as subject:
         examination = examination_of(subject, dataset, thorough=thorough)
     _keep(what, examination.evaluation)
     return examination

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from servable_client.cli.console import progress_bar
+from servable_trainer.evaluation.evaluated_model import EvaluatedModel, details
 from servable_trainer.evaluation.latency import BATCHES, Latency, latency
-from servable_trainer.evaluation.robustness import LEVELS, Disturbed, robustness, sample
-from servable_trainer.evaluation.subject import Subject, details
+from servable_trainer.evaluation.robustness import LEVELS, RobustnessPoint, robustness, sample
 from servable_trainer.scoring.metrics import (
     Bin,
     cooled,
@@ -100,7 +100,7 @@ class Examination:
     confusion: list[list[int]]
     calibration: Calibration
     mistakes: list[Mistake]
-    robustness: list[Disturbed] | None
+    robustness: list[RobustnessPoint] | None
     latency: list[Latency] | None
     clock: str
 
@@ -141,7 +141,7 @@ class Examination:
         return found
 
 
-def examination_of(subject: Subject, dataset: Dataset, *, thorough: bool) -> Examination:
+def examination_of(subject: EvaluatedModel, dataset: Dataset, *, thorough: bool) -> Examination:
     """Find it all out.
 
     Args:

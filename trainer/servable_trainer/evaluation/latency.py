@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from servable_trainer.data.dataset import Pictures
-    from servable_trainer.evaluation.subject import Subject
+    from servable_trainer.evaluation.evaluated_model import EvaluatedModel
 
 BATCHES = (1, 32)
 _WARM_UP = 10
@@ -38,7 +38,7 @@ class Latency:
     cpu_ms: float
 
 
-def latency(subject: Subject, pictures: Pictures, *, batch: int) -> Latency:
+def latency(subject: EvaluatedModel, pictures: Pictures, *, batch: int) -> Latency:
     """Ask `subject` about `batch` pictures at a time: 500 calls, or 5 seconds where that is less.
 
     Other pictures each time; where there are too few, they come round again.

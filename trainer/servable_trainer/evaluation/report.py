@@ -8,16 +8,15 @@ import json
 import os
 import platform
 import tempfile
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servable_client import ServableError
+from servable_serving.core.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -80,35 +79,21 @@ def write_report(path: Path, examination: Examination, dataset: Dataset) -> Path
     beside = path.with_suffix(".json")
     check_report(path)
     page = render(examination, dataset)
-    write_whole(beside, json.dumps(examination.as_dict(), indent=1, ensure_ascii=False) + "\n")
-    write_whole(path, page)
+    write_file(beside, json.dumps(examination.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_file(path, page)
     return beside
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is whole or not there at all.
+def write_file(path: Path, text: str) -> None:
+    """Write a file atomically.
 
     Raises:
         ReportError: It cannot be written.
     """
     try:
-        with _incoming(path) as incoming:
-            incoming.write_text(text, encoding="utf-8")
+        atomic_write(path, text)
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror}") from error
-
-
-@contextmanager
-def _incoming(path: Path) -> Iterator[Path]:
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(number)
-    incoming = Path(name)
-    try:
-        yield incoming
-        incoming.chmod(0o644)  # mkstemp's 0600 would keep a web server of another user out
-        incoming.replace(path)
-    finally:
-        incoming.unlink(missing_ok=True)
 
 
 def render(examination: Examination, dataset: Dataset) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from servable_trainer.evaluation.subject import Subject
+    from servable_trainer.evaluation.evaluated_model import EvaluatedModel
 
 # Enough for an interval of about two points to either side, at a fifth of the test set's cost.
 PICTURES = 2000
@@ -29,7 +29,7 @@ LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disturbed:
+class RobustnessPoint:
     """How a classifier fares on disturbed pictures.
 
     Attributes:
@@ -90,13 +90,13 @@ def blur(images: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 def robustness(
-    subject: Subject,
+    subject: EvaluatedModel,
     pictures: Pictures,
     labels: tuple[str, ...],
     *,
     advance: Callable[[int], object],
     seed: int = 0,
-) -> list[Disturbed]:
+) -> list[RobustnessPoint]:
     """Disturb pictures in each way at each level, and see what the classifier makes of them.
 
     Args:
@@ -110,11 +110,13 @@ def robustness(
         The undisturbed pictures first.
     """
 
-    def measure(images: NDArray[np.uint8], disturbance: str, level: float, unit: str) -> Disturbed:
+    def measure(
+        images: NDArray[np.uint8], disturbance: str, level: float, unit: str
+    ) -> RobustnessPoint:
         disturbed = Pictures(images=images, targets=pictures.targets)
         answers = subject.answers(disturbed, labels, advance)
         right = int((answers.argmax(axis=1) == pictures.targets).sum())
-        return Disturbed(
+        return RobustnessPoint(
             disturbance=disturbance,
             level=level,
             unit=unit,

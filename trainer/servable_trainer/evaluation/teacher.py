@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servable_client.cli.console import progress_bar
-from servable_trainer.evaluation.subject import subject_of
+from servable_trainer.evaluation.evaluated_model import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def teach(teacher: Path, dataset: Dataset) -> NDArray[np.float32]:
         RunError: `teacher` is neither, or one for other classes.
         CandidateError: It is a SavedModel whose files are not as they were exported.
     """
-    with subject_of(teacher, dataset) as subject, progress_bar() as progress:
+    with open_model(teacher, dataset) as subject, progress_bar() as progress:
         task = progress.add_task("asking the teacher", total=len(dataset.train))
         return subject.answers(
             dataset.train, dataset.labels, lambda more: progress.advance(task, more)

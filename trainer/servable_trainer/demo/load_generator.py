@@ -22,7 +22,7 @@ class DemoError(ServableError):
 
 
 @dataclass
-class Trickle:
+class LoadGenerator:
     """Asks a server for what is stable without a break, from a thread."""
 
     server: str

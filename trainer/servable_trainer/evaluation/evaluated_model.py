@@ -27,7 +27,7 @@ _REQUEST = 64
 _CONTRACT = "serving_default"
 
 
-class Subject(ABC):
+class EvaluatedModel(ABC):
     """A classifier that is to be evaluated.
 
     Attributes:
@@ -116,7 +116,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-class RunSubject(Subject):
+class EvaluatedRun(EvaluatedModel):
     """A training run's network, in Keras."""
 
     kind = "run"
@@ -140,10 +140,10 @@ class RunSubject(Subject):
 
     def training(self) -> tuple[int | None, float | None, float | None]:
         """Images seen, CPU seconds and seconds of its training; None for what is unknown."""
-        return self._run.fitted, getattr(self._run, "cpu_seconds", None), self._run.seconds
+        return self._run.fitted, self._run.cpu_seconds, self._run.seconds
 
 
-class SavedModelSubject(Subject):
+class EvaluatedSavedModel(EvaluatedModel):
     """An exported model, run in this process as TensorFlow Serving would."""
 
     kind = "SavedModel"
@@ -205,7 +205,7 @@ class SavedModelSubject(Subject):
         self._model.close()
 
 
-class EndpointSubject(Subject):
+class EvaluatedEndpoint(EvaluatedModel):
     """A model behind TensorFlow Serving or what speaks as it does, through the SDK."""
 
     kind = "endpoint"
@@ -249,7 +249,7 @@ def _validation(
 
 
 @contextmanager
-def subject_of(what: Path | Client, dataset: Dataset) -> Iterator[Subject]:
+def open_model(what: Path | Client, dataset: Dataset) -> Iterator[EvaluatedModel]:
     """Open what is to be evaluated.
 
     Args:
@@ -261,14 +261,14 @@ def subject_of(what: Path | Client, dataset: Dataset) -> Iterator[Subject]:
         CandidateError: A SavedModel's files are not as they were exported.
         ServableError: The server cannot be reached, or has no such model.
     """
-    subject: Subject
+    subject: EvaluatedModel
     if not isinstance(what, Path):
-        subject = EndpointSubject(what, dataset)
+        subject = EvaluatedEndpoint(what, dataset)
     elif (what / "saved_model.pb").is_file():
-        subject = SavedModelSubject(what, dataset)
+        subject = EvaluatedSavedModel(what, dataset)
     else:
         _check_folder(what)
-        subject = RunSubject(what, dataset)
+        subject = EvaluatedRun(what, dataset)
     try:
         yield subject
     finally:
@@ -285,6 +285,6 @@ def _check_folder(what: Path) -> None:
         raise RunError(f"{what} holds no training run: there is no such folder", hint=hint)
 
 
-def details(subject: Subject) -> dict[str, Any]:
+def details(subject: EvaluatedModel) -> dict[str, Any]:
     """What a subject is, for a result."""
     return {"what": subject.what, "kind": subject.kind, "version": subject.version}
