@@ -1,4 +1,4 @@
-"""From a run on disk to an evaluation, and to a candidate for the model repository."""
+"""Evaluation of a run, a SavedModel or an endpoint."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
-    """How a run, a SavedModel or a live endpoint fares on the test pictures.
+    """Evaluate a run, a SavedModel or a live endpoint on the test images.
 
-    A run keeps the answer, which goes into the manifest when it is exported.
+    The result is saved with a run, and goes into the manifest when that is exported.
 
     Args:
-        what: A folder, or a client; it stays open.
-        dataset: The one that the classifier was trained with.
+        what: A directory, or a client, which stays open.
+        dataset: The dataset that the classifier was trained on.
 
     Raises:
-        RunError: `what` is none of them, or one for other classes.
-        CandidateError: `what` is a SavedModel whose files are not as they were exported.
-        ServableError: The server cannot be reached, or has no such model.
+        RunError: `what` is none of these, or has other classes.
+        CandidateError: `what` is a SavedModel whose files were changed since the export.
+        ServableError: The server cannot be reached, or does not have the model.
     """
     with open_model(what, dataset) as subject:
         probabilities = subject.answers(dataset.test, dataset.labels, lambda _: None)
@@ -37,12 +37,12 @@ def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
 
 
 def examine(what: Path | Client, dataset: Dataset, *, thorough: bool = True) -> Examination:
-    """The same, and all else that can be found out: confusion, calibration, the worst mistakes.
+    """As `evaluate`, with the confusion matrix, calibration and the worst mistakes.
 
     Args:
-        what: A folder, or a client; it stays open.
-        dataset: The one that the classifier was trained with.
-        thorough: Measure robustness and latency too; that takes about twice as long.
+        what: A directory, or a client, which stays open.
+        dataset: The dataset that the classifier was trained on.
+        thorough: Measure robustness and latency too, which takes about twice as long.
 
     Raises:
         ServableError: As `evaluate` does.

@@ -1,4 +1,4 @@
-"""What a teacher answers, for a network that learns from it."""
+"""The outputs of a teacher, for knowledge distillation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def teach(teacher: Path, dataset: Dataset) -> NDArray[np.float32]:
-    """A run's or SavedModel's probabilities for each training picture, float32 [N, C].
+    """A run's or SavedModel's probabilities for each training image, float32 [N, C].
 
     Raises:
-        RunError: `teacher` is neither, or one for other classes.
-        CandidateError: It is a SavedModel whose files are not as they were exported.
+        RunError: `teacher` is neither, or has other classes.
+        CandidateError: It is a SavedModel whose files were changed since the export.
     """
     with open_model(teacher, dataset) as subject, progress_bar() as progress:
-        task = progress.add_task("asking the teacher", total=len(dataset.train))
+        task = progress.add_task("running the teacher", total=len(dataset.train))
         return subject.answers(
             dataset.train, dataset.labels, lambda more: progress.advance(task, more)
         )
