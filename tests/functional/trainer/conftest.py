@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def small_data(small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """What commands find in place of the whole of Fashion-MNIST."""
-    monkeypatch.setattr(fashion_mnist, "find", lambda _=None: (Path("data"), small_dataset))
-    return small_dataset
+def small_data(
+    dataset: Dataset, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> Dataset:
+    """What commands find: all training images, but a tenth of the test images."""
+    small = replace(dataset, test=small_dataset.test)
+    monkeypatch.setattr(fashion_mnist, "find", lambda _=None: (Path("data"), small))
+    return small

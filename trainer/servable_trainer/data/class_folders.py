@@ -81,8 +81,8 @@ def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
     for part, names in labels.items():
         if missing := set(found) - names:
             raise DatasetError(
-                f"{shown(folder / part)} has no subdirectory for {some(sorted(missing))}, unlike the "
-                "other part",
+                f"{shown(folder / part)} has no subdirectory for {some(sorted(missing))}, unlike "
+                "the other part",
                 hint=f"{TRAIN} and {TEST} must have the same classes",
             )
     _check_labels(folder, found, any_picture=bool(others))
