@@ -90,15 +90,7 @@ def trained(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run of it and its export, by the command line."""
     work = tmp_path_factory.mktemp("work")
     run, candidate = work / "run", work / "candidate"
-    point = work / "point.json"
-    values = {"stages": 2, "width": 16, "dense_units": 64, "batch_size": 64}
-    point.write_text(json.dumps(values))
-    assert (
-        command(
-            "train", "--output", run, "--epochs", 8, "--hyperparameters", point, "--dataset", tinted
-        )
-        == 0
-    )
+    assert command("train", "--output", run, "--epochs", 12, "--dataset", tinted) == 0
     assert command("evaluate", run, "--dataset", tinted) == 0
     assert command("export", run, "--output", candidate, "--dataset", tinted) == 0
     evaluation = json.loads((candidate / MANIFEST).read_text())["metrics"]["test"]
@@ -233,9 +225,7 @@ def test_a_division_that_is_not_whole(tmp_path: Path) -> None:
     assert "train" in str(caught.value.hint)
     assert len(load(tmp_path / "train").train) == 10
     fill(tmp_path / "test", names=("a", "c"))
-    with pytest.raises(
-        DatasetError, match=r"(test|train) has no subdirectory for [bc]"
-    ):
+    with pytest.raises(DatasetError, match=r"(test|train) has no subdirectory for [bc]"):
         load(tmp_path)
 
 
