@@ -34,8 +34,8 @@ from servable_trainer import find, train
 from servable_trainer.training.run import load_run
 
 dataset = find()[1]
-dataset = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(200))
-point = {"width": 8, "stages": 2, "flip": True, "shift": 2}
+dataset = replace(dataset, train=dataset.train.first(600), test=dataset.test.first(200))
+point = {"width": 8, "stages": 1, "dense_units": 0, "flip": True, "shift": 2}
 import keras
 assert len(keras.distribution.list_devices()) == 2
 train(dataset, directory=Path(sys.argv[1]), recipe="baseline", hyperparameters=point, epochs=2)
@@ -46,7 +46,7 @@ np.save(sys.argv[2], model.predict(dataset.test.images, verbose=0))
 
 
 def test_it_trains_under_jax_and_exports_under_tensorflow(dataset: Dataset, tmp_path: Path) -> None:
-    small = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(200))
+    small = replace(dataset, train=dataset.train.first(600), test=dataset.test.first(200))
     run, answers = tmp_path / "run", tmp_path / "answers.npy"
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, run, answers],

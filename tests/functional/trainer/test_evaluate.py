@@ -1,4 +1,4 @@
-"""Evaluating runs, SavedModels and live endpoints, on real pictures."""
+"""Evaluating runs, SavedModels and live endpoints, on real images."""
 
 from __future__ import annotations
 
@@ -9,96 +9,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.conftest import NAME, SHIPPED, free_port, only_sentence, servable
+from tests.conftest import NAME, SHIPPED, free_port, only_sentence
+from tests.in_process import command
 
 from servable_client import Client, ConnectionFailed, ModelNotFound
 from servable_serving.repository.manifest import MANIFEST, CandidateError, checksums
 from servable_trainer.data.dataset import Pictures
 from servable_trainer.evaluation.evaluate import evaluate, examine
-from servable_trainer.evaluation.examination import calibration_of, confusion_of, mistakes_of
-from servable_trainer.evaluation.latency import latency
-from servable_trainer.evaluation.robustness import LEVELS, blur, noise, sample, shift
-from servable_trainer.evaluation.subject import Subject, subject_of
+from servable_trainer.evaluation.evaluated_model import open_model
+from servable_trainer.evaluation.robustness import LEVELS
 from servable_trainer.training.run import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from tests.conftest import RunningServer
 
     from servable_trainer.data.dataset import Dataset
-
-ANSWERS = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
-TARGETS = np.array([1, 1, 0, 0])
 
 
 @pytest.fixture(scope="module")
 def tiny_dataset(dataset: Dataset) -> Dataset:
     """All of what may be learnt from, and 300 pictures to test with."""
     return replace(dataset, test=dataset.test.first(300))
-
-
-def test_the_confusion_by_hand() -> None:
-    assert confusion_of(TARGETS, ANSWERS) == [[1, 0, 1], [1, 1, 0], [0, 0, 0]]
-
-
-def test_the_mistakes_are_those_it_was_surest_of() -> None:
-    first, second = mistakes_of(TARGETS, ANSWERS, ("a", "b", "c"))
-    assert (first.index, first.truth, first.answer, first.probability) == (0, "b", "a", 0.9)
-    assert first.probability_of_truth == pytest.approx(0.1)
-    assert (second.index, second.truth, second.answer) == (3, "a", "c")
-    assert len(mistakes_of(TARGETS, ANSWERS, ("a", "b", "c"), count=1)) == 1
-
-
-def test_no_picture_is_both_fitted_and_measured() -> None:
-    # Always 0.9 sure and right 3 times of 4, for which the temperature is 2 wherever it is fitted.
-    probabilities = np.array([[0.9, 0.1]] * 4000)
-    targets = np.tile([0, 0, 0, 1], 1000)
-    halves = calibration_of(targets, probabilities, None)
-    assert (halves.fitted_on, halves.fitted, halves.measured) == ("half of test", 2000, 2000)
-    assert halves.temperature == pytest.approx(2, rel=0.15)
-    apart = calibration_of(targets, probabilities, (targets[:400], probabilities[:400]))
-    assert (apart.fitted_on, apart.fitted, apart.measured) == ("validation", 400, 4000)
-    assert apart.temperature == pytest.approx(2, rel=1e-3)
-    assert apart.error == pytest.approx(0.15)
-    assert apart.error_cooled == pytest.approx(0, abs=1e-3)
-    assert apart.nll_cooled < apart.nll
-
-
-def test_one_test_picture_is_enough() -> None:
-    found = calibration_of(TARGETS[:1], ANSWERS[:1], None)
-    assert (found.temperature, found.fitted, found.measured) == (1, 0, 1)
-
-
-@pytest.mark.parametrize("shape", [(400, 28, 28), (400, 9, 7, 3)])
-def test_the_disturbances_are_what_they_say(shape: tuple[int, ...]) -> None:
-    grey = np.full(shape, 100, np.uint8)
-    noisy = noise(grey, 16, np.random.default_rng(1)).astype(float) - 100
-    assert noisy.std() == pytest.approx(16, rel=0.02)
-    assert noisy.mean() == pytest.approx(0, abs=0.2)
-
-    dot = np.zeros(shape, np.uint8)
-    dot[:, 4, 3] = 200
-    moved = shift(dot, 2, np.random.default_rng(1))
-    places = {(4 + 2, 3), (4 - 2, 3), (4, 3 + 2), (4, 3 - 2)}
-    found = [tuple(np.argwhere(picture)[0][:2].tolist()) for picture in moved]
-    assert set(found) == places
-    assert min(found.count(place) for place in places) > 60  # of 400, in four directions
-    assert (moved.reshape(400, -1).sum(axis=1) == dot[0].sum()).all()  # nothing else changed
-
-    soft = blur(dot, 1)
-    assert soft[0, 4, 3].max() == pytest.approx(200 / (2 * np.pi), rel=0.02)
-    assert soft[0, 4, 4].max() == pytest.approx(200 / (2 * np.pi) * np.exp(-0.5), rel=0.04)
-    assert (soft == soft[:1]).all()  # pictures do not run into one another
-
-
-def test_a_sample_holds_each_picture_once(dataset: Dataset) -> None:
-    numbered = Pictures(images=dataset.test.images, targets=np.arange(len(dataset.test)))
-    few = sample(numbered, 100)
-    assert len(set(few.targets.tolist())) == 100
-    assert (few.images == dataset.test.images[few.targets]).all()
-    assert sample(few, 100) is few
 
 
 def test_all_that_is_found_out_about_the_shipped_model(tiny_dataset: Dataset) -> None:
@@ -130,30 +63,8 @@ def test_all_that_is_found_out_about_the_shipped_model(tiny_dataset: Dataset) ->
     assert json.loads(json.dumps(found.as_dict()))["accuracy"] == light.accuracy
 
 
-class Counting(Subject):
-    """Notes how many pictures each call brings."""
-
-    kind = "run"
-
-    def __init__(self) -> None:
-        super().__init__("counting")
-        self.calls: list[int] = []
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.calls.append(len(images))
-        return np.ones((len(images), 1), np.float32)
-
-
-def test_a_batch_is_full_however_few_the_pictures(tiny_dataset: Dataset) -> None:
-    subject = Counting()
-    found = latency(subject, tiny_dataset.test.first(5), batch=32)
-    assert (found.batch, found.calls) == (32, 500)
-    assert set(subject.calls) == {32}
-    assert len(subject.calls) > found.calls  # the first ones warm up and do not count
-
-
-def test_the_pictures_that_validated_the_shipped_model(dataset: Dataset) -> None:
-    with subject_of(SHIPPED, dataset) as subject:
+def test_the_images_that_validated_the_shipped_model(dataset: Dataset) -> None:
+    with open_model(SHIPPED, dataset) as subject:
         validation = subject.validation(dataset)
         assert validation is not None
         answers = subject.answers(validation, dataset.labels, lambda _: None)
@@ -190,7 +101,7 @@ def test_a_run_keeps_its_evaluation(run: Path, small_dataset: Dataset) -> None:
 def test_other_classes_are_refused(run: Path, server: RunningServer, tiny_dataset: Dataset) -> None:
     other_labels = replace(tiny_dataset, labels=("Cap", *tiny_dataset.labels[1:]))
     for what in (run, SHIPPED):
-        with pytest.raises(RunError, match="knows other classes than fashion_mnist"):
+        with pytest.raises(RunError, match="has other classes than fashion_mnist"):
             evaluate(what, other_labels)
     with (
         Client(server.grpc, model=NAME) as client,
@@ -200,21 +111,21 @@ def test_other_classes_are_refused(run: Path, server: RunningServer, tiny_datase
     more = replace(tiny_dataset, labels=(*tiny_dataset.labels, "Cap"))
     with (
         Client(server.grpc, model=NAME) as client,
-        pytest.raises(RunError, match="another number of classes"),
+        pytest.raises(RunError, match="expected"),
     ):
         evaluate(client, more)
 
 
-def test_pictures_of_another_size_are_refused(tiny_dataset: Dataset) -> None:
+def test_images_of_another_size_are_refused(tiny_dataset: Dataset) -> None:
     test = tiny_dataset.test
     large = Pictures(images=np.repeat(test.images, 2, axis=1), targets=test.targets)
-    with pytest.raises(RunError, match=r"takes pictures of 28 x 28, and those .* are 56 x 28"):
+    with pytest.raises(RunError, match=r"takes images of 28 x 28, but those .* are 56 x 28"):
         evaluate(SHIPPED, replace(tiny_dataset, test=large))
 
 
 def test_what_is_no_probability_is_refused(tiny_dataset: Dataset) -> None:
-    for spoil, words in ((np.nan, "diverged"), (3.0, "do not sum to 1")):
-        with subject_of(SHIPPED, tiny_dataset) as subject:
+    for spoil, words in ((np.nan, "NaN"), (3.0, "do not sum to 1")):
+        with open_model(SHIPPED, tiny_dataset) as subject:
             answers = subject.probabilities(tiny_dataset.test.images)
             spoilt = answers * np.float32(spoil)
             with pytest.raises(RunError, match=words):
@@ -255,12 +166,12 @@ def test_a_manifest_that_tells_nothing_of_the_training(
     assert found.evaluation.accuracy == evaluate(SHIPPED, tiny_dataset).accuracy
 
 
-def test_the_command_on_a_live_server(server: RunningServer, dataset: Dataset) -> None:
-    done = servable("evaluate", server.grpc, "--json")
+def test_the_command_on_a_live_server(server: RunningServer, small_data: Dataset) -> None:
+    done = command("evaluate", server.grpc, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert (answer["kind"], answer["version"], answer["count"]) == ("endpoint", 1, 10_000)
-    assert answer["accuracy"] == evaluate(SHIPPED, dataset).accuracy
+    assert (answer["kind"], answer["version"], answer["count"]) == ("endpoint", 1, 1000)
+    assert answer["accuracy"] == evaluate(SHIPPED, small_data).accuracy
     assert answer["interval"][0] < answer["accuracy"] < answer["interval"][1]
     assert answer["robustness"] is None
 
@@ -268,23 +179,40 @@ def test_the_command_on_a_live_server(server: RunningServer, dataset: Dataset) -
 @pytest.mark.parametrize(
     ("arguments", "words", "hint"),
     [
-        ([SHIPPED.parent], "is a model with its versions", f"name one of them: {SHIPPED}"),
-        (["nowhere"], "nowhere holds no training run", "a server's address has a scheme"),
-        ([SHIPPED, "--report", "page.txt"], "no name of an HTML file", "name it page.html"),
+        ([SHIPPED.parent], "is a directory of versions", f"choose one of them: {SHIPPED}"),
+        (["nowhere"], "nowhere is not a training run", "a server address needs a scheme"),
+        ([SHIPPED, "--report", "page.txt"], "is not an HTML file name", "name it page.html"),
         ([SHIPPED, "--report", "/dev/null/a.html"], "cannot write", ""),
     ],
 )
 def test_what_cannot_be_evaluated_or_written(
-    arguments: list[object], words: str, hint: str, tmp_path: Path
+    arguments: list[object],
+    words: str,
+    hint: str,
+    tmp_path: Path,
+    small_data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = servable("evaluate", *arguments, cwd=tmp_path)
+    assert small_data.labels
+    monkeypatch.chdir(tmp_path)
+    done = command("evaluate", *arguments)
     assert words in only_sentence(done)
     assert hint in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_asked_wrongly() -> None:
+def test_usage_errors() -> None:
     for arguments in ([SHIPPED, "--version", "1"], ["ftp://localhost"]):
-        done = servable("evaluate", *arguments)
+        done = command("evaluate", *arguments)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_command_writes_a_report(small_data: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    done = command("evaluate", SHIPPED, "--report", path, "--quick", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(path.with_suffix(".json").read_text())
+    page = path.read_text()
+    assert f"{len(small_data.test):,} test images" in page
+    assert "Latency" not in page  # --quick

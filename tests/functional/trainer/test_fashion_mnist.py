@@ -1,4 +1,4 @@
-"""The data: the four real files, wherever they are, and no others."""
+"""Fashion-MNIST: the four real files, and how commands find and download them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from tests.conftest import only_sentence, servable
+from tests.in_process import command
 
 from servable_trainer.data import fashion_mnist
 from servable_trainer.data.dataset import DatasetError
@@ -86,7 +87,7 @@ def replace_the_content(path: Path) -> str:
 
 def write_text(path: Path) -> str:
     path.write_text("<html>this host is blocked</html>")
-    return "no gzip file"
+    return "not a gzip file"
 
 
 @pytest.mark.parametrize("damage", [truncate, replace_the_content, write_text])
@@ -96,25 +97,32 @@ def test_a_damaged_file_is_named_and_not_used(damage: Callable[[Path], str], fol
         fashion_mnist.find(folder)
     assert str(folder / IMAGES) in str(caught.value)
     assert words in str(caught.value)
-    done = servable("data", "fetch", "--data", folder)
+    done = command("data", "fetch", "--data", folder)
     assert str(folder / IMAGES) in only_sentence(done)
-    done = servable("tune", "--data", folder, "--output", folder / "out")
+    done = command("tune", "--data", folder, "--output", folder / "out")
     assert str(folder / IMAGES) in only_sentence(done)
     assert not (folder / "out").exists()
 
 
-def test_what_is_missing_in_a_named_folder_is_got(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of Debian's tools on the path, and a proxy that does not exist."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("_offline")
+def test_missing_files_in_a_given_folder_are_downloaded(folder: Path) -> None:
     (folder / IMAGES).unlink()
-    # Nowhere to get it from: a sentence, and the three files are as they were.
-    away = {"PATH": str(tmp_path), "https_proxy": "http://127.0.0.1:1"}
-    done = servable("data", "fetch", "--data", folder, env={**os.environ, **away})
-    assert "could not be had" in only_sentence(done)
+    # No source can be reached: one error, and the three files are unchanged.
+    done = command("data", "fetch", "--data", folder)
+    assert "could not be downloaded" in only_sentence(done)
     assert len(list(folder.iterdir())) == 3
     with pytest.raises(DatasetError, match=IMAGES):
         fashion_mnist.load(folder)
 
 
-def test_a_damaged_cache_is_passed_over(
+def test_a_damaged_cache_is_skipped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", folder)
@@ -125,15 +133,12 @@ def test_a_damaged_cache_is_passed_over(
     assert str(folder / IMAGES) in capfd.readouterr().err
 
 
-def test_no_data_and_no_way_to_get_it(tmp_path: Path) -> None:
-    # No tool of Debian's on the path, and a host that is not there.
+@pytest.mark.usefixtures("_offline")
+def test_no_data_and_no_source(tmp_path: Path) -> None:
     target = tmp_path / "data"
-    done = servable(
-        "data", "fetch", "--data", target,
-        env={**os.environ, "PATH": str(tmp_path), "https_proxy": "http://127.0.0.1:1"},
-    )  # fmt: skip
+    done = command("data", "fetch", "--data", target)
     sentence = only_sentence(done)
-    assert "could not be had" in sentence
+    assert "could not be downloaded" in sentence
     assert "storage.googleapis.com" in sentence
     assert "hint:" in done.stderr
     assert not list(target.iterdir())
@@ -141,12 +146,12 @@ def test_no_data_and_no_way_to_get_it(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = servable("data", "fetch", "--data", tmp_path / "file" / "data")
+    done = command("data", "fetch", "--data", tmp_path / "file" / "data")
     assert "cannot write to" in only_sentence(done)
 
 
 @pytest.mark.usefixtures("dataset")
-@pytest.mark.skipif(not shutil.which("apt-get"), reason="no Debian: its package is not to be had")
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="not a Debian system")
 def test_debians_package_gives_the_same_files(tmp_path: Path) -> None:
     target = tmp_path / "fetched"
     done = servable(

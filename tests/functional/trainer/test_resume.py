@@ -1,4 +1,4 @@
-"""Trainings that are broken off, by a signal, a full disk or a lost file."""
+"""Interrupted trainings: by a signal, a full disk or a lost file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ POINT = {
 EPOCHS = 4
 
 # A process of its own, that ends as a machine does: without a word, in the middle of an epoch.
-BROKEN_OFF = """
+INTERRUPTED = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,27 +50,27 @@ def keep_two(self, epoch, logs=None):
     keep(self, epoch, logs)
     self.epochs_done = epoch + 1
 def die(self, batch, logs=None):
-    if getattr(self, "epochs_done", 0) == 2 and batch == 5:
+    if getattr(self, "epochs_done", 0) == 2 and batch == 3:
         os.kill(os.getpid(), 9)
 KeepEpochs.on_epoch_end, KeepEpochs.on_train_batch_end = keep_two, die
 dataset = find()[1]
-dataset = replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(100))
+dataset = replace(dataset, train=dataset.train.first(600), test=dataset.test.first(100))
 train(dataset, directory=Path(sys.argv[1]), hyperparameters=%r, epochs=%d, seed=3)
 """
 
 
 @pytest.fixture(scope="module")
 def tiny_dataset(dataset: Dataset) -> Dataset:
-    return replace(dataset, train=dataset.train.first(1200), test=dataset.test.first(100))
+    return replace(dataset, train=dataset.train.first(600), test=dataset.test.first(100))
 
 
 @pytest.fixture(scope="module")
-def broken_off(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """Where a training was to be that was killed in its third epoch."""
+def interrupted(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """Where the run of a training was to be that was killed in its third epoch."""
     assert dataset.labels  # the data are on this machine by now
-    directory = tmp_path_factory.mktemp("broken") / "run"
+    directory = tmp_path_factory.mktemp("interrupted") / "run"
     done = subprocess.run(
-        [sys.executable, "-c", BROKEN_OFF % (POINT, EPOCHS), directory],
+        [sys.executable, "-c", INTERRUPTED % (POINT, EPOCHS), directory],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -78,29 +78,29 @@ def broken_off(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Pa
     return directory
 
 
-def test_it_goes_on_as_it_would_have(
-    broken_off: Path, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_resumed_training_ends_like_an_uninterrupted_one(
+    interrupted: Path, tiny_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fit(directory: Path, *, seed: int = 3) -> None:
         train(tiny_dataset, directory=directory, hyperparameters=POINT, epochs=EPOCHS, seed=seed)
 
-    # What would lead elsewhere is refused, and what was kept stays.
-    with pytest.raises(RunError, match="begun with another seed"):
-        fit(broken_off, seed=4)
+    # Other settings are refused, and the checkpoint stays.
+    with pytest.raises(RunError, match="started with another seed"):
+        fit(interrupted, seed=4)
     other = replace(tiny_dataset, checksums={"other": "data"})
-    with pytest.raises(RunError, match="begun with another dataset and epochs"):
-        train(other, directory=broken_off, hyperparameters=POINT, epochs=9, seed=3)
+    with pytest.raises(RunError, match="started with another dataset and epochs"):
+        train(other, directory=interrupted, hyperparameters=POINT, epochs=9, seed=3)
 
-    fit(broken_off)
-    assert "going on after epoch 2" in capsys.readouterr().err
+    fit(interrupted)
+    assert "resuming after epoch 2" in capsys.readouterr().err
     fit(tmp_path / "whole")
-    resumed, one = load_run(broken_off)
+    resumed, one = load_run(interrupted)
     whole, other = load_run(tmp_path / "whole")
     assert resumed.epochs == whole.epochs
     assert len(resumed.epochs) == EPOCHS
     for weights, same in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)
-    assert not list(broken_off.parent.glob(".*")), "what was kept is gone with the end"
+    assert not list(interrupted.parent.glob(".*")), "the checkpoint is deleted at the end"
 
 
 def test_weights_that_are_damaged_are_named(tiny_dataset: Dataset, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_one_process_at_a_time(tiny_dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / ".run.training").mkdir()
     with (tmp_path / ".run.training" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process trains"):
+        with pytest.raises(RunError, match="another process is training"):
             train(tiny_dataset, directory=tmp_path / "run", epochs=1)
 
 
@@ -150,7 +150,7 @@ def test_a_disk_that_fills_loses_no_epoch(tiny_dataset: Dataset, tmp_path: Path)
         filler.write_bytes(bytes(20_000 << 10))
         with pytest.raises(RunError, match="cannot write") as caught:
             train(tiny_dataset, directory=disk / "run", hyperparameters=point, epochs=2)
-        assert "goes on" in str(caught.value.hint)
+        assert "resumes" in str(caught.value.hint)
         assert not (disk / "run").exists()
         filler.unlink()
         train(tiny_dataset, directory=disk / "run", hyperparameters=point, epochs=1, restart=True)

@@ -1,4 +1,4 @@
-"""Tuning, training, evaluating and exporting, on real pictures."""
+"""Training, evaluating and exporting, on real images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.conftest import SHIPPED, only_sentence, servable
+from tests.conftest import SHIPPED, only_sentence
+from tests.in_process import command
 
 from servable_serving.core.errors import FolderError
 from servable_trainer.evaluation.evaluate import evaluate
 from servable_trainer.networks.classifier import HyperparameterError
 from servable_trainer.scoring.metrics import negative_log_likelihood
-from servable_trainer.scoring.scores import score
 from servable_trainer.training.export_run import export_run
 from servable_trainer.training.run import RunError, load_run
 from servable_trainer.training.train import train
@@ -24,28 +24,18 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Dataset
 
-SMALL = {"width": 16, "stages": 2, "dense_units": 64, "batch_size": 128}
+SMALL = {"width": 8, "stages": 1, "dense_units": 64, "batch_size": 64}
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"width": "abc"}, "width is 'abc'"),
-        ({"flip": 1}, "must be true or false"),
-        ({"kernel_size": -1}, "must be [3, 5]"),
-        ({"blocks": 9}, "must be 1 to 3"),
-        ({"dropout": 7}, "must be 0.0 to 0.5"),
-        ({"batch_size": 63}, "must be [64, 128, 256]"),
-        ({"learning_rate": "x"}, "learning_rate is 'x'"),
-        ({"nosuch": 1}, "no hyperparameter 'nosuch'"),
-    ],
-)
-def test_what_is_not_of_the_space(
-    values: dict[str, object], words: str, small_dataset: Dataset, tmp_path: Path
-) -> None:
-    with pytest.raises(HyperparameterError) as caught:
-        train(small_dataset, directory=tmp_path / "run", hyperparameters=values)
-    assert words in str(caught.value)
+@pytest.fixture(scope="module")
+def tiny_dataset(small_dataset: Dataset) -> Dataset:
+    """Enough images to calibrate: 200 of them validate."""
+    return replace(small_dataset, train=small_dataset.train.first(1200))
+
+
+def test_an_invalid_hyperparameter_leaves_nothing(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError):
+        train(tiny_dataset, directory=tmp_path / "run", hyperparameters={"width": "abc"})
     assert not list(tmp_path.iterdir())
 
 
@@ -57,32 +47,34 @@ def test_a_folder_that_cannot_be_written_is_known_before_any_training(
         train(small_dataset, directory=tmp_path / "file" / "run", epochs=1000)
 
 
-def test_one_seed_gives_one_curve(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_one_seed_gives_one_curve(tiny_dataset: Dataset, tmp_path: Path) -> None:
     curves = [
         train(
-            small_dataset,
+            tiny_dataset,
             directory=tmp_path / str(index),
             hyperparameters=SMALL,
             epochs=2,
-            seed=seed,
+            seed=1,
         ).epochs
-        for index, seed in enumerate((1, 1, 2))
+        for index in range(2)
     ]
     assert curves[0] == curves[1]
-    assert curves[0] != curves[2]
 
 
-def test_a_run_tells_how_it_came_to_be(run: Path, small_dataset: Dataset) -> None:
+def test_a_run_records_its_training(run: Path, small_dataset: Dataset) -> None:
     record, model = load_run(run)
     assert (record.fitted, record.validated) == (2500, 500)
     assert record.seed == 7
+    # All threads of at least one core worked for it.
+    assert record.cpu_seconds is not None
+    assert record.cpu_seconds > 0
     assert len(record.epochs) == 2
     assert record.validation == {
         "loss": record.epochs[-1]["val_loss"],
         "accuracy": record.epochs[-1]["val_accuracy"],
     }
     assert record.checksums == small_dataset.checksums
-    # What was not named is written down with the value that it had.
+    # Defaults are recorded too.
     assert record.hyperparameters["kernel_size"] == 3
     assert model.input_shape == (None, 28, 28)
 
@@ -112,25 +104,13 @@ def test_a_folder_that_exists_is_refused_before_any_training(
     assert (run / "run.json").read_bytes() == before
 
 
-def test_what_is_no_run(tmp_path: Path, dataset: Dataset) -> None:
-    with pytest.raises(RunError, match="holds no training run"):
-        evaluate(tmp_path, dataset)
+def test_what_is_not_a_run(tmp_path: Path, small_data: Dataset) -> None:
+    with pytest.raises(RunError, match="is not a training run"):
+        evaluate(tmp_path, small_data)
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(RunError, match="holds no training run"):
-        export_run(tmp_path, tmp_path / "candidate", dataset, name="n")
-    assert "holds no training run" in only_sentence(servable("export", tmp_path))
-
-
-def test_the_evaluation_is_right_by_hand() -> None:
-    targets = np.array([0, 0, 0, 1, 1, 2])
-    answers = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
-    found = score(targets, answers, ("a", "b", "c"))
-    assert found.accuracy == pytest.approx(4 / 6)
-    a, b, c = found.classes
-    assert (a.precision, a.recall, a.support) == (1, pytest.approx(2 / 3), 3)
-    assert (b.precision, b.recall) == (0.5, 0.5)
-    assert (c.precision, c.recall, c.f1) == (0.5, 1, pytest.approx(2 / 3))
-    assert found.macro_f1 == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    with pytest.raises(RunError, match="is not a training run"):
+        export_run(tmp_path, tmp_path / "candidate", small_data, name="n")
+    assert "is not a training run" in only_sentence(command("export", tmp_path))
 
 
 def test_a_run_and_its_export_fare_the_same(
@@ -159,41 +139,40 @@ def test_the_shipped_model_is_as_good_as_its_manifest_says(dataset: Dataset) -> 
     assert found.accuracy == pytest.approx(manifest["metrics"]["test"]["accuracy"], abs=5e-4)
 
 
-def test_the_command_evaluates(small_dataset: Dataset) -> None:
-    assert small_dataset.labels  # the data are on this machine by now
-    done = servable("evaluate", SHIPPED)
+def test_the_command_evaluates(small_data: Dataset) -> None:
+    done = command("evaluate", SHIPPED)
     assert done.returncode == 0, done.stderr
-    for label in small_dataset.labels:
+    for label in small_data.labels:
         assert label in done.stdout
     assert "precision" in done.stdout
 
 
-def test_a_temperature_becomes_part_of_the_weights(small_dataset: Dataset, tmp_path: Path) -> None:
-    """What is said with some probability is right more nearly as often; no answer changes."""
+def test_a_temperature_becomes_part_of_the_weights(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """The likelihood of held-out images rises, and no prediction changes."""
     options = {"hyperparameters": {**SMALL, "label_smoothing": 0.2}, "epochs": 2, "seed": 3}
-    train(small_dataset, directory=tmp_path / "with", **options)
-    train(small_dataset, directory=tmp_path / "without", calibrate=False, **options)
+    train(tiny_dataset, directory=tmp_path / "with", **options)
+    train(tiny_dataset, directory=tmp_path / "without", calibrate=False, **options)
     (run, network), (plain_run, plain) = (load_run(tmp_path / n) for n in ("with", "without"))
     assert (plain_run.temperature, plain_run.calibrated) == (1, 0)
-    assert run.calibrated == 500
+    assert run.calibrated == 200
     assert run.temperature != pytest.approx(1, abs=0.02)
     assert run.epochs == plain_run.epochs
     last = (one.layers[-1].get_weights() for one in (plain, network))
     for before, after in zip(*last, strict=True):
         np.testing.assert_allclose(after * run.temperature, before, rtol=1e-6)
-    _, kept_back = small_dataset.split(seed=3)
+    _, kept_back = tiny_dataset.split(seed=3)
     before, after = (n.predict(kept_back.images, verbose=0) for n in (plain, network))
     np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
     assert negative_log_likelihood(kept_back.targets, after) < negative_log_likelihood(
         kept_back.targets, before
     )
-    manifest = export_run(tmp_path / "with", tmp_path / "c", small_dataset, name="n")
-    assert manifest["calibration"] == {"temperature": run.temperature, "pictures": 500}
+    manifest = export_run(tmp_path / "with", tmp_path / "c", tiny_dataset, name="n")
+    assert manifest["calibration"] == {"temperature": run.temperature, "pictures": 200}
 
 
-def test_too_few_pictures_give_no_temperature(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_too_few_images_give_no_temperature(tiny_dataset: Dataset, tmp_path: Path) -> None:
     run = train(
-        small_dataset, directory=tmp_path / "run", hyperparameters=SMALL, epochs=1, validation=0.05
+        tiny_dataset, directory=tmp_path / "run", hyperparameters=SMALL, epochs=1, validation=0.05
     )
-    assert run.validated == 150
+    assert run.validated == 60
     assert (run.temperature, run.calibrated) == (1, 0)

@@ -14,13 +14,13 @@ from tests.functional.trainer.searches import Tiny
 
 from servable_trainer.tuning.distributed.chief import Chief
 from servable_trainer.tuning.distributed.roles import role_from
-from servable_trainer.tuning.distributed.worker import ChiefGone, Link
-from servable_trainer.tuning.project import Budget, Project, Settings
-from servable_trainer.tuning.protocol import Outcome, Stop
+from servable_trainer.tuning.distributed.worker import ChiefConnection, ChiefUnavailable
+from servable_trainer.tuning.progress import SearchProgress
+from servable_trainer.tuning.project import Project, SearchBudget, SearchSettings
+from servable_trainer.tuning.protocol import Outcome, StopSignal
 from servable_trainer.tuning.results import completed, ended
 from servable_trainer.tuning.search_folder import SearchFolder
 from servable_trainer.tuning.trials import TuneError
-from servable_trainer.tuning.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +40,13 @@ class Running:
 
     def __init__(self, dataset: Dataset, folder: Path, watchdog: float, **budget: Any) -> None:
         self.project = Project(
-            dataset, Settings(epochs=1, subset=200), Tiny(size=(28, 28), classes=10)
+            dataset, SearchSettings(epochs=1, subset=200), Tiny(size=(28, 28), classes=10)
         )
         self.folder = SearchFolder(folder)
-        self.stop = Stop()
+        self.stop = StopSignal()
         self.watchdog = watchdog
         self.address = f"127.0.0.1:{free_port()}"
-        limits = Budget(**budget)
+        limits = SearchBudget(**budget)
         self.oracle = self.project.open(self.folder, limits, overwrite=False)
         self.chief = Chief(
             self.oracle,
@@ -54,24 +54,24 @@ class Running:
             folder=self.folder,
             budget=limits,
             stop=self.stop,
-            watch=Watch(),
+            progress=SearchProgress(),
             watchdog=watchdog,
         )
         self.thread = threading.Thread(target=self.chief.serve, args=(self.address,))
         self.thread.start()
 
     @contextmanager
-    def worker(self, name: str, **said: Any) -> Iterator[Link]:
+    def worker(self, name: str, **said: Any) -> Iterator[ChiefConnection]:
         """A worker that has joined."""
-        stop = Stop()
-        link = Link(self.address, name, patience=10, stop=stop)
+        stop = StopSignal()
+        connection = ChiefConnection(self.address, name, patience=10, stop=stop)
         identity = {k: v for k, v in self.project.identity.items() if k != "settings"}
         try:
-            link.join(said.pop("identity", identity), said)
-            link.stop = stop  # type: ignore[attr-defined]
-            yield link
+            connection.join(said.pop("identity", identity), said)
+            connection.stop = stop  # type: ignore[attr-defined]
+            yield connection
         finally:
-            link.close()
+            connection.close()
 
     def wait(self) -> None:
         self.thread.join(60)
@@ -89,19 +89,19 @@ def running(small_dataset: Dataset, tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for one in begun:
-        one.stop.ask("workers")  # nobody is there to be told
+        one.stop.request("workers")  # nobody is there to be told
         one.thread.join(60)
 
 
-def run_all(link: Link, outcome: Outcome = DONE) -> list[str]:
+def run_all(connection: ChiefConnection, outcome: Outcome = DONE) -> list[str]:
     """Run what the chief hands out, until it has no more."""
     names = []
-    while (trial := link.ask()).status != TrialStatus.STOPPED:
+    while (trial := connection.next_trial()).status != TrialStatus.STOPPED:
         if trial.status == TrialStatus.IDLE:
             time.sleep(0.05)
             continue
         names.append(trial.trial_id)
-        link.tell(trial, outcome)
+        connection.report(trial, outcome)
     return names
 
 
@@ -110,8 +110,12 @@ def test_two_workers_share_the_trials_and_both_hear_of_the_end(running: Any) -> 
     names: dict[str, list[str]] = {}
     with chief.worker("one") as one, chief.worker("two") as two:
         threads = [
-            threading.Thread(target=lambda link=link: names.update({link.name: run_all(link)}))
-            for link in (one, two)
+            threading.Thread(
+                target=lambda connection=connection: names.update(
+                    {connection.name: run_all(connection)}
+                )
+            )
+            for connection in (one, two)
         ]
         for thread in threads:
             thread.start()
@@ -146,7 +150,7 @@ def test_the_trial_of_a_worker_that_dies_is_given_to_another(running: Any) -> No
     chief = running(watchdog=2.0, trials=2)
     with chief.worker("two") as two:
         with chief.worker("one") as one:
-            lost = one.ask().trial_id
+            lost = one.next_trial().trial_id
         # It has hung up without a word; the other is kept waiting until it counts as dead.
         names = run_all(two)
         chief.wait()
@@ -158,10 +162,10 @@ def test_the_trial_of_a_worker_that_dies_is_given_to_another(running: Any) -> No
 def test_a_worker_that_leaves_gives_its_trial_back_at_once(running: Any) -> None:
     chief = running(trials=1)
     with chief.worker("one") as one, chief.worker("two") as two:
-        lost = one.ask().trial_id
-        assert two.ask().status == TrialStatus.IDLE
+        lost = one.next_trial().trial_id
+        assert two.next_trial().status == TrialStatus.IDLE
         one.leave()
-        assert two.ask().trial_id == lost
+        assert two.next_trial().trial_id == lost
         one._beats.join(60)
         assert one.failure is None
 
@@ -182,38 +186,38 @@ def test_a_heartbeat_that_is_late_for_the_end_does_no_harm(running: Any) -> None
 def test_a_worker_that_was_only_slow_is_taken_back_without_its_trial(running: Any) -> None:
     chief = running(watchdog=1.0, trials=1)
     with chief.worker("slow") as slow:
-        trial = slow.ask()
+        trial = slow.next_trial()
         slow._over.set()  # no more heartbeats
         slow._beats.join()
         with chief.worker("two") as two:
-            while two.ask().trial_id != trial.trial_id:
+            while two.next_trial().trial_id != trial.trial_id:
                 time.sleep(0.05)
-            slow.tell(trial, DONE)  # too late: it does not count
+            slow.report(trial, DONE)  # too late: it does not count
             assert slow.ended == 0
             assert not completed(chief.oracle)
-            assert slow.ask().status == TrialStatus.IDLE
+            assert slow.next_trial().status == TrialStatus.IDLE
 
 
 def test_a_namesake_takes_over(running: Any) -> None:
     chief = running(trials=9)
     with chief.worker("one") as first:
-        trial = first.ask().trial_id
+        trial = first.next_trial().trial_id
         with chief.worker("one") as second:
-            assert second.ask().trial_id == trial
-            with pytest.raises(ChiefGone, match="does not know worker one any more"):
-                first.ask()
+            assert second.next_trial().trial_id == trial
+            with pytest.raises(ChiefUnavailable, match="does not know worker one any more"):
+                first.next_trial()
 
 
 def test_the_heartbeat_breaks_off_a_trial_when_the_minutes_are_over(running: Any) -> None:
     chief = running(minutes=0.05)
     with chief.worker("one") as one:
         one.stop.begin_trial()
-        trial = one.ask()
+        trial = one.next_trial()
         assert trial.status == TrialStatus.RUNNING
         while not one.stop._trial:
             time.sleep(0.05)
-        one.give_back(trial)
-        assert one.ask().status == TrialStatus.STOPPED
+        one.return_trial(trial)
+        assert one.next_trial().status == TrialStatus.STOPPED
         chief.wait()
     assert chief.stop.reason == "minutes"
     assert chief.oracle._retry_queue == [trial.trial_id]
@@ -233,12 +237,12 @@ def test_a_worker_of_another_search_is_refused(running: Any) -> None:
     del identity["settings"]
     other = {**identity, "data": {**identity["data"], "checksums": {"a": "b"}}}
     with (
-        pytest.raises(TuneError, match="searches something else: the data's content"),
+        pytest.raises(TuneError, match="runs another search: the content of the data"),
         chief.worker("one", identity=other),
     ):
         pass
     with (
-        pytest.raises(TuneError, match="epochs 1 at the chief's, 5 at this worker's"),
+        pytest.raises(TuneError, match="epochs 1 at the chief, 5 at this worker"),
         chief.worker("one", epochs=5),
     ):
         pass
@@ -247,11 +251,11 @@ def test_a_worker_of_another_search_is_refused(running: Any) -> None:
 
 
 def test_a_chief_that_is_not_there() -> None:
-    link = Link(f"127.0.0.1:{free_port()}", "one", patience=1.0, stop=Stop())
+    connection = ChiefConnection(f"127.0.0.1:{free_port()}", "one", patience=1.0, stop=StopSignal())
     began = time.monotonic()
-    with pytest.raises(ChiefGone, match="has not answered for 1 seconds"):
-        link.join({}, {})
-    link.close()
+    with pytest.raises(ChiefUnavailable, match="has not answered for 1 seconds"):
+        connection.join({}, {})
+    connection.close()
     assert time.monotonic() - began < 30
 
 
@@ -259,8 +263,8 @@ def test_a_chief_that_goes_away_while_a_trial_runs(running: Any) -> None:
     chief = running(trials=9)
     with chief.worker("one") as one:
         one._patience = 1.0
-        one.ask()
-        chief.stop.ask("interrupted")
+        one.next_trial()
+        chief.stop.request("interrupted")
         chief.oracle.over = False  # as if it had died before it could say so
         chief.chief._workers.clear()
         chief.wait()

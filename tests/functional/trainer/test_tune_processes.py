@@ -1,4 +1,4 @@
-"""Searches as users run them, in processes that are killed."""
+"""Searches in processes that are killed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tests.conftest import free_port, servable
+from tests.conftest import free_port
 from tests.functional.trainer.searches import fixed, trials_in
+from tests.in_process import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +42,10 @@ def state_once_a_second_runs(folder: Path, *processes: subprocess.Popen[bytes]) 
         time.sleep(0.05)
 
 
-def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: Path) -> None:
+def test_a_killed_search_is_resumed_and_counts_every_trial_once(tmp_path: Path) -> None:
     folder = tmp_path / "tuning"
-    command = ("--minutes", "5", "--trials", "2", "--output", folder, *SMALL)
-    process = start(tmp_path / "log", *command)
+    arguments = ("--minutes", "5", "--trials", "2", "--output", folder, *SMALL)
+    process = start(tmp_path / "log", *arguments)
     state = state_once_a_second_runs(folder, process)
     process.kill()
     assert process.wait(60) == -9
@@ -52,7 +53,7 @@ def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: P
     assert (before["status"], running["status"]) == ("COMPLETED", "RUNNING")
     assert not (folder / "trials.json").exists()
 
-    done = servable("tune", *command, "--json")
+    done = command("tune", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert "1 trial completed in " in done.stderr
     found = json.loads(done.stdout)
@@ -69,10 +70,10 @@ def test_a_search_that_is_killed_goes_on_and_counts_every_trial_once(tmp_path: P
     assert trials["0001"]["hyperparameters"] == values
 
 
-def test_a_chief_whose_workers_are_killed_ends_and_goes_on_with_others(tmp_path: Path) -> None:
+def test_a_chief_whose_worker_is_killed_ends_and_is_resumed_with_others(tmp_path: Path) -> None:
     folder, port = tmp_path / "tuning", free_port()
 
-    def processes(part: str) -> list[subprocess.Popen[bytes]]:
+    def processes(part: str, workers: int) -> list[subprocess.Popen[bytes]]:
         common = ("--output", folder, "--watchdog", WATCHDOG)
         address = ("--chief", f"127.0.0.1:{port}")
         variables = {
@@ -81,29 +82,25 @@ def test_a_chief_whose_workers_are_killed_ends_and_goes_on_with_others(tmp_path:
             "KERASTUNER_ORACLE_PORT": str(port),
         }
         worker = ("--role", "worker", "--worker", "one")
-        return [
-            start(
-                tmp_path / f"{part}-chief",
-                *("--role", "chief", "--trials", "2", *address, *common, *SMALL),
-            ),
-            start(tmp_path / f"{part}-one", *worker, *address, *common),
-            start(tmp_path / f"{part}-two", *common, **variables),
-        ]
+        chief = start(
+            tmp_path / f"{part}-chief",
+            *("--role", "chief", "--trials", "2", *address, *common, *SMALL),
+        )
+        started = [chief, start(tmp_path / f"{part}-one", *worker, *address, *common)]
+        if workers == 2:
+            started.append(start(tmp_path / f"{part}-two", *common, **variables))
+        return started
 
-    chief, *workers = processes("first")
-    state_once_a_second_runs(folder, chief, *workers)
-    for worker in workers:
-        worker.kill()
-        worker.wait(60)
-    began = time.monotonic()
+    chief, worker = processes("first", 1)
+    state_once_a_second_runs(folder, chief, worker)
+    worker.kill()
+    worker.wait(60)
     assert chief.wait(300) == 1
-    # And what a process takes to end on a machine that has much else to do.
-    assert time.monotonic() - began < WATCHDOG + 40
     said = (tmp_path / "first-chief").read_text()
-    assert "servable: there is no worker any more that runs trials" in said
+    assert "servable: no workers are left to run trials" in said
     assert "Traceback" not in said
 
-    chief, *workers = processes("second")
+    chief, *workers = processes("second", 2)
     assert [process.wait(300) for process in (chief, *workers)] == [0, 0, 0]
     trials = trials_in(folder)
     assert sorted(trial["name"] for trial in trials) == ["0000", "0001"]
@@ -112,6 +109,6 @@ def test_a_chief_whose_workers_are_killed_ends_and_goes_on_with_others(tmp_path:
     # Code after the search runs in the chief alone.
     for name in ("one", "two"):
         said = (tmp_path / f"second-{name}").read_text()
-        assert f"worker {name} ended" in said
+        assert f"worker {name} completed" in said
         assert "rank" not in said
     assert "rank" in (tmp_path / "second-chief").read_text()

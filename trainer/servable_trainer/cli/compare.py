@@ -17,27 +17,29 @@ def compare(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN|CANDIDATE]...",
-            help="Folders of networks; version 1 in models, where it is there, unless given.",
+            help="Networks to compare; default: models/DATASET/1, if it exists.",
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="A classic method, may be repeated; all unless given."),
+        typer.Option(help="Classic method (repeatable); default: all."),
     ] = None,
     subset: Annotated[
-        int | None, typer.Option(min=100, help="Fit so many pictures only; a sixth tests.")
+        int | None,
+        typer.Option(min=100, help="Number of images to train on; a sixth as many test."),
     ] = None,
     best: Annotated[
-        Literal["accuracy", "macro_f1"], typer.Option(help="The figure that makes the best.")
+        Literal["accuracy", "macro_f1"], typer.Option(help="Metric that decides which is best.")
     ] = "accuracy",
     max_ms: Annotated[
-        float | None, typer.Option(min=0, help="The best's CPU-milliseconds a picture, at most.")
+        float | None, typer.Option(min=0, help="Budget: maximum CPU-milliseconds per image.")
     ] = None,
     max_mb: Annotated[
-        float | None, typer.Option(min=0, help="The best's megabytes on disk, at most.")
+        float | None, typer.Option(min=0, help="Budget: maximum size on disk in MB.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="A .md file to write, with .svg and .json beside it.")
+        Path | None,
+        typer.Option(help="Write a Markdown page to this file, with .svg and .json next to it."),
     ] = None,
     seed: Seed = 0,
     data: Data = None,
@@ -45,14 +47,14 @@ def compare(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Compare networks with classic methods: accuracy, and what it costs.
+    """Compare networks with classic methods in accuracy and cost.
 
-    Exit status 1 if nothing fits the budget; the table is there all the same.
+    Exit status 1 if nothing fits the budget; the table is printed in any case.
     """
     from servable_client.cli.console import print_json, say
 
     quiet_tensorflow()
-    from servable_trainer.comparison.compare import compare as hold
+    from servable_trainer.comparison.compare import compare as compare_with
     from servable_trainer.comparison.contender import CompareError, Rule, best_of
     from servable_trainer.comparison.page import as_dict, check_page, print_comparison, write_page
 
@@ -65,7 +67,7 @@ def compare(
     if not networks:
         shipped = Path("models") / dataset.name / "1"
         networks = [shipped] if shipped.is_dir() else []
-    found = hold(networks, dataset, methods=method, subset=subset, seed=seed)
+    found = compare_with(networks, dataset, methods=method, subset=subset, seed=seed)
     winner, refusal = None, None
     try:
         winner = best_of(found.contenders, rule)
@@ -78,8 +80,8 @@ def compare(
     else:
         print_comparison(found)
         if winner:
-            say(f"the best is {winner.name}: {rule}")
+            say(f"best: {winner.name} ({rule})")
         if output:
-            say(f"the page is in {output}")
+            say(f"page written to {output}")
     if refusal:
         raise refusal

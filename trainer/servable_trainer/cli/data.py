@@ -7,7 +7,7 @@ from servable_trainer.cli.options import Data
 
 
 def fetch(data: Data = None, json: Json = False) -> None:
-    """Find the dataset or get it, and check every file."""
+    """Find or download the dataset, and verify every file."""
     from servable_client.cli.console import print_json, say
     from servable_trainer.data.fashion_mnist import find
 
@@ -23,6 +23,6 @@ def fetch(data: Data = None, json: Json = False) -> None:
         )
     else:
         say(
-            f"{dataset.name} is in {folder}: {len(dataset.train)} pictures to train with, "
-            f"{len(dataset.test)} to test with, all four files checked"
+            f"{dataset.name} is in {folder}: {len(dataset.train)} training images, "
+            f"{len(dataset.test)} test images, all four files verified"
         )

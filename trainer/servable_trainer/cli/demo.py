@@ -12,16 +12,20 @@ from servable_trainer.cli.options import Data
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="Where to work; replaced.")] = Path("build/demo"),
-    trials: Annotated[int, typer.Option(min=1, help="Points of the search.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training.")] = 3,
-    subset: Annotated[int, typer.Option(min=100, help="Pictures of the search.")] = 12_000,
-    port: Annotated[int, typer.Option(help="gRPC's port.", min=1, max=65535)] = 8500,
-    rest_api_port: Annotated[int, typer.Option(help="REST's port.", min=1, max=65535)] = 8501,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the server up.")] = False,
+    directory: Annotated[
+        Path, typer.Option(help="Working directory; an earlier demo there is deleted.")
+    ] = Path("build/demo"),
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of the search.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of training epochs.")] = 3,
+    subset: Annotated[
+        int, typer.Option(min=100, help="Number of training images per trial.")
+    ] = 12_000,
+    port: Annotated[int, typer.Option(help="gRPC port.", min=1, max=65535)] = 8500,
+    rest_api_port: Annotated[int, typer.Option(help="REST port.", min=1, max=65535)] = 8501,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the server running.")] = False,
     data: Data = None,
 ) -> None:
-    """Go the whole way on this machine: data, tune, train, export, serve, classify, new version."""
+    """Run all steps on this machine: data, tune, train, export, serve, classify, new version."""
     quiet_tensorflow()
     from servable_trainer.demo.demo import Demo
 

@@ -17,24 +17,25 @@ def evaluate(
         str,
         typer.Argument(
             metavar="RUN|CANDIDATE|ENDPOINT",
-            help="A run's folder, a SavedModel's (a version's too), or grpc://..., http://...",
+            help="A run, a SavedModel (a candidate or version), or grpc://..., http://...",
         ),
     ],
     report: Annotated[
-        Path | None, typer.Option(help="An HTML file to write, with the same as .json beside it.")
+        Path | None,
+        typer.Option(help="Write an HTML report to this file, and the same as JSON next to it."),
     ] = None,
     thorough: Annotated[
         bool | None,
         typer.Option(
             "--thorough/--quick",
-            help="Measure robustness and latency too; with a report unless --quick is given.",
+            help="Measure robustness and latency too; default: only with --report.",
             show_default=False,
         ),
     ] = None,
     model: Annotated[
         str,
         typer.Option(
-            envvar="SERVABLE_MODEL", help="An endpoint's model; the dataset's name unless given."
+            envvar="SERVABLE_MODEL", help="Model name of an endpoint; default: the dataset's name."
         ),
     ] = "",
     version: Version = None,
@@ -47,7 +48,7 @@ def evaluate(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Show how good a run, an exported model or a live endpoint is on the test pictures."""
+    """Evaluate a run, an exported model or a live endpoint on the test images."""
     from contextlib import nullcontext
 
     from servable_client.cli.console import print_json, print_table, say
@@ -60,7 +61,7 @@ def evaluate(
 
     live = "://" in what
     if not live and (version is not None or label is not None):
-        raise typer.BadParameter(f"{what} is no endpoint; --version and --label are for one")
+        raise typer.BadParameter(f"{what} is not an endpoint; --version and --label need one")
     if report:
         check_report(report)
     dataset = find_dataset(
@@ -80,6 +81,6 @@ def evaluate(
         print_json(found.as_dict())
         return
     print_evaluation(found.evaluation, title=what)
-    print_table(("beside it", "measured"), found.rows())
+    print_table(("metric", "value"), found.rows())
     if report:
-        say(f"the report is in {report}, the same as JSON in {beside}")
+        say(f"report written to {report} and {beside}")

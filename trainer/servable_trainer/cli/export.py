@@ -14,16 +14,16 @@ from servable_trainer.cli.options import Data, Directory, Folder, SkipCorrupt, f
 
 def export(
     run: Directory,
-    output: Annotated[Path, typer.Option(help="A new folder for the candidate.")] = Path(
+    output: Annotated[Path, typer.Option(help="New directory for the candidate.")] = Path(
         "build/candidate"
     ),
-    name: Annotated[str, typer.Option(help="The name to serve it under.")] = "",
+    name: Annotated[str, typer.Option(help="Model name; default: the dataset's name.")] = "",
     data: Data = None,
     folder: Folder = None,
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Write a run's network as a SavedModel that servers can load."""
+    """Export a run's network as a SavedModel that servers can load."""
     from servable_client.cli.console import print_json, say
 
     quiet_tensorflow()
@@ -34,4 +34,4 @@ def export(
     if json:
         print_json(manifest)
     else:
-        say(f"the candidate is in {output}; next: servable push {output}")
+        say(f"candidate written to {output}; next: servable push {output}")

@@ -1,4 +1,4 @@
-"""Options that several sub-commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="Fashion-MNIST's folder; else SERVABLE_DATA, or wherever it is found."),
+    typer.Option(help="Fashion-MNIST directory; default: SERVABLE_DATA, or the usual places."),
 ]
 Seed = Annotated[
     int,
     typer.Option(
-        help="The same seed gives the same result on one machine.", min=0, max=(1 << 32) - 1
+        help="Random seed; the same seed gives the same result on one machine.",
+        min=0,
+        max=(1 << 32) - 1,
     ),
 ]
-Directory = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")]
+Directory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, written by `servable train`.")
+]
 
 
 Folder = Annotated[
@@ -31,18 +35,21 @@ Folder = Annotated[
     typer.Option(
         "--dataset",
         metavar="DIR",
-        help="Pictures of your own: DIR/CLASS/*, or DIR/train/CLASS/* and DIR/test/CLASS/*.",
+        help="Images of your own: DIR/CLASS/*, or DIR/train/CLASS/* and DIR/test/CLASS/*.",
     ),
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="HxW|N", help="What to bring these pictures to; found from them."),
+    typer.Option(
+        metavar="HxW|N", help="Image size for --dataset; default: determined from the images."
+    ),
 ]
 Channels = Annotated[
-    int | None, typer.Option(metavar="1|3", help="Grey or colour; found from these pictures.")
+    int | None,
+    typer.Option(metavar="1|3", help="Grey or colour; default: determined from the images."),
 ]
 SkipCorrupt = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Go on without those that cannot be read.")
+    bool, typer.Option("--skip-corrupt", help="Skip images that cannot be read.")
 ]
 
 
@@ -55,34 +62,35 @@ def find_dataset(
     skip_corrupt: bool = False,
     like: Path | None = None,
 ) -> Dataset:
-    """The dataset that a command was asked for.
+    """Load the dataset that a command was given.
 
     Args:
-        data: Fashion-MNIST's folder.
-        folder: A folder of pictures, which is taken in its place.
-        size: What to bring these to, as it was typed.
+        data: Fashion-MNIST's directory.
+        folder: A directory of images to use instead.
+        size: The size to bring these to, as it was typed.
         channels: 1 or 3, likewise.
-        skip_corrupt: Go on without those of them that cannot be read.
-        like: A run or candidate whose size and channels to take where none is given.
+        skip_corrupt: Skip those of them that cannot be read.
+        like: A run or candidate whose size and channels are the default.
     """
     if folder is None:
         for flag, given in (
             ("--size", size), ("--channels", channels), ("--skip-corrupt", skip_corrupt)
         ):  # fmt: skip
             if given:
-                raise typer.BadParameter("goes with --dataset", param_hint=flag)
+                raise typer.BadParameter("requires --dataset", param_hint=flag)
         from servable_trainer.data.fashion_mnist import find
 
         return find(data)[1]
     if data is not None:
-        raise typer.BadParameter("goes without --dataset", param_hint="--data")
+        raise typer.BadParameter("conflicts with --dataset", param_hint="--data")
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
+        what = "is not a directory" if folder.exists() else "does not exist"
         raise typer.BadParameter(
-            f"{folder} {what}; name one of class subfolders with pictures", param_hint="--dataset"
+            f"{folder} {what}; expected one with a subdirectory of images per class",
+            param_hint="--dataset",
         )
     if channels not in (None, 1, 3):
-        raise typer.BadParameter("is 1 for grey or 3 for colour", param_hint="--channels")
+        raise typer.BadParameter("must be 1 (grey) or 3 (colour)", param_hint="--channels")
     asked: tuple[int, ...] | None = _size(size) if size is not None else None
     quiet_tensorflow()
     from servable_trainer.data.image_folder import load, shape_of
@@ -98,7 +106,7 @@ def _size(text: str) -> tuple[int, int]:
     height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (8 <= height <= 1024 and 8 <= width <= 1024):
         raise typer.BadParameter(
-            f"{text!r} is no HEIGHTxWIDTH or SIDE of 8 to 1024 pixels, as in 48x64",
+            f"{text!r} is not a valid size (HEIGHTxWIDTH or SIDE, 8 to 1024 pixels, e.g. 48x64)",
             param_hint="--size",
         )
     return height, width

@@ -1,4 +1,4 @@
-"""The sub-commands that get data, tune, train, evaluate and export."""
+"""The commands of the trainer: data, tune, train, evaluate, compare, export and demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servable_trainer.cli.tune import tune
 
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
-    data = typer.Typer(help="The dataset.", no_args_is_help=True)
+    data = typer.Typer(help="Manage the dataset.", no_args_is_help=True)
     data.command()(fetch)
     app.add_typer(data, name="data")
     app.command()(tune)

@@ -22,7 +22,7 @@ from servable_trainer.cli.options import (
 
 
 class Precision(enum.StrEnum):
-    """What a network can learn in."""
+    """Precision of a training."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -30,53 +30,52 @@ class Precision(enum.StrEnum):
 
 
 def train(
-    output: Annotated[Path, typer.Option(help="A new folder for the run.")] = Path("build/run"),
+    output: Annotated[Path, typer.Option(help="New directory for the run.")] = Path("build/run"),
     recipe: Annotated[
-        str, typer.Option(help="baseline, resnet, or mobilenet (which transfers).")
+        str, typer.Option(help="Recipe: baseline, resnet, or mobilenet (transfer learning).")
     ] = "baseline",
     hyperparameters: Annotated[
         Path | None,
-        typer.Option(help="What tune wrote, or a JSON object: what to change of the recipe."),
+        typer.Option(help="trials.json of a search, or a JSON object of changes to the recipe."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How often each picture is seen; else the recipe's.")
+        int | None, typer.Option(min=1, help="Number of epochs; default: the recipe's.")
     ] = None,
-    start_from: Annotated[
-        Path | None, typer.Option(help="A run to go on with, in place of a new network.")
-    ] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Run to fine-tune from.")] = None,
     all_data: Annotated[
-        bool, typer.Option("--all-data", help="Learn from the validation pictures too.")
+        bool, typer.Option("--all-data", help="Train on the validation images too.")
     ] = False,
     validation_share: Annotated[
         float,
-        typer.Option(min=0.001, max=0.9, help="Share of the training pictures to validate with."),
+        typer.Option(min=0.001, max=0.9, help="Share of the training images used for validation."),
     ] = 1 / 6,
     weights: Annotated[
-        str | None, typer.Option(help="imagenet, or a file of weights, for mobilenet.")
+        str | None, typer.Option(help="Pretrained weights for mobilenet: imagenet, or a file.")
     ] = None,
     distill: Annotated[
         Path | None,
-        typer.Option(metavar="TEACHER", help="A run or candidate to learn the answers of, too."),
+        typer.Option(metavar="TEACHER", help="Teacher model for knowledge distillation."),
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(min=1, help="End after as many epochs without a lower validation loss."),
+        typer.Option(min=1, help="Early-stopping patience in epochs."),
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="auto: mixed_bfloat16 where the processor has it.")
+        Precision,
+        typer.Option(help="Precision; auto is mixed_bfloat16 if the processor supports it."),
     ] = Precision.AUTO,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="A folder for TensorBoard's logs.")
+        Path | None, typer.Option(help="Directory for TensorBoard logs.")
     ] = None,
     calibrate: Annotated[
         bool,
         typer.Option(
             "--calibrate/--no-calibrate",
-            help="Fit a temperature to validation pictures: 0.9 is then right 9 times in 10.",
+            help="Calibrate the probabilities on the validation images (temperature scaling).",
         ),
     ] = True,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew what was broken off.")
+        bool, typer.Option("--restart", help="Discard an interrupted training.")
     ] = False,
     seed: Seed = 0,
     data: Data = None,
@@ -86,7 +85,7 @@ def train(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Train a network; what was broken off goes on after its last whole epoch."""
+    """Train a network; an interrupted training resumes after its last finished epoch."""
     from dataclasses import asdict
 
     from servable_client.cli.console import print_json, say
@@ -98,10 +97,13 @@ def train(
 
     if hyperparameters and start_from:
         raise typer.BadParameter(
-            "the run that it starts from has its own", param_hint="--hyperparameters"
+            "conflicts with --start-from, whose run has its own", param_hint="--hyperparameters"
         )
     if all_data and patience:
-        raise typer.BadParameter("nothing is left to validate with", param_hint="--patience")
+        raise typer.BadParameter(
+            "conflicts with --all-data, which leaves nothing to validate on",
+            param_hint="--patience",
+        )
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
     dataset = find_dataset(
         data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
@@ -127,4 +129,4 @@ def train(
     if json:
         print_json(asdict(run))
     else:
-        say(f"the run is in {output}; next: servable evaluate {output}")
+        say(f"run written to {output}; next: servable evaluate {output}")

@@ -14,52 +14,52 @@ from servable_trainer.cli.options import Channels, Data, Folder, Size, SkipCorru
 
 def tune(
     output: Annotated[
-        Path, typer.Option(help="Folder of the search; one that is there is gone on with.")
+        Path, typer.Option(help="Search directory; an existing search is resumed.")
     ] = Path("build/tuning"),
     tuner: Annotated[
         Literal["random", "hyperband", "bayesian"] | None,
-        typer.Option(help="How to search.", show_default="random"),
+        typer.Option(help="Search algorithm.", show_default="random"),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="How many points of the space to try; 10 where nothing is said."),
+        typer.Option(min=1, help="Maximum number of trials.", show_default="10"),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="How long to search, earlier parts of it counted in."),
+        typer.Option(min=0.01, help="Maximum duration in minutes, interrupted parts included."),
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="How long to train each; with Hyperband the best ones.",
-            show_default="2; with Hyperband 9",
+            help="Epochs per trial; with Hyperband those of the best trials.",
+            show_default="2, or 9 with Hyperband",
         ),
     ] = None,
     subset: Annotated[
         int | None,
-        typer.Option(min=100, help="How many pictures each sees.", show_default="12000"),
+        typer.Option(min=100, help="Number of training images per trial.", show_default="12000"),
     ] = None,
     fix: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A hyperparameter not to search; may be repeated."),
+        typer.Option(metavar="NAME=VALUE", help="Fix a hyperparameter (repeatable)."),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=(1 << 32) - 1,
-            help="The same seed tries the same points.",
+            help="Random seed; the same seed tries the same points.",
             show_default="0",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew what is in the folder.")
+        bool, typer.Option("--overwrite", help="Discard the existing search.")
     ] = False,
     role: Annotated[
         Literal["chief", "worker"] | None,
         typer.Option(
-            help="Hand trials out, or run them; else as KERASTUNER_TUNER_ID says, or both.",
+            help="Role in a distributed search; default: from KERASTUNER_TUNER_ID, or both.",
             show_default=False,
         ),
     ] = None,
@@ -67,18 +67,18 @@ def tune(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where the chief listens; else KERASTUNER_ORACLE_IP and _PORT.",
+            help="The chief's address; default: KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT.",
         ),
     ] = None,
     worker: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What this worker is called; else by its machine."),
+        typer.Option(metavar="NAME", help="Worker name; default: host name and process ID."),
     ] = None,
     watchdog: Annotated[
         float,
         typer.Option(
             min=1,
-            help="Seconds after which chief and workers give each other up when nothing is heard.",
+            help="Heartbeat timeout in seconds.",
         ),
     ] = 60.0,
     data: Data = None,
@@ -88,9 +88,9 @@ def tune(
     skip_corrupt: SkipCorrupt = False,
     json: Json = False,
 ) -> None:
-    """Search for hyperparameters on part of the training pictures.
+    """Search for hyperparameters on a subset of the training images.
 
-    The same command goes on where it was, whatever ended it. Ctrl-C ends it with what is done.
+    The same command resumes an interrupted search. Ctrl-C ends it and saves the finished trials.
     """
     from dataclasses import asdict
 
@@ -98,7 +98,7 @@ def tune(
     from servable_trainer.tuning.distributed.roles import role_from
     from servable_trainer.tuning.trials import TuneError, print_trials, trials_of
 
-    # What was asked wrongly is said before TensorFlow has been waited for.
+    # Usage errors are reported before TensorFlow is imported, which takes seconds.
     given: dict[str, Any] = {
         "tuner": tuner,
         "epochs": epochs,
@@ -113,11 +113,11 @@ def tune(
         raise usage_error(error) from None
     quiet_tensorflow()
     from servable_trainer.tuning.distributed.run import follow, lead
-    from servable_trainer.tuning.project import Budget, Settings
+    from servable_trainer.tuning.project import SearchBudget, SearchSettings
     from servable_trainer.tuning.results import Interrupted, SearchFailed
     from servable_trainer.tuning.tune import search
 
-    settings = Settings(**given)
+    settings = SearchSettings(**given)
     dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
     status, failure = 0, None
     try:
@@ -126,33 +126,33 @@ def tune(
             if json:
                 print_json({"worker": part.name, "trials": count})
             else:
-                say(f"the search is over; worker {part.name} ended {trials_of(count)} of it")
+                say(f"search finished; worker {part.name} completed {trials_of(count)}")
             return
-        budget = Budget.of(settings, trials, minutes)
+        budget = SearchBudget.of(settings, trials, minutes)
         options: dict[str, Any] = {"directory": output, "settings": settings, "budget": budget}
         if part is not None:
-            found = lead(dataset, part, watchdog=watchdog, overwrite=overwrite, **options)
+            result = lead(dataset, part, watchdog=watchdog, overwrite=overwrite, **options)
         else:
-            found = search(dataset, overwrite=overwrite, **options)
+            result = search(dataset, overwrite=overwrite, **options)
     except Interrupted as interrupted:
-        if interrupted.found is None:
+        if interrupted.result is None:
             raise typer.Exit(interrupted.status) from None
-        found, status = interrupted.found, interrupted.status
+        result, status = interrupted.result, interrupted.status
     except SearchFailed as error:
-        found, failure = error.found, error
+        result, failure = error.result, error
     path = output / "trials.json"
     if json:
-        print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(found)})
-    elif found.trials:
-        print_trials(found.trials)
-        say(f"train the best with: servable train --hyperparameters {path}")
+        print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(result)})
+    elif result.trials:
+        print_trials(result.trials)
+        say(f"train the best trial with: servable train --hyperparameters {path}")
     if failure is not None:
         raise failure
     raise typer.Exit(status)
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE, the value as in JSON, or a word."""
+    """Parse NAME=VALUE pairs; a value is JSON, or else a string."""
     from json import loads
 
     values: dict[str, Any] = {}

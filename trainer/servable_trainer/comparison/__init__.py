@@ -1,1 +1,1 @@
-"""`servable compare`: simpler methods beside the network."""
+"""`servable compare`: networks against classic methods."""

@@ -1,7 +1,7 @@
-"""The classic methods that a network is compared with, each at settings that suit pictures.
+"""The classic methods that networks are compared with, each with settings that suit images.
 
-They see pixels from 0 to 1. Distances and kernels are taken between principal components, which
-costs a tenth and loses next to nothing: 50 hold 86 % of Fashion-MNIST's variance, 80 hold 90 %.
+Inputs are pixels scaled to 0 to 1. Distances and kernels are computed on principal components, at a
+tenth of the cost and almost no loss: 50 explain 86 % of Fashion-MNIST's variance, 80 explain 90 %.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _EXACT = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way to learn that needs no network.
+    """A classic method.
 
     Attributes:
-        name: What it is called on the command line.
-        title: What it is called in a table.
-        settings: What differs from scikit-learn's defaults, in words.
-        build: An estimator for so many features and pictures, drawn by a seed.
+        name: Its name on the command line.
+        title: Its name in tables.
+        settings: How it differs from scikit-learn's defaults, in words.
+        build: Builds an estimator from the number of features, of images, and a seed.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _components(count: int, features: int, pictures: int, seed: int, estimator: 
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
 
-    # The exact way grows with the cube of the features; large pictures have many.
+    # The exact solver is cubic in the features, of which large images have many.
     solver = "covariance_eigh" if features <= _EXACT else "randomized"
     components = PCA(min(count, features, pictures), svd_solver=solver, random_state=seed)
     return make_pipeline(components, estimator)
@@ -90,26 +90,26 @@ METHODS = (
     Method(
         name="logistic-regression",
         title="logistic regression",
-        settings="C 0.1, at most 200 steps",
+        settings="C 0.1, at most 200 iterations",
         build=_logistic_regression,
     ),
     Method(
         name="linear-svm",
         title="linear SVM",
-        settings="C 0.003, one against the rest",
+        settings="C 0.003, one-vs-rest",
         build=_linear_svm,
     ),
     Method(name="random-forest", title="random forest", settings="100 trees", build=_random_forest),
     Method(
         name="boosting",
         title="histogram gradient boosting",
-        settings="100 rounds, rate 0.1, 32 bins, a fifth of the pixels a split",
+        settings="100 rounds, rate 0.1, 32 bins, a fifth of the pixels per split",
         build=_boosting,
     ),
     Method(
         name="k-nearest",
         title="k-nearest neighbours",
-        settings="k 5, by distance, 50 principal components",
+        settings="k 5, weighted by distance, 50 principal components",
         build=_neighbours,
     ),
     Method(

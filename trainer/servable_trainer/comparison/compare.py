@@ -1,4 +1,4 @@
-"""Networks against classic methods: how good, and at what cost."""
+"""Networks against classic methods: accuracy and cost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from servable_client.cli.console import say
 from servable_serving.core.statistics import wilson_interval
 from servable_trainer.comparison.classic import METHODS, Method
 from servable_trainer.comparison.contender import CompareError, Contender
+from servable_trainer.evaluation.evaluated_model import open_model
 from servable_trainer.evaluation.robustness import sample
-from servable_trainer.evaluation.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,8 @@ class Comparison:
 
     Attributes:
         dataset: Its name.
-        test: How many pictures each was tested with.
-        contenders: The most accurate first.
+        test: Number of test images.
+        contenders: The classifiers, the most accurate first.
         cpu_seconds: Processor time of the whole comparison.
     """
 
@@ -58,31 +58,30 @@ def compare(
     subset: int | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Fit each classic method, and hold it against the networks.
+    """Fit each classic method, and compare it with the networks.
 
-    One thread each, so that CPU-seconds count work and no waiting; the networks use as many as
-    TensorFlow likes, and all of them count.
+    Methods use one thread each, so that CPU-seconds count work and not waiting; networks use as
+    many as TensorFlow chooses, and all of them count.
 
     Args:
-        networks: Folders of runs, candidates or versions, trained with `dataset`.
-        dataset: Its training part is fitted, all of it; its test part measures.
-        methods: The names of the classic methods; all unless given.
-        subset: Fit so many pictures only, and test with a sixth of that.
-        seed: What the subset and the random methods are drawn with.
+        networks: Directories of runs, candidates or versions, trained on `dataset`.
+        dataset: Methods are fitted to all of its training part and tested on its test part.
+        methods: Names of the classic methods; default: all.
+        subset: Train on so many images only, and test on a sixth as many.
+        seed: Seed of the subset and of the random methods.
 
     Raises:
-        CompareError: A method's name is unknown, a network is named twice, or there is nothing to
-            compare.
-        RunError: A folder holds no network, or one for other classes.
-        CandidateError: A SavedModel's files are not as they were exported.
+        CompareError: A method is unknown, a network is given twice, or there is nothing to compare.
+        RunError: A directory is not a network, or one for other classes.
+        CandidateError: A SavedModel's files were changed since the export.
     """
     from threadpoolctl import threadpool_limits
 
     chosen = _chosen(methods)
     if len(set(networks)) != len(networks):
-        raise CompareError("a network is named twice")
+        raise CompareError("a network was given twice")
     if not (chosen or networks):
-        raise CompareError("there is nothing to compare", hint="name a run or a method")
+        raise CompareError("there is nothing to compare", hint="give a run or a method")
     if subset is not None:
         dataset = replace(
             dataset,
@@ -90,10 +89,10 @@ def compare(
             test=sample(dataset.test, max(subset // 6, 1), seed=seed),
         )
     began = _cpu_seconds()
-    # The networks first: a folder that is none should not be found out after ten minutes.
-    contenders = [_told(_network(folder, dataset)) for folder in networks]
+    # Networks first, so that an invalid one is reported before minutes of fitting.
+    contenders = [_reported(_network(folder, dataset)) for folder in networks]
     with threadpool_limits(1):
-        contenders += [_told(_classic(method, dataset, seed)) for method in chosen]
+        contenders += [_reported(_classic(method, dataset, seed)) for method in chosen]
     return Comparison(
         dataset=dataset.name,
         test=len(dataset.test),
@@ -108,12 +107,12 @@ def _chosen(names: Sequence[str] | None) -> list[Method]:
     known = {method.name: method for method in METHODS}
     for name in names:
         if name not in known:
-            raise CompareError(f"there is no method {name!r}", hint=f"choose of {', '.join(known)}")
+            raise CompareError(f"unknown method {name!r}", hint=f"choose from {', '.join(known)}")
     return [method for name, method in known.items() if name in names]
 
 
 def _cpu_seconds() -> float:
-    """Processor time of this process, all its threads, and of the children that it waited for."""
+    """Processor time of this process, all threads, and of its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -152,8 +151,8 @@ def _features(pictures: Pictures) -> NDArray[np.float32]:
 
 
 def _network(folder: Path, dataset: Dataset) -> Contender:
-    with subject_of(folder, dataset) as subject:
-        subject.probabilities(dataset.test.images[:_WARM_UP])  # the first one builds a graph
+    with open_model(folder, dataset) as subject:
+        subject.probabilities(dataset.test.images[:_WARM_UP])  # the first call builds a graph
         before = _cpu_seconds()
         answers = subject.answers(dataset.test, dataset.labels, lambda _: None)
         predict = _cpu_seconds() - before
@@ -207,7 +206,7 @@ def _contender(
     )
 
 
-def _told(one: Contender) -> Contender:
+def _reported(one: Contender) -> Contender:
     cost = "" if one.fit_cpu_seconds is None else f"fitted in {one.fit_cpu_seconds:.0f} CPU-s, "
-    say(f"{one.name}: accuracy {one.accuracy:.4f}, {cost}{one.predict_cpu_ms:.3f} CPU-ms a picture")
+    say(f"{one.name}: accuracy {one.accuracy:.4f}, {cost}{one.predict_cpu_ms:.3f} CPU-ms per image")
     return one

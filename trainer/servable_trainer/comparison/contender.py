@@ -1,4 +1,4 @@
-"""Who takes part in a comparison, and the rule that names the best."""
+"""The classifiers of a comparison, and the rule that names the best."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _MEGABYTE = 1e6
 
 
 class CompareError(ServableError):
-    """Nothing can be compared, or nothing fits the budget."""
+    """There is nothing to compare, or nothing fits the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One classifier, and what it costs.
+    """One classifier and its cost.
 
     Attributes:
-        name: A method's title, or the folder of a network.
+        name: A method's title, or a network's directory.
         network: Whether it is a network.
-        settings: How it was set up, in words.
-        pictures: How many it learnt from; None where that is not known.
-        accuracy: The share of test pictures named rightly.
-        interval: 95 % confidence, by Wilson's interval.
-        macro_f1: The mean of the classes' F1.
-        fit_cpu_seconds: Processor time of its training, children included; None where it was not
-            measured.
-        fit_seconds: Time on the clock of its training; None where it is not known.
-        predict_cpu_seconds: Processor time for all test pictures.
-        predict_cpu_ms: The same for one picture, in milliseconds.
-        size: Bytes on disk: pickled, or the network's folder or file.
+        settings: Its settings, in words.
+        pictures: Number of training images; None if unknown.
+        accuracy: Accuracy on the test images.
+        interval: Its 95 % confidence interval (Wilson).
+        macro_f1: Mean F1 of the classes.
+        fit_cpu_seconds: Processor time of its training, child processes included; None if it was
+            not measured.
+        fit_seconds: Duration of its training; None if unknown.
+        predict_cpu_seconds: Processor time for all test images.
+        predict_cpu_ms: Processor time per test image, in milliseconds.
+        size: Bytes on disk: of the pickle, or of the network's directory or file.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What makes a contender the best.
+    """How the best is chosen.
 
     Attributes:
-        by: The figure that counts.
-        max_ms: The most CPU-milliseconds that a picture may cost; any unless given.
-        max_mb: The most megabytes (millions of bytes) that it may take; any unless given.
+        by: The metric.
+        max_ms: Maximum CPU-milliseconds per image, or None.
+        max_mb: Maximum size in megabytes (millions of bytes), or None.
     """
 
     by: By = "accuracy"
@@ -70,14 +70,14 @@ class Rule:
     def __str__(self) -> str:
         limits = [
             f"at most {limit:g} {unit}"
-            for limit, unit in ((self.max_ms, "CPU-ms a picture"), (self.max_mb, "MB"))
+            for limit, unit in ((self.max_ms, "CPU-ms per image"), (self.max_mb, "MB"))
             if limit is not None
         ]
-        return ", ".join([f"the highest {self.by.replace('_', ' ').replace('f1', 'F1')}", *limits])
+        return ", ".join([f"highest {self.by.replace('_', ' ').replace('f1', 'F1')}", *limits])
 
 
 def best_of(contenders: Sequence[Contender], rule: Rule) -> Contender:
-    """The best by a rule; of equals the one that answers at the least cost.
+    """The best by a rule; of equals the one with the cheapest predictions.
 
     Raises:
         CompareError: None fits the budget.
@@ -92,9 +92,9 @@ def best_of(contenders: Sequence[Contender], rule: Rule) -> Contender:
         fastest = min(contenders, key=lambda one: one.predict_cpu_ms)
         smallest = min(contenders, key=lambda one: one.size)
         raise CompareError(
-            f"none is the best: nothing fits the budget of {_budget(rule)}",
-            hint=f"the fastest is {fastest.name} with {fastest.predict_cpu_ms:.4f} CPU-ms a "
-            f"picture, the smallest {smallest.name} with {smallest.size / _MEGABYTE:.2f} MB",
+            f"nothing fits the budget of {_budget(rule)}",
+            hint=f"the fastest is {fastest.name} with {fastest.predict_cpu_ms:.4f} CPU-ms per "
+            f"image, the smallest {smallest.name} with {smallest.size / _MEGABYTE:.2f} MB",
         )
     return max(fitting, key=lambda one: (getattr(one, rule.by), -one.predict_cpu_ms))
 

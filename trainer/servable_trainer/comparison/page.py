@@ -1,4 +1,4 @@
-"""A comparison as a table, as a page of Markdown with a plot, and as JSON."""
+"""A comparison as a table, as a Markdown page with a plot, and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from servable_trainer.evaluation.report import ReportError, check_writable, write_whole
+from servable_trainer.evaluation.report import ReportError, check_writable, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,14 @@ _COLUMNS = (
 
 
 def check_page(path: Path) -> None:
-    """Refuse a place where no page can be written, before any work is done for it.
+    """Check that a page can be written, before any work is done for it.
 
     Raises:
-        ReportError: `path` is no Markdown file's name, or its folder cannot be written.
+        ReportError: `path` is not a Markdown file name, or its directory cannot be written.
     """
     if path.suffix != ".md":
         raise ReportError(
-            f"{path} is no name of a Markdown file", hint=f"name it {path.with_suffix('.md').name}"
+            f"{path} is not a Markdown file name", hint=f"name it {path.with_suffix('.md').name}"
         )
     check_writable(path, path.with_suffix(".svg"), path.with_suffix(".json"))
 
@@ -42,12 +42,12 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(
         _COLUMNS,
         [_cells(one) for one in comparison.contenders],
-        title=f"{comparison.dataset}, {comparison.test} test pictures",
+        title=f"{comparison.dataset}, {comparison.test} test images",
     )
 
 
 def write_page(path: Path, comparison: Comparison, *, rule: Rule, best: Contender | None) -> None:
-    """Write the Markdown to `path`, and beside it the plot (.svg) and the JSON.
+    """Write the Markdown to `path`, and the plot (.svg) and JSON next to it.
 
     Raises:
         ReportError: They cannot be written.
@@ -62,10 +62,10 @@ def write_page(path: Path, comparison: Comparison, *, rule: Rule, best: Contende
         ],
         best=best.name if best else None,
     )
-    write_whole(path.with_suffix(".svg"), plot)
+    write_file(path.with_suffix(".svg"), plot)
     text = json.dumps(as_dict(comparison, rule=rule, best=best), indent=1, ensure_ascii=False)
-    write_whole(path.with_suffix(".json"), text + "\n")
-    write_whole(path, _page(path, comparison, rule=rule, best=best))
+    write_file(path.with_suffix(".json"), text + "\n")
+    write_file(path, _page(path, comparison, rule=rule, best=best))
 
 
 def as_dict(comparison: Comparison, *, rule: Rule, best: Contender | None) -> dict[str, Any]:
@@ -82,36 +82,34 @@ def _page(path: Path, comparison: Comparison, *, rule: Rule, best: Contender | N
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     settings = "\n".join(
         f"- {_escaped(one.name)}: {_escaped(one.settings)}"
-        + (f"; learnt from {one.pictures:,} pictures" if one.pictures else "")
+        + (f"; trained on {one.pictures:,} images" if one.pictures else "")
         for one in comparison.contenders
     )
     where = path.name if path.is_absolute() else path.as_posix()
     networks = [one.name for one in comparison.contenders if one.network]
     command = shlex.join(["servable", "compare", *networks, "--output", where])
-    verdict = f"{_escaped(best.name)} is the best" if best else "None is the best"
+    verdict = f"The best is {_escaped(best.name)}" if best else "None fits the budget"
     return f"""# The network against classic methods
 
-{verdict} by the rule: {rule}.
+{verdict} ({rule}).
 
-Measured with {comparison.test:,} test pictures of {comparison.dataset} by
+Measured on {comparison.test:,} test images of {comparison.dataset} by
 `{command}` on \
 {datetime.now(UTC):%Y-%m-%d} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores);
 all of it took {comparison.cpu_seconds / 60:.1f} CPU-minutes.
 
 {table}
 
-![Test accuracy against CPU-milliseconds a picture, both in the table]({path.stem}.svg)
+![Test accuracy against CPU-milliseconds per image, both in the table]({path.stem}.svg)
 
-In the plot a circle's area is the size on disk; networks have a colour of their own.
+In the plot, the area of a circle is the size on disk; networks have another colour.
 
-- *95 %*: the interval that holds the accuracy on all pictures of this kind with that confidence
-  (Wilson).
-- *fit CPU-s*: the processor time of the training, one thread each; in brackets the time on the
-  clock of a network whose processor time was not measured.
-- *CPU-ms*: the processor time of a picture's answer, all threads, in large batches.
-- *MB*: millions of bytes: a pickle, or the folder of a SavedModel, or Keras' file.
+- *95 %*: confidence interval of the accuracy (Wilson).
+- *fit CPU-s*: processor time of the training; in brackets the duration if that was not measured.
+- *CPU-ms*: processor time per image, all threads, in large batches.
+- *MB*: millions of bytes of the pickle, of the SavedModel, or of Keras' file.
 
-How each was set up:
+Settings:
 
 {settings}
 """
@@ -135,7 +133,7 @@ def _cells(one: Contender) -> tuple[str, ...]:
 
 
 def _escaped(text: str) -> str:
-    """A folder may be called anything."""
+    """Escape Markdown in the name of a directory."""
     for letter in "\\|*_`[]<>":
         text = text.replace(letter, f"\\{letter}")
     return " ".join(text.split())

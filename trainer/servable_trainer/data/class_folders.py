@@ -1,4 +1,4 @@
-"""Folders of class subfolders: which files in them are pictures, and of what.
+"""Directories with a subdirectory per class: which files are images, and of which class.
 
 Either DIR/train/CLASS/* with DIR/test/CLASS/*, or DIR/CLASS/* alone.
 """
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# The parts of a folder: two that came divided, or one that did not.
+# The parts of a dataset: two of a divided one, or one of an undivided one.
 TRAIN, TEST, UNDIVIDED = "train", "test", "pictures"
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp"})
 
-# One to fit and one to validate with; one to test with; or all three.
+# One image to train on and one to validate on; one to test on; or all three.
 _AT_LEAST = {TRAIN: 2, TEST: 1, UNDIVIDED: 3}
-# What systems leave in folders of pictures, which nobody needs to be told of.
+# Files that systems leave in directories of images; skipped silently.
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFile:
-    """A file, and what its place says of it.
+    """An image file, and what its path says of it.
 
     Attributes:
         path: The file.
         part: TRAIN, TEST or UNDIVIDED.
-        label: The name of its class's folder.
+        label: The name of its class.
     """
 
     path: Path
@@ -46,19 +46,21 @@ class PictureFile:
 
 
 def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
-    """Find the pictures of a folder by their suffix, and say what was passed over.
+    """Find the images of a directory by their suffix, and report other files.
 
-    Links are followed; what is hidden is not looked at.
+    Links are followed; hidden files are ignored.
 
     Returns:
-        The names of the class folders, sorted, and the pictures, sorted too.
+        The class names and the images, both sorted.
 
     Raises:
-        DatasetError: It cannot be read, or holds no classes that can be told apart.
+        DatasetError: It cannot be read, or does not hold at least two valid classes.
     """
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{shown(folder)} {what}", hint="name a folder of class subfolders")
+        what = "is not a directory" if folder.exists() else "does not exist"
+        raise DatasetError(
+            f"{shown(folder)} {what}", hint="expected a directory with a subdirectory per class"
+        )
     roots = _roots(folder)
     labels: dict[str, set[str]] = {}
     files: list[PictureFile] = []
@@ -74,24 +76,24 @@ def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
                 else:
                     others.append(f"{name}/{path.name}")
     if others:
-        say(f"passed over what is no picture in a class's folder: {some(others)}")
+        say(f"skipped files that are not images of a class: {some(others)}")
     found = sorted(set().union(*labels.values()))
     for part, names in labels.items():
         if missing := set(found) - names:
             raise DatasetError(
-                f"{shown(folder / part)} has no folder for {some(sorted(missing))}, which the "
-                "other part has",
-                hint=f"{TRAIN} and {TEST} hold the same classes",
+                f"{shown(folder / part)} has no subdirectory for {some(sorted(missing))}, unlike "
+                "the other part",
+                hint=f"{TRAIN} and {TEST} must have the same classes",
             )
     _check_labels(folder, found, any_picture=bool(others))
     return found, files
 
 
 def check_counts(folder: Path, labels: list[str], files: list[PictureFile]) -> None:
-    """Refuse classes of too few pictures.
+    """Check that each class has enough images.
 
     Raises:
-        DatasetError: There are such.
+        DatasetError: One has too few.
     """
     counts = Counter((file.part, file.label) for file in files)
     divided = any(file.part != UNDIVIDED for file in files)
@@ -104,27 +106,27 @@ def check_counts(folder: Path, labels: list[str], files: list[PictureFile]) -> N
     ]
     if few:
         needs = (
-            f"{_AT_LEAST[TRAIN]} pictures in {TRAIN} and {_AT_LEAST[TEST]} in {TEST}"
+            f"{_AT_LEAST[TRAIN]} images in {TRAIN} and {_AT_LEAST[TEST]} in {TEST}"
             if divided
-            else f"{_AT_LEAST[UNDIVIDED]} different pictures"
+            else f"{_AT_LEAST[UNDIVIDED]} different images"
         )
         raise DatasetError(
-            f"{shown(folder)} has too few pictures of some classes: {some(few)}",
-            hint=f"each class needs at least {needs}: add some, or remove its folder",
+            f"{shown(folder)} has too few images of some classes: {some(few)}",
+            hint=f"each class needs at least {needs}: add some, or remove its subdirectory",
         )
 
 
 def _roots(folder: Path) -> dict[str, Path]:
-    """The folder that holds the class folders of each part."""
+    """The parent of the class subdirectories of each part."""
     entries = _entries(folder)
     names = {path.name for path in entries if path.is_dir()}
-    # "train" may be a class too, of vehicles: then it holds pictures.
+    # "train" may also be a class, of vehicles: then it holds images.
     if not (TRAIN in names and _holds_classes(folder / TRAIN)):
         return {UNDIVIDED: folder}
     if TEST not in names:
         raise DatasetError(
-            f"{shown(folder)} holds {TRAIN} and no {TEST}",
-            hint=f"name {shown(folder / TRAIN)} and test pictures are set aside, or add {TEST}",
+            f"{shown(folder)} has {TRAIN} but no {TEST}",
+            hint=f"use {shown(folder / TRAIN)} to have test images set aside, or add {TEST}",
         )
     return {TRAIN: folder / TRAIN, TEST: folder / TEST}
 
@@ -150,38 +152,38 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def _check_labels(folder: Path, labels: list[str], *, any_picture: bool) -> None:
-    hint = "make a subfolder for each class, with its pictures in it"
+    hint = "create a subdirectory for each class, with its images in it"
     if not labels:
-        what = "no class subfolders" if any_picture else "nothing"
-        raise DatasetError(f"{shown(folder)} holds {what}", hint=hint)
+        what = "has no class subdirectories" if any_picture else "is empty"
+        raise DatasetError(f"{shown(folder)} {what}", hint=hint)
     for label in labels:
         try:
             label.encode()
         except UnicodeEncodeError:
             raise DatasetError(
-                f"the class folder {os.fsencode(label)!r} has a name that is no UTF-8",
-                hint="rename it: its name is the label that the model answers",
+                f"the class name {os.fsencode(label)!r} is not valid UTF-8",
+                hint="rename the subdirectory: its name is the label that the model returns",
             ) from None
         if not label.isprintable():
             raise DatasetError(
-                f"the class folder {label!r} has control characters in its name",
-                hint="rename it: its name is the label that the model answers",
+                f"the class name {label!r} has control characters",
+                hint="rename the subdirectory: its name is the label that the model returns",
             )
     if len(labels) == 1:
-        raise DatasetError(f"{shown(folder)} holds one class only, {labels[0]}", hint=hint)
-    # Told apart by this file system, and not by the next one, nor by people.
+        raise DatasetError(f"{shown(folder)} has only one class, {labels[0]}", hint=hint)
+    # Distinct in this file system, but not in every other, nor to people.
     alike: dict[str, str] = {}
     for label in labels:
         other = alike.setdefault(unicodedata.normalize("NFKC", label).casefold(), label)
         if other != label:
             raise DatasetError(
-                f"the class folders {other} and {label} differ in case or spelling only",
-                hint="put their pictures together, or rename one",
+                f"the class names {other} and {label} differ only in case or Unicode form",
+                hint="merge or rename them",
             )
 
 
 def some(names: Iterable[str]) -> str:
-    """The first ten of some names, and how many more there are."""
+    """The first ten of some names, and the number of the others."""
     names = list(names)
     first = ", ".join(_printable(name) for name in names[:_NAMED])
     rest = len(names) - _NAMED
@@ -189,7 +191,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path that can be printed, whatever bytes are in it."""
+    """A path in printable form, whatever bytes it has."""
     return _printable(str(path))
 
 

@@ -1,4 +1,4 @@
-"""A set of labelled pictures, and how it is divided."""
+"""A dataset of labelled images, and its split."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VALIDATION_SHARE = 1 / 6
 
 
 class DatasetError(ServableError):
-    """The dataset is missing, damaged or cannot be had."""
+    """The dataset is missing, damaged or unavailable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Pictures with their classes.
+    """Images with their classes.
 
     Attributes:
         images: uint8 [N, height, width], or [N, height, width, 3] in colour.
@@ -35,24 +35,24 @@ class Pictures:
         return len(self.targets)
 
     def take(self, indices: NDArray[np.int64]) -> Pictures:
-        """Those at `indices`, in that order."""
+        """The images at `indices`, in that order."""
         return Pictures(images=self.images[indices], targets=self.targets[indices])
 
     def first(self, count: int) -> Pictures:
-        """The first `count` of them."""
+        """The first `count` images."""
         return Pictures(images=self.images[:count], targets=self.targets[:count])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset as it came: a training and a test part.
+    """A dataset with a training and a test part.
 
     Attributes:
-        name: A name that can be a model's name.
+        name: Its name, which is valid as a model name.
         labels: The name of each class, by its number.
-        train: What may be learnt from and chosen by.
-        test: What only an evaluation may look at.
-        checksums: SHA-256 of each file's content, by file name, or of each part of a folder.
+        train: Images to train and validate on.
+        test: Images for the final evaluation only.
+        checksums: SHA-256 of each file's content, by file name, or of each part of a directory.
     """
 
     name: str
@@ -64,14 +64,14 @@ class Dataset:
     def split(
         self, *, seed: int, validation: float = VALIDATION_SHARE
     ) -> tuple[Pictures, Pictures]:
-        """Divide the training part, each class in its proportion, shuffled by `seed`.
+        """Split the training part, stratified by class and shuffled by `seed`.
 
         Args:
-            seed: The same seed gives the same division.
-            validation: The share of them to keep for choosing; one for each class at least.
+            seed: The same seed gives the same split.
+            validation: Share of the validation images; at least one per class.
 
         Returns:
-            What to fit, and what to validate with.
+            Training images and validation images.
         """
         fit, keep = self.split_indices(seed=seed, validation=validation)
         return self.train.take(fit), self.train.take(keep)
@@ -79,7 +79,7 @@ class Dataset:
     def split_indices(
         self, *, seed: int, validation: float = VALIDATION_SHARE
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where in `train` the two parts of `split` are."""
+        """The indices in `train` of the two parts of `split`."""
         import numpy as np
         from sklearn.model_selection import train_test_split
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: what it is, where it is found and how it is got.
+"""Fashion-MNIST: its files, where they are looked for and how they are downloaded.
 
 Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747. Nothing outside this module
 knows the number of its classes or their names.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import shutil
-import subprocess
 import tempfile
 import zlib
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from servable_client import ServableError
 from servable_client.cli.console import progress_bar, say
 from servable_trainer.data.dataset import Dataset, DatasetError, Pictures
+from servable_trainer.data.debian_package import copy_from_package
 
 NAME = "fashion_mnist"
 
@@ -28,8 +27,8 @@ LABELS = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
-# SHA-256 of what is inside each file: Debian strips the name from the gzip headers, so the
-# packed bytes differ from upstream's while the pictures are the same.
+# SHA-256 of each file's decompressed content: Debian strips the name from the gzip headers, so its
+# compressed bytes differ from upstream's while the images are the same.
 CHECKSUMS = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",  # noqa: E501
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",  # noqa: E501
@@ -42,22 +41,23 @@ UPSTREAM = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
+# Where that package puts the files.
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
-# An IDX file opens with its type and dimensions: http://yann.lecun.com/exdb/mnist/
+# An IDX file starts with its type and dimensions: http://yann.lecun.com/exdb/mnist/
 _IMAGES_HEADER, _LABELS_HEADER = 16, 8
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 
 
 def own_cache() -> Path:
-    """The folder that a download goes to when no other is named."""
+    """The directory that a download goes to by default."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("servable")) / "fashion-mnist"
 
 
 def keras_cache() -> Path:
-    """The folder that `keras.datasets.fashion_mnist.load_data` fills."""
+    """The directory that `keras.datasets.fashion_mnist.load_data` fills."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
 
@@ -66,7 +66,7 @@ def load(folder: Path) -> Dataset:
     """Read the four files in `folder`.
 
     Returns:
-        60,000 pictures to train with and 10,000 to test with, uint8 [N, 28, 28].
+        60,000 training and 10,000 test images, uint8 [N, 28, 28].
 
     Raises:
         DatasetError: A file is missing, truncated or not Fashion-MNIST's; the message names it.
@@ -91,38 +91,38 @@ def load(folder: Path) -> Dataset:
 
 def _read(path: Path, checksum: str) -> bytes:
     if not path.is_file():
-        raise DatasetError(f"{path} is missing", hint="`servable data fetch` gets it")
+        raise DatasetError(f"{path} is missing", hint="`servable data fetch` downloads it")
     hint = "delete it and run `servable data fetch` again"
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} is truncated or no gzip file: {error}", hint=hint) from error
+        raise DatasetError(f"{path} is truncated or not a gzip file: {error}", hint=hint) from error
     if hashlib.sha256(data).hexdigest() != checksum:
         raise DatasetError(f"{path} is not Fashion-MNIST's file: its SHA-256 differs", hint=hint)
     return data
 
 
 def find(data: Path | None = None) -> tuple[Path, Dataset]:
-    """Find the dataset, or get it.
+    """Find the dataset, or download it.
 
-    Looks in `data`, else in the folder that SERVABLE_DATA names, and only there where one is
-    named; else in Debian's folder, Keras' cache and Servable's own. What is nowhere is
-    downloaded from upstream or, where upstream cannot be reached, taken from Debian's package
-    (which needs no root).
+    Looks in `data` or in the directory that SERVABLE_DATA names, and nowhere else if either is
+    given; otherwise in Debian's directory, Keras' cache and Servable's own. Missing files are
+    downloaded from upstream or, if upstream cannot be reached, taken from Debian's package (which
+    does not need root).
 
     Args:
-        data: The folder to look in and to fill.
+        data: The directory to look in and to download to.
 
     Returns:
-        The folder, and what is in it.
+        The directory and the dataset.
 
     Raises:
-        DatasetError: A file in the folder named is damaged, or there is no way to get one.
+        DatasetError: A file in the given directory is damaged, or cannot be downloaded.
     """
     if data is None and (named := os.environ.get("SERVABLE_DATA")):
         data = Path(named)
     if data is not None:
-        # A damaged file in a folder that somebody named is theirs to look at; a missing one is got.
+        # A damaged file in a directory of the user's is reported; a missing one is downloaded.
         present = [name for name in CHECKSUMS if _exists(data / name)]
         if len(present) == len(CHECKSUMS):
             return data, load(data)
@@ -136,7 +136,7 @@ def find(data: Path | None = None) -> tuple[Path, Dataset]:
             try:
                 return folder, load(folder)
             except DatasetError as error:
-                say(f"passed over {folder}: {error}")
+                say(f"skipped {folder}: {error}")
         target = own_cache()
     return target, fetch(target)
 
@@ -145,14 +145,14 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        return False  # in a folder that this user may not enter
+        return False  # in a directory that this user may not read
 
 
 def fetch(target: Path) -> Dataset:
-    """Get the four files into `target`, each checked before it has its name.
+    """Download the four files to `target`, each verified before it gets its name.
 
     Raises:
-        DatasetError: Neither upstream nor Debian's archive could give them.
+        DatasetError: Neither upstream nor Debian's archive provided them.
     """
     tried: list[str] = []
     try:
@@ -163,7 +163,10 @@ def fetch(target: Path) -> Dataset:
                     if source:
                         _download(source, Path(incoming))
                     else:
-                        _unpack_debian_package(Path(incoming))
+                        say(f"upstream cannot be reached; using Debian's {DEBIAN_PACKAGE}")
+                        copy_from_package(
+                            DEBIAN_PACKAGE, DEBIAN_FOLDER, list(CHECKSUMS), Path(incoming)
+                        )
                     dataset = load(Path(incoming))
                 except ServableError as error:
                     tried.append(str(error))
@@ -174,11 +177,11 @@ def fetch(target: Path) -> Dataset:
     except OSError as error:
         raise DatasetError(
             f"cannot write to {target}: {error.strerror or error}",
-            hint="name another folder with --data",
+            hint="choose another directory with --data",
         ) from error
     raise DatasetError(
-        "Fashion-MNIST could not be had: " + "; ".join(tried),
-        hint=f"put {', '.join(CHECKSUMS)} into a folder and name it with --data or SERVABLE_DATA",
+        "Fashion-MNIST could not be downloaded: " + "; ".join(tried),
+        hint=f"put {', '.join(CHECKSUMS)} into a directory and set --data or SERVABLE_DATA",
     )
 
 
@@ -211,33 +214,3 @@ def _download(source: str, folder: Path) -> None:
             except DatasetError:
                 (folder / name).unlink()
                 raise
-
-
-def _unpack_debian_package(folder: Path) -> None:
-    """`apt-get download` and `dpkg-deb -x`, neither of which needs root."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise DatasetError("this is no Debian, so its package cannot be had")
-    say(f"upstream cannot be reached; taking Debian's package {DEBIAN_PACKAGE}")
-    with tempfile.TemporaryDirectory() as work:
-        lists = Path(work) / "lists"
-        (lists / "partial").mkdir(parents=True)
-        # Lists of our own: those of the machine may be missing, old, or root's alone.
-        options = ["-qq", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={work}/cache"]
-        if os.geteuid() == 0:
-            options += ["-o", "APT::Sandbox::User=root"]  # else apt warns that _apt cannot write
-        _run("apt-get", *options, "update", cwd=work)
-        _run("apt-get", *options, "download", DEBIAN_PACKAGE, cwd=work)
-        package = next(Path(work).glob("*.deb"), None)
-        if package is None:
-            raise DatasetError(f"apt-get downloaded no {DEBIAN_PACKAGE}")
-        _run("dpkg-deb", "-x", str(package), "unpacked", cwd=work)
-        unpacked = Path(work) / "unpacked" / DEBIAN_FOLDER.relative_to("/")
-        for name in CHECKSUMS:
-            shutil.copy(unpacked / name, folder / name)
-
-
-def _run(*command: str, cwd: str) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise DatasetError(f"{' '.join(command[:1])} failed: {reason}")

@@ -1,4 +1,4 @@
-"""What the gates compare versions of the shipped model with."""
+"""The holdout set of the gates for the shipped model."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
 
 
 def fashion_mnist(data: Path | None) -> tuple[Any, Any, list[str]]:
-    """Fashion-MNIST's 10,000 test pictures.
+    """Fashion-MNIST's 10,000 test images.
 
     The test set and not a validation split: a version may have been trained on all of the training
-    part, and its neighbour with another split. A gate compares by it and chooses nothing by it.
+    part, and another one on another split. Gates compare versions on it and select nothing by it.
 
     Args:
-        data: The dataset's folder; looked for unless given.
+        data: The dataset's directory; default: the usual places.
 
     Returns:
-        The pictures, uint8 [N, 28, 28], their class numbers, int64 [N], and the classes' names.
+        The images, uint8 [N, 28, 28], their class numbers, int64 [N], and the classes' names.
 
     Raises:
-        ServableError: The dataset is not on this machine, or not as it was published.
+        ServableError: The dataset is unavailable or damaged.
     """
     from servable_trainer.data.fashion_mnist import find
 

@@ -1,7 +1,7 @@
-"""Files of pictures, read as the exported model reads what it is sent.
+"""Image files, read as the exported model reads them.
 
-The pixels come from the client's `prepare` and the serving graph's own `decode`: what a network
-learns from is, bit for bit, what it will see when the same file is sent to a server.
+The pixels come from the client's `prepare` and the serving graph's own `decode`: a network is
+trained on exactly the pixels that it sees when the same file is sent to a server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
-# What a picture in colour is shrunk to before its pixels are looked at for any.
+# Images are shrunk to this size before their pixels are checked for colour.
 _LOOK = (256, 256)
 
 _In = TypeVar("_In")
@@ -43,12 +43,12 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says of its picture.
+    """The header of an image file.
 
     Attributes:
-        height: Rows, once it is turned as its Exif data say.
+        height: Rows, after the rotation of its Exif data.
         width: Columns, likewise.
-        grey: Whether it can hold no colour; one that can need not.
+        grey: Whether its mode has no colour.
     """
 
     height: int
@@ -58,31 +58,31 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why a file is no picture to learn from, as the rest of a sentence that begins with it."""
+    """Why a file cannot be used, as the rest of a sentence that begins with the file."""
 
     reason: str
 
 
 def headers(paths: Sequence[Path]) -> list[Header | None]:
-    """The header of each file; None where there is none to read."""
-    return list(_each(_header, paths, "looking at pictures"))
+    """The header of each file; None if it cannot be read."""
+    return list(_each(_header, paths, "reading image headers"))
 
 
 def _header(path: Path) -> Header | None:
     try:
         with Image.open(path, formats=FORMATS) as image:
             height, width = image.height, image.width
-            # Of a PNG file, getexif would read the whole.
+            # For a PNG file, getexif would read all of it.
             if image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
                 height, width = width, height
             grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
             return Header(height=height, width=width, grey=grey)
-    except Exception:  # noqa: BLE001  # damaged in many ways; reading it tells which
+    except Exception:  # noqa: BLE001  # reading the pixels reports what is wrong
         return None
 
 
 def has_colour(path: Path) -> bool:
-    """Whether any pixel of a picture is of a colour; False where it cannot be read."""
+    """Whether any pixel of an image has colour; False if it cannot be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.thumbnail(_LOOK)
@@ -95,15 +95,15 @@ def has_colour(path: Path) -> bool:
 def read(
     paths: Sequence[Path], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], list[bytes | Refusal]]:
-    """Read files of pictures and bring them to one shape.
+    """Read image files and bring them to one shape.
 
     Args:
         paths: The files.
         shape: Height and width, and 3 for colour.
 
     Returns:
-        uint8 [N, *shape], nothing in particular for what was refused; and the SHA-256 of each
-        file's content, or why it was refused.
+        uint8 [N, *shape], undefined for refused files; and the SHA-256 of each file's content, or
+        why it was refused.
     """
     images = np.empty((len(paths), *shape), np.uint8)
     found: list[bytes | Refusal] = []
@@ -122,9 +122,9 @@ def _read(
     limit = f"more than {MAX_SIDE} x {MAX_SIDE} pixels"
     try:
         if not path.is_file():
-            return Refusal(reason="is a broken link" if path.is_symlink() else "is no file")
+            return Refusal(reason="is a broken link" if path.is_symlink() else "is not a file")
         if path.stat().st_size > MAX_READ:
-            return Refusal(reason=f"has more than {MAX_READ >> 20} MiB")
+            return Refusal(reason=f"is larger than {MAX_READ >> 20} MiB")
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if max(image.size) > MAX_SIDE:
@@ -135,20 +135,20 @@ def _read(
     except Image.DecompressionBombError:
         return Refusal(reason=f"has {limit}")
     except UnidentifiedImageError:
-        return Refusal(reason=f"is no picture of {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        return Refusal(reason=f"is not a valid {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image")
     except InvalidInput as error:
         return Refusal(reason=error.reason)
     except OSError as error:
         return Refusal(reason=f"cannot be read: {error.strerror or error}")
     except tf.errors.InvalidArgumentError:
-        return Refusal(reason="is damaged, or of a kind that the server cannot decode")
-    except Exception as error:  # noqa: BLE001  # Pillow fails in as many ways as files are damaged
+        return Refusal(reason="is damaged, or of a format variant that the server cannot decode")
+    except Exception as error:  # noqa: BLE001  # Pillow raises many kinds of errors
         return Refusal(reason=f"is damaged: {error}")
 
 
 @lru_cache(maxsize=4)
 def _decoder(shape: tuple[int, ...]) -> Callable[[bytes], NDArray[np.uint8]]:
-    """The serving graph's `decode`, as a function of a file's bytes; tracing it takes a second."""
+    """The serving graph's `decode` as a function of a file's bytes; tracing takes a second."""
     channels = 1 if len(shape) == 2 else shape[2]
     with tf.device("CPU:0"):
         function = tf.function(
@@ -166,13 +166,13 @@ def _decoder(shape: tuple[int, ...]) -> Callable[[bytes], NDArray[np.uint8]]:
 
 
 def _each(work: Callable[[_In], _Out], items: Sequence[_In], title: str) -> Iterator[_Out]:
-    """The outcome of `work` for each item, in their order, under a bar."""
+    """Yield the outcome of `work` for each item, in order, with a progress bar."""
     with (
         warnings.catch_warnings(),
         progress_bar() as progress,
         ThreadPoolExecutor(_cores()) as pool,
     ):
-        # Pillow warns of a size that is refused here.
+        # Pillow warns of sizes that are refused here anyway.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         task = progress.add_task(title, total=len(items))
         for outcome in pool.map(work, items):
@@ -181,12 +181,12 @@ def _each(work: Callable[[_In], _Out], items: Sequence[_In], title: str) -> Iter
 
 
 def _cores() -> int:
-    # A container may have fewer than the machine.
+    # A container may be limited to fewer than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that this process may hope for; None where the system does not tell."""
+    """Bytes of memory available to this process; None if unknown."""
     found = []
     try:
         fields = dict(
@@ -196,7 +196,7 @@ def available_memory() -> int | None:
     except (OSError, KeyError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    # The limit of a container; "max" where there is none.
+    # The limit of a container; "max" if there is none.
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))

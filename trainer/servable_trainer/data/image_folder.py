@@ -1,4 +1,4 @@
-"""Any folder of class subfolders with pictures, as a dataset."""
+"""A directory with a subdirectory of images per class, as a dataset."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from servable_trainer.data.image_files import Refusal, available_memory, has_col
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What is set aside of a folder that came undivided.
+# Test share of an undivided directory.
 TEST_SHARE = 1 / 5
 
-# What a network that halves a picture three times can take, and what two cores train with in
-# bearable time: more has to be asked for.
+# The smallest that a network with three stages can take, and the largest that two cores can train
+# on in reasonable time; larger images must be requested.
 MIN_SIDE, MAX_SIDE = 8, 128
 
-# The array itself, its division into fit and validation, and the copy that Keras makes.
+# The array itself, its split into training and validation, and the copy that Keras makes.
 _COPIES = 3
 
 
@@ -48,28 +48,28 @@ def load(
     channels: int | None = None,
     skip_corrupt: bool = False,
 ) -> Dataset:
-    """Read a folder of pictures.
+    """Read a directory of images.
 
-    The files are PNG, JPEG, GIF, BMP or WebP. Each becomes what the exported model makes of such a
-    file: turned as its Exif data say, centred and shrunk. Where the folder is not divided into
-    train and test, a fifth of each class is set aside by the pictures' content: the same files are
-    divided in the same way whatever the seed, so that no run tests with what another learnt from.
+    The files are PNG, JPEG, GIF, BMP or WebP, preprocessed as the exported model does: rotated by
+    their Exif data, centred and resized. If the directory is not divided into train and test, a
+    fifth of each class is set aside by the images' content: the same files are split in the same
+    way whatever the seed, so that no run is tested on images that another was trained on.
 
     Args:
-        folder: Where train/CLASS/* and test/CLASS/* are, or CLASS/* alone.
-        size: Height and width to bring them to. Unless given, the size that at least half of them
-            have or else a square, with sides of at most 128 pixels.
-        channels: 1 for grey, 3 for colour; unless given, grey where no pixel is of a colour.
-        skip_corrupt: Go on without the pictures that cannot be read.
+        folder: The directory of train/CLASS/* and test/CLASS/*, or of CLASS/*.
+        size: Height and width to resize to. Default: the size that at least half of them have, or
+            else a square, with sides of at most 128 pixels.
+        channels: 1 for grey, 3 for colour; default: grey if no pixel has colour.
+        skip_corrupt: Skip images that cannot be read.
 
     Returns:
-        Its pictures, uint8 [N, height, width] or [N, height, width, 3], in an order that tells
-        nothing of their class. The labels are the sorted names of the class folders; the checksums
-        are of the paths and contents of each part.
+        The images, uint8 [N, height, width] or [N, height, width, 3], in an order that is
+        independent of their class. The labels are the sorted names of the class subdirectories; the
+        checksums are of the paths and contents of each part.
 
     Raises:
-        DatasetError: It cannot be read, holds fewer than two classes or too few pictures of one,
-            holds pictures that cannot be read, or would not fit into memory.
+        DatasetError: It cannot be read, has fewer than two classes or too few images of one, has
+            images that cannot be read, or would not fit into memory.
     """
     labels, files = scan(folder)
     check_counts(folder, labels, files)
@@ -83,24 +83,24 @@ def load(
         if isinstance(outcome, Refusal)
     ]
     if refused:
-        what = f"{len(refused):,} of {len(files):,} pictures in {shown(folder)} cannot be read"
+        what = f"{len(refused):,} of {len(files):,} images in {shown(folder)} cannot be read"
         if not skip_corrupt:
             raise DatasetError(
                 f"{what}: {some(refused)}",
-                hint="mend or remove them, or go on without them: --skip-corrupt",
+                hint="repair or remove them, or skip them with --skip-corrupt",
             )
-        say(f"went on without them: {what}: {some(refused)}")
+        say(f"skipped {what}: {some(refused)}")
     good = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, bytes)]
     files = [files[index] for index in good]
     contents = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
     sums = _checksums(folder, files, contents)
     files = _divided(files, contents)
     check_counts(folder, labels, files)
-    _tell_of_copies(files, contents)
+    _report_copies(files, contents)
     numbers = {label: number for number, label in enumerate(labels)}
 
     def pictures(part: str) -> Pictures:
-        # By content, so that the first of them are of every class.
+        # By content, so that the first ones are of every class.
         members = sorted((contents[i], i) for i, file in enumerate(files) if file.part == part)
         return Pictures(
             images=images[[good[i] for _, i in members]],
@@ -117,9 +117,9 @@ def load(
 
 
 def shape_of(what: Path) -> tuple[int, ...] | None:
-    """Height and width, and 3 for colour, of what a run or a candidate takes.
+    """Height and width, and 3 for colour, of the input of a run or a candidate.
 
-    None where it is neither: whoever reads it next says so.
+    None if it is neither, which whoever reads it next reports.
     """
     try:
         if (what / "run.json").is_file():
@@ -136,36 +136,36 @@ def shape_of(what: Path) -> tuple[int, ...] | None:
 def _shape(
     paths: list[Path], size: tuple[int, ...] | None, channels: int | None
 ) -> tuple[int, ...]:
-    """The shape to bring pictures to; says what it found."""
+    """Determine the shape to bring images to, and report it."""
     if size and channels:
         return size if channels == 1 else (*size, channels)
     found = headers(paths)
-    why = "as asked"
+    why = "as given"
     if size is None:
         size, why = _usual_size([(header.height, header.width) for header in found if header])
     if channels is None:
-        # The first that shows a colour ends it.
+        # Stops at the first image with colour.
         coloured = any(
             header is not None and not header.grey and has_colour(path)
             for path, header in zip(paths, found, strict=True)
         )
         channels = 3 if coloured else 1
     say(
-        f"{len(paths):,} pictures become --size {size[0]}x{size[1]} (height x width, {why}) "
+        f"{len(paths):,} images are resized to --size {size[0]}x{size[1]} (height x width, {why}) "
         f"--channels {channels} ({'grey' if channels == 1 else 'colour'})"
     )
     return size if channels == 1 else (*size, channels)
 
 
 def _usual_size(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], str]:
-    """The size to bring pictures to, and why."""
+    """The size to bring images to, and why."""
     if not sizes:
         return (MIN_SIDE, MIN_SIDE), "as none can be read"
     (height, width), count = max(Counter(sizes).items(), key=lambda item: (item[1], item[0]))
     why = "the most common"
     if 2 * count < len(sizes):
         height = width = sorted(max(size) for size in sizes)[len(sizes) // 2]
-        why = "a square, since they differ"
+        why = "a square, since sizes differ"
     longest = max(height, width)
     if longest > MAX_SIDE:
         why += f", shrunk from {longest} to {MAX_SIDE}"
@@ -178,9 +178,10 @@ def _check_memory(folder: Path, count: int, shape: tuple[int, ...]) -> None:
     free = available_memory()
     if free is not None and needed > free:
         raise DatasetError(
-            f"{shown(folder)} would not fit: {count:,} pictures of {' x '.join(map(str, shape))} "
-            f"take {needed / 1e9:,.1f} GB to train with, and {free / 1e9:,.1f} GB are free",
-            hint="bring them to a smaller --size, or to --channels 1",
+            f"{shown(folder)} does not fit into memory: {count:,} images of "
+            f"{' x '.join(map(str, shape))} take {needed / 1e9:,.1f} GB "
+            f"to train on, and {free / 1e9:,.1f} GB are available",
+            hint="use a smaller --size, or --channels 1",
         )
 
 
@@ -191,7 +192,7 @@ def _divided(files: list[PictureFile], contents: list[bytes]) -> list[PictureFil
     of_class = defaultdict(set)
     for file, content in zip(files, contents, strict=True):
         of_class[file.label].add(content)
-    # Copies of one picture are of one part. SHA-256 is as good as a shuffle.
+    # Copies of an image are in the same part. SHA-256 is as good as a shuffle.
     tested = {
         label: set(sorted(its)[: max(round(TEST_SHARE * len(its)), 1)])
         for label, its in of_class.items()
@@ -202,8 +203,8 @@ def _divided(files: list[PictureFile], contents: list[bytes]) -> list[PictureFil
     ]
 
 
-def _tell_of_copies(files: list[PictureFile], contents: list[bytes]) -> None:
-    """Say which pictures are there twice where that does harm."""
+def _report_copies(files: list[PictureFile], contents: list[bytes]) -> None:
+    """Report duplicate images that distort the evaluation."""
     labels, parts = defaultdict(set), defaultdict(set)
     for file, content in zip(files, contents, strict=True):
         labels[content].add(file.label)
@@ -217,13 +218,13 @@ def _tell_of_copies(files: list[PictureFile], contents: list[bytes]) -> None:
         for found, where in ((labels, (TRAIN, TEST)), (parts, (TEST,)))
     )
     if several:
-        say(f"one picture in several classes, of which one must be wrong: {some(several)}")
+        say(f"the same image is in several classes, of which one must be wrong: {some(several)}")
     if both:
-        say(f"tested with and learnt from, so that its test tells nothing: {some(both)}")
+        say(f"the same image is in {TRAIN} and {TEST}, which invalidates its test: {some(both)}")
 
 
 def _name(folder: Path) -> str:
-    """A model's name, made of the folder's."""
+    """A valid model name, derived from the directory's."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name).lstrip(".-")[:128] or "pictures"
 
 

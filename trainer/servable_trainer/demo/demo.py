@@ -1,4 +1,4 @@
-"""The whole story on one machine: from pictures to a second version under load."""
+"""The whole workflow on one machine: from data to a second version under load."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from servable_serving.release.server_group import ServerGroup
 from servable_serving.release.steps import Steps
 from servable_serving.repository.local import Repository
 from servable_trainer.data import fashion_mnist
-from servable_trainer.demo.trickle import DemoError, Trickle
+from servable_trainer.demo.load_generator import DemoError
 from servable_trainer.scoring.scores import print_evaluation
-from servable_trainer.tuning.trials import print_trials
+from servable_trainer.tuning.trials import print_trials, trials_of
 
 if TYPE_CHECKING:
     from servable_trainer.data.dataset import Dataset
 
-_PICTURES = 16
-# What marks a folder as the demo's own.
+_IMAGES = 16
+# Marks a directory as the demo's own.
 _MARK = ".servable-demo"
 _START_SECONDS = 120.0
 _END_SECONDS = 15.0
-# How many requests to make once the label has moved.
+# Number of requests after the label has moved.
 _AFTERWARDS = 50
-# The gates that take the longest: the demo evaluates both itself, and they are one network.
-_UNASKED = dict.fromkeys(("accuracy", "latency"), "the demo is to end within minutes")
+# The slowest gates: the demo evaluates both versions itself.
+_UNASKED = dict.fromkeys(("accuracy", "latency"), "the demo must finish within minutes")
 
-# What makes a network large, or slow to learn, is left out: the demo is to end within minutes.
+# Excludes large networks and those that are slow to train: the demo must finish within minutes.
 _FIXED = {
     "kind": "plain",
     "stages": 3,
@@ -70,7 +70,7 @@ _FIXED = {
 
 @dataclass(kw_only=True)
 class Demo:
-    """The stages, in their order; everything is written under `directory`."""
+    """The steps of the demo; everything is written to `directory`."""
 
     directory: Path
     trials: int
@@ -82,25 +82,25 @@ class Demo:
     data: Path | None
 
     def run(self) -> None:
-        """Go through them.
+        """Run all steps.
 
         Raises:
-            ServableError: Any stage failed; nothing that it started is left running.
+            ServableError: A step failed; no process is left running.
         """
         began = time.monotonic()
-        # As an exception, so that the server is ended too.
+        # As an exception, so that the server is terminated too.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sys.exit("servable: terminated"))
-        # What would fail at the end is better known before ten minutes' work.
+        # Checked first, rather than after minutes of work.
         for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
             check_free(port, flag, error=DemoError)
         if self.port == self.rest_port:
             raise DemoError(
-                f"gRPC and REST cannot both listen at port {self.port}",
+                f"gRPC and REST cannot both listen on port {self.port}",
                 hint="choose another port with --rest-api-port",
             )
         _check_ours(self.directory)
-        # TensorFlow takes seconds, which nobody waits who asks wrongly.
+        # Import TensorFlow late so that usage errors fail fast.
         from servable_trainer.training.train import train
         from servable_trainer.tuning.tune import tune
 
@@ -108,11 +108,11 @@ class Demo:
         folder, dataset = fashion_mnist.find(self.data)
         _empty(self.directory)
         say(
-            f"{dataset.name} in {folder}: {len(dataset.train)} pictures to learn from, "
-            f"{len(dataset.test)} to test with, SHA-256 of all four files checked"
+            f"{dataset.name} in {folder}: {len(dataset.train)} training images, "
+            f"{len(dataset.test)} test images, SHA-256 of all four files verified"
         )
 
-        headline(f"2. Tune: search {self.trials} points of the space, {self.subset} pictures each")
+        headline(f"2. Tune: {trials_of(self.trials)}, {self.subset} training images each")
         trials = tune(
             dataset,
             directory=self.directory / "tuning",
@@ -123,7 +123,7 @@ class Demo:
         )
         print_trials(trials)
 
-        headline("3. Train the best of them, 50,000 pictures to learn from and 10,000 to validate")
+        headline("3. Train the best: 50,000 training and 10,000 validation images")
         train(
             dataset,
             directory=self._run(1),
@@ -139,19 +139,19 @@ class Demo:
             say(f"gRPC at {self._grpc}, REST at {self._rest}, process {server.pid}")
             self._classify(dataset)
 
-            headline("5. A month later: train on with all 60,000, and switch under load")
+            headline("5. A month later: fine-tune on all 60,000 images, and switch under load")
             train(dataset, directory=self._run(2), epochs=1, start_from=self._run(1), all_data=True)
             self._export(2, dataset)
             self._switch(dataset)
 
-            headline("6. What you would type next")
+            headline("6. Next steps")
             self._print_next_lines(dataset, server.pid)
         except BaseException:
             server.stop(_END_SECONDS)
             raise
         if not self.keep:
             server.stop(_END_SECONDS)
-        say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
+        say(f"\nfinished in {(time.monotonic() - began) / 60:.1f} minutes")
 
     @property
     def _grpc(self) -> str:
@@ -176,7 +176,7 @@ class Demo:
         from servable_trainer.training.export_run import export_run
 
         run, candidate = self._run(number), self._candidate(number)
-        print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test pictures")
+        print_evaluation(evaluate(run, dataset), title=f"{len(dataset.test)} test images")
         export_run(run, candidate, dataset, name=dataset.name)
         say(f"exported to {candidate}")
 
@@ -212,7 +212,7 @@ class Demo:
         return server
 
     def _classify(self, dataset: Dataset) -> None:
-        images, targets = dataset.test.images[:_PICTURES], dataset.test.targets[:_PICTURES]
+        images, targets = dataset.test.images[:_IMAGES], dataset.test.targets[:_IMAGES]
         rows = []
         with (
             Client(self._grpc, model=dataset.name) as grpc,
@@ -226,11 +226,11 @@ class Demo:
                     (truth, one.label, one.probability, other.label, other.probability, right)
                 )
             print_table(
-                ("truth", "by gRPC", "probability", "by REST", "probability", "right"),
+                ("true", "by gRPC", "probability", "by REST", "probability", "correct"),
                 rows,
-                title=f"{_PICTURES} test pictures",
+                title=f"{_IMAGES} test images",
             )
-            # Larger than the model's own size, as a picture from anywhere would be.
+            # Larger than the model's input, as most images are.
             Image.fromarray(images[0]).resize((280, 280)).save(self._boot)
             answer = grpc.classify(self._boot)
         say(
@@ -249,29 +249,29 @@ class Demo:
                 for trickle in trickles:
                     trickle.wait_for_more(_AFTERWARDS)
             finally:
-                for trickle in trickles:
-                    trickle.stop()
+                for generator in generators:
+                    generator.stop()
         print_table(
-            ("by", "requests", "failed", "answered by version"),
+            ("protocol", "requests", "failed", "answered by version"),
             [
                 (
                     t.server.partition(":")[0],
                     t.asked,
                     len(t.failures),
-                    ", ".join(f"{v}: {n}" for v, n in sorted(t.versions.items())) or "not told",
+                    ", ".join(f"{v}: {n}" for v, n in sorted(t.versions.items())) or "unknown",
                 )
-                for t in trickles
+                for t in generators
             ],
         )
-        failures = [failure for t in trickles for failure in t.failures]
+        failures = [failure for t in generators for failure in t.failures]
         if failures:
-            raise DemoError(f"{len(failures)} requests failed; the first: {failures[0]}")
+            raise DemoError(f"{len(failures)} requests failed, the first with: {failures[0]}")
         say("no request failed")
 
     def _print_next_lines(self, dataset: Dataset, pid: int) -> None:
         url = f"{self._rest}/v1/models/{dataset.name}"
         python, command = Path(sys.executable), Path(sys.executable).with_name("servable")
-        # Short where it is: a virtual environment in this folder, as make demo has it.
+        # Relative if possible: a virtual environment in this directory, as `make demo` uses.
         with contextlib.suppress(ValueError):
             python, command = (Path(p).relative_to(Path.cwd()) for p in (python, command))
         boot = shlex.quote(str(self._boot))
@@ -290,13 +290,13 @@ class Demo:
             f"{shlex.quote(str(python))} -c {shlex.quote(code)}"
         )
         if self.keep:
-            say(f"\nthe server stays up as process {pid}; `kill {pid}` ends it")
+            say(f"\nthe server keeps running as process {pid}; `kill {pid}` stops it")
         else:
-            say("\nthe server ends with the demo; with --keep it stays up, and these lines work")
+            say("\nthe server stops with the demo; use --keep to try these commands")
 
 
 def _check_ours(directory: Path) -> None:
-    """Refuse a folder that holds what no demo wrote: it would be deleted."""
+    """Refuse a directory with other files, which would be deleted."""
     try:
         taken = directory.exists() and not (
             (directory / _MARK).is_file() or (directory.is_dir() and not any(directory.iterdir()))
@@ -305,7 +305,8 @@ def _check_ours(directory: Path) -> None:
         raise DemoError(f"cannot read {directory}: {error.strerror}") from error
     if taken:
         raise DemoError(
-            f"{directory} holds what no demo wrote", hint="name a new folder with --directory"
+            f"{directory} was not written by a demo",
+            hint="choose a new directory with --directory",
         )
 
 
@@ -316,5 +317,5 @@ def _empty(directory: Path) -> None:
         (directory / _MARK).touch()
     except OSError as error:
         raise DemoError(
-            f"cannot write to {directory}: {error.strerror}", hint="name another with --directory"
+            f"cannot write to {directory}: {error.strerror}", hint="choose another with --directory"
         ) from error

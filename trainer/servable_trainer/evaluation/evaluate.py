@@ -1,12 +1,12 @@
-"""From a run on disk to an evaluation, and to a candidate for the model repository."""
+"""Evaluation of a run, a SavedModel or an endpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from servable_trainer.evaluation.evaluated_model import open_model
 from servable_trainer.evaluation.examination import Examination, examination_of
-from servable_trainer.evaluation.subject import subject_of
 from servable_trainer.scoring.scores import Evaluation, score
 from servable_trainer.training.run import save_evaluation
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
-    """How a run, a SavedModel or a live endpoint fares on the test pictures.
+    """Evaluate a run, a SavedModel or a live endpoint on the test images.
 
-    A run keeps the answer, which goes into the manifest when it is exported.
+    The result is saved with a run, and goes into the manifest when that is exported.
 
     Args:
-        what: A folder, or a client; it stays open.
-        dataset: The one that the classifier was trained with.
+        what: A directory, or a client, which stays open.
+        dataset: The dataset that the classifier was trained on.
 
     Raises:
-        RunError: `what` is none of them, or one for other classes.
-        CandidateError: `what` is a SavedModel whose files are not as they were exported.
-        ServableError: The server cannot be reached, or has no such model.
+        RunError: `what` is none of these, or has other classes.
+        CandidateError: `what` is a SavedModel whose files were changed since the export.
+        ServableError: The server cannot be reached, or does not have the model.
     """
-    with subject_of(what, dataset) as subject:
+    with open_model(what, dataset) as subject:
         probabilities = subject.answers(dataset.test, dataset.labels, lambda _: None)
     evaluation = score(dataset.test.targets, probabilities, dataset.labels)
     _keep(what, evaluation)
@@ -37,17 +37,17 @@ def evaluate(what: Path | Client, dataset: Dataset) -> Evaluation:
 
 
 def examine(what: Path | Client, dataset: Dataset, *, thorough: bool = True) -> Examination:
-    """The same, and all else that can be found out: confusion, calibration, the worst mistakes.
+    """As `evaluate`, with the confusion matrix, calibration and the worst mistakes.
 
     Args:
-        what: A folder, or a client; it stays open.
-        dataset: The one that the classifier was trained with.
-        thorough: Measure robustness and latency too; that takes about twice as long.
+        what: A directory, or a client, which stays open.
+        dataset: The dataset that the classifier was trained on.
+        thorough: Measure robustness and latency too, which takes about twice as long.
 
     Raises:
         ServableError: As `evaluate` does.
     """
-    with subject_of(what, dataset) as subject:
+    with open_model(what, dataset) as subject:
         examination = examination_of(subject, dataset, thorough=thorough)
     _keep(what, examination.evaluation)
     return examination

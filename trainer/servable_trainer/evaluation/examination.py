@@ -1,4 +1,4 @@
-"""All that is found out about a classifier: what a report shows."""
+"""A full evaluation of a classifier: the content of a report."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from servable_client.cli.console import progress_bar
+from servable_trainer.evaluation.evaluated_model import EvaluatedModel, details
 from servable_trainer.evaluation.latency import BATCHES, Latency, latency
-from servable_trainer.evaluation.robustness import LEVELS, Disturbed, robustness, sample
-from servable_trainer.evaluation.subject import Subject, details
+from servable_trainer.evaluation.robustness import LEVELS, RobustnessPoint, robustness, sample
 from servable_trainer.scoring.metrics import (
     Bin,
     cooled,
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from servable_trainer.data.dataset import Dataset
 
 MISTAKES = 24
-_PICTURES = {"validation": "validation pictures", "half of test": "of the test pictures"}
-# One number is fitted: more would cost time and move it little.
+_PICTURES = {"validation": "validation images", "half of test": "of the test images"}
+# One number is fitted: more images would cost time and change little.
 _TO_FIT = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How far the probabilities are what they say, and what a temperature would mend.
+    """Calibration of the probabilities, and what temperature scaling would change.
 
     Attributes:
-        bins: All test pictures, by how sure the classifier is.
-        temperature: What to divide the logits by; above 1 where it is too sure.
-        fitted_on: "validation" or "half of test": what the temperature was found on.
-        fitted: How many pictures that were.
-        measured: How many others the figures below are of.
-        error: Their expected calibration error, as the classifier answers.
+        bins: All test images, by confidence.
+        temperature: The best divisor of the logits; above 1 if the classifier is overconfident.
+        fitted_on: "validation" or "half of test": the images that the temperature was fitted to.
+        fitted: Number of these.
+        measured: Number of the other images, which the figures below are of.
+        error: Expected calibration error.
         error_cooled: The same with the temperature.
-        nll: Their mean negative log-likelihood, as the classifier answers.
+        nll: Mean negative log-likelihood.
         nll_cooled: The same with the temperature.
     """
 
@@ -61,14 +61,14 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A picture that was named wrongly.
+    """A misclassified image.
 
     Attributes:
-        index: Its place among the test pictures.
-        truth: What it is.
-        answer: What it was taken for.
-        probability: Of the answer.
-        probability_of_truth: Of what it is.
+        index: Its index in the test images.
+        truth: Its class.
+        answer: The predicted class.
+        probability: Probability of the predicted class.
+        probability_of_truth: Probability of its class.
     """
 
     index: int
@@ -80,18 +80,18 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What was found out about a classifier on a dataset's test pictures.
+    """A full evaluation of a classifier on a dataset's test images.
 
     Attributes:
-        subject: What was examined: `what`, `kind` and the endpoint's `version`.
+        subject: The model: `what`, `kind` and an endpoint's `version`.
         dataset: The dataset's name, and the SHA-256 of its files.
-        evaluation: The figures that matter most.
-        confusion: How often the class of the row was taken for that of the column.
-        calibration: How far the probabilities are what they say.
-        mistakes: The worst first: those it was surest of; at most 24.
-        robustness: Under noise, shift and blur; None where it was not measured.
-        latency: For each batch size; None where it was not measured.
-        clock: What the latency holds, as a clause.
+        evaluation: The main figures.
+        confusion: Confusion matrix: rows are true classes, columns predicted ones.
+        calibration: Calibration of the probabilities.
+        mistakes: The 24 mistakes of the highest confidence, the worst first.
+        robustness: Under noise, shift and blur; None if not measured.
+        latency: For each batch size; None if not measured.
+        clock: What the latency includes, as a clause.
     """
 
     subject: dict[str, Any]
@@ -100,17 +100,17 @@ class Examination:
     confusion: list[list[int]]
     calibration: Calibration
     mistakes: list[Mistake]
-    robustness: list[Disturbed] | None
+    robustness: list[RobustnessPoint] | None
     latency: list[Latency] | None
     clock: str
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON; the evaluation's figures stand at the top."""
+        """All of it, for JSON; the figures of the evaluation are at the top level."""
         found = asdict(self)
         return {**found.pop("subject"), **found.pop("evaluation"), **found}
 
     def rows(self) -> list[tuple[str, str]]:
-        """What stands beside the evaluation, for a table of names and values."""
+        """All but the evaluation, as rows of a table: metric and value."""
         c = self.calibration
         found = [
             (
@@ -118,8 +118,8 @@ class Examination:
                 f"{c.temperature:.3f}",
             ),
             (
-                f"calibration error of {c.measured} others with it",
-                f"{c.error_cooled:.4f} in place of {c.error:.4f}",
+                f"calibration error of {c.measured} others with that temperature",
+                f"{c.error_cooled:.4f} (without: {c.error:.4f})",
             ),
         ]
         for d in self.robustness or ():
@@ -127,7 +127,7 @@ class Examination:
             low, high = d.interval
             found.append(
                 (
-                    f"accuracy, {name}, {d.count} pictures",
+                    f"accuracy, {name}, {d.count} images",
                     f"{d.accuracy:.3f} ({low:.3f}-{high:.3f})",
                 )
             )
@@ -141,16 +141,16 @@ class Examination:
         return found
 
 
-def examination_of(subject: Subject, dataset: Dataset, *, thorough: bool) -> Examination:
-    """Find it all out.
+def examination_of(subject: EvaluatedModel, dataset: Dataset, *, thorough: bool) -> Examination:
+    """Evaluate a classifier in full.
 
     Args:
         subject: The classifier.
-        dataset: Its test pictures are asked about, and those that validated the classifier.
-        thorough: Measure robustness and latency too; that about doubles the time.
+        dataset: Its test images are used, and those that validated the classifier.
+        thorough: Measure robustness and latency too, which about doubles the time.
 
     Raises:
-        ServableError: The classifier does not answer, or not with probabilities.
+        ServableError: The classifier fails, or does not return probabilities.
     """
     test, labels = dataset.test, dataset.labels
     validation = subject.validation(dataset)
@@ -184,7 +184,7 @@ def examination_of(subject: Subject, dataset: Dataset, *, thorough: bool) -> Exa
 
 
 def confusion_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> list[list[int]]:
-    """How often the class of the row was taken for that of the column."""
+    """Confusion matrix: rows are true classes, columns predicted ones."""
     classes = probabilities.shape[1]
     pairs = targets * classes + probabilities.argmax(axis=1)
     counts: list[list[int]] = (
@@ -200,14 +200,14 @@ def calibration_of(
     *,
     seed: int = 0,
 ) -> Calibration:
-    """Fit a temperature to pictures, and see on others what it is worth.
+    """Fit a temperature to some images, and measure its effect on others.
 
     Args:
-        targets: The test pictures' classes, integers [N].
-        probabilities: What the classifier made of them, float [N, C].
-        held_out: The same of pictures to fit the temperature to, neither learnt from nor tested
-            with; without, one half of the test pictures is fitted and the other measured.
-        seed: What the halves are drawn with.
+        targets: Classes of the test images, integers [N].
+        probabilities: Their probabilities, float [N, C].
+        held_out: The same of images that were neither trained nor tested on, to fit the temperature
+            to; default: one half of the test images is fitted and the other measured.
+        seed: Seed of the halves.
     """
     bins = reliability(targets, probabilities)
     if held_out is None:
@@ -217,7 +217,7 @@ def calibration_of(
         targets, probabilities, fitted_on = targets[rest], probabilities[rest], "half of test"
     else:
         fitted_on = "validation"
-    # A single picture leaves nothing to fit.
+    # A single test image leaves nothing to fit.
     temperature = fit_temperature(*held_out) if len(held_out[0]) else 1.0
     after = cooled(probabilities, temperature)
     return Calibration(
@@ -240,7 +240,7 @@ def mistakes_of(
     *,
     count: int = MISTAKES,
 ) -> list[Mistake]:
-    """The pictures named wrongly, those that the classifier was surest of first."""
+    """The misclassified images, those of the highest confidence first."""
     answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(answers != targets)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]

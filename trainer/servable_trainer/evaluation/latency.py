@@ -1,4 +1,4 @@
-"""How long a classifier takes to answer."""
+"""Latency of a classifier."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 
 if TYPE_CHECKING:
     from servable_trainer.data.dataset import Pictures
-    from servable_trainer.evaluation.subject import Subject
+    from servable_trainer.evaluation.evaluated_model import EvaluatedModel
 
 BATCHES = (1, 32)
 _WARM_UP = 10
-# A 99th percentile needs some hundred calls; a slow network must not take minutes over them.
+# A 99th percentile needs some hundred calls; a slow network must not take minutes for them.
 _CALLS, _SECONDS = 500, 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """How long calls took, one after the other.
+    """Latency of sequential calls.
 
     Attributes:
-        batch: Pictures in a call.
-        calls: How many were measured.
-        median_ms: Half of them took no longer, in milliseconds.
-        p99_ms: 99 % of them took no longer.
-        cpu_ms: Processor time a call, of this process, all its threads; of an endpoint that is
-            the client's share alone.
+        batch: Images per call.
+        calls: Number of calls measured.
+        median_ms: Median, in milliseconds.
+        p99_ms: 99th percentile, in milliseconds.
+        cpu_ms: Processor time per call of this process, all threads; for an endpoint that is only
+            the client's share.
     """
 
     batch: int
@@ -38,10 +38,10 @@ class Latency:
     cpu_ms: float
 
 
-def latency(subject: Subject, pictures: Pictures, *, batch: int) -> Latency:
-    """Ask `subject` about `batch` pictures at a time: 500 calls, or 5 seconds where that is less.
+def latency(subject: EvaluatedModel, pictures: Pictures, *, batch: int) -> Latency:
+    """Measure calls of `batch` images: 500 of them, or as many as fit in 5 seconds.
 
-    Other pictures each time; where there are too few, they come round again.
+    Each call has other images; if there are too few, they are repeated.
     """
     images = pictures.images
     if len(images) < batch:

@@ -1,4 +1,4 @@
-"""How a classifier stands what pictures suffer on their way: noise, shifts and blur."""
+"""Robustness of a classifier to noise, shifts and blur."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from servable_trainer.evaluation.subject import Subject
+    from servable_trainer.evaluation.evaluated_model import EvaluatedModel
 
-# Enough for an interval of about two points to either side, at a fifth of the test set's cost.
+# Enough for an interval of about plus or minus two points, at a fifth of the cost of all.
 PICTURES = 2000
 
-# Of each disturbance: what its levels count, and the levels.
+# Each disturbance with the unit of its levels, and the levels.
 LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
     "noise": ("standard deviation, of 255", (8, 16, 32, 64)),
     "shift": ("pixels", (1, 2, 3, 4)),
@@ -29,16 +29,16 @@ LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disturbed:
-    """How a classifier fares on disturbed pictures.
+class RobustnessPoint:
+    """Accuracy at one level of a disturbance.
 
     Attributes:
         disturbance: "none", "noise", "shift" or "blur".
-        level: How strong, in `unit`.
-        unit: What the level counts.
-        accuracy: The share of pictures named rightly.
-        interval: 95 % confidence, by Wilson's interval.
-        count: How many pictures; the same ones at each level.
+        level: Its strength, in `unit`.
+        unit: Unit of the level.
+        accuracy: Accuracy on the disturbed images.
+        interval: Its 95 % confidence interval (Wilson).
+        count: Number of images; the same ones at each level.
     """
 
     disturbance: str
@@ -52,7 +52,7 @@ class Disturbed:
 def noise(
     images: NDArray[np.uint8], sigma: float, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Add Gaussian noise of the standard deviation `sigma`, in grey levels, cut at 0 and 255."""
+    """Add Gaussian noise of standard deviation `sigma`, in grey levels, clipped to 0 to 255."""
     noisy = images + generator.normal(0, sigma, images.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
@@ -60,7 +60,7 @@ def noise(
 def shift(
     images: NDArray[np.uint8], pixels: int, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Move each picture `pixels` up, down, left or right, by chance; black comes in."""
+    """Shift each image by `pixels` up, down, left or right at random; the border is black."""
     moved = np.zeros_like(images)
     direction = generator.integers(4, size=len(images))
     there, here = slice(pixels, None), slice(None, -pixels)
@@ -80,7 +80,7 @@ def shift(
 
 
 def blur(images: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
-    """Blur with a Gaussian of the standard deviation `sigma`, in pixels; black lies around."""
+    """Blur with a Gaussian of standard deviation `sigma`, in pixels; the border is black."""
     from scipy.ndimage import gaussian_filter
 
     blurred = gaussian_filter(
@@ -90,31 +90,33 @@ def blur(images: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 def robustness(
-    subject: Subject,
+    subject: EvaluatedModel,
     pictures: Pictures,
     labels: tuple[str, ...],
     *,
     advance: Callable[[int], object],
     seed: int = 0,
-) -> list[Disturbed]:
-    """Disturb pictures in each way at each level, and see what the classifier makes of them.
+) -> list[RobustnessPoint]:
+    """Measure the accuracy under each disturbance at each level.
 
     Args:
         subject: The classifier.
-        pictures: The same ones are disturbed each time.
+        pictures: The images; the same ones are disturbed each time.
         labels: The classes.
-        advance: Called with the number of pictures that have been answered just now.
-        seed: What the noise and the shifts' directions are drawn with.
+        advance: Called with the size of each finished batch.
+        seed: Seed of the noise and of the directions of the shifts.
 
     Returns:
-        The undisturbed pictures first.
+        The undisturbed images first.
     """
 
-    def measure(images: NDArray[np.uint8], disturbance: str, level: float, unit: str) -> Disturbed:
+    def measure(
+        images: NDArray[np.uint8], disturbance: str, level: float, unit: str
+    ) -> RobustnessPoint:
         disturbed = Pictures(images=images, targets=pictures.targets)
         answers = subject.answers(disturbed, labels, advance)
         right = int((answers.argmax(axis=1) == pictures.targets).sum())
-        return Disturbed(
+        return RobustnessPoint(
             disturbance=disturbance,
             level=level,
             unit=unit,
@@ -138,7 +140,7 @@ def robustness(
 
 
 def sample(pictures: Pictures, count: int = PICTURES, *, seed: int = 0) -> Pictures:
-    """At most `count` of the pictures, drawn by `seed`."""
+    """A random sample of at most `count` images."""
     if len(pictures) <= count:
         return pictures
     chosen = np.random.default_rng(seed).permutation(len(pictures))[:count]

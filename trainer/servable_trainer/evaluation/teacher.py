@@ -1,11 +1,11 @@
-"""What a teacher answers, for a network that learns from it."""
+"""The outputs of a teacher, for knowledge distillation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from servable_client.cli.console import progress_bar
-from servable_trainer.evaluation.subject import subject_of
+from servable_trainer.evaluation.evaluated_model import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def teach(teacher: Path, dataset: Dataset) -> NDArray[np.float32]:
-    """A run's or SavedModel's probabilities for each training picture, float32 [N, C].
+    """A run's or SavedModel's probabilities for each training image, float32 [N, C].
 
     Raises:
-        RunError: `teacher` is neither, or one for other classes.
-        CandidateError: It is a SavedModel whose files are not as they were exported.
+        RunError: `teacher` is neither, or has other classes.
+        CandidateError: It is a SavedModel whose files were changed since the export.
     """
-    with subject_of(teacher, dataset) as subject, progress_bar() as progress:
-        task = progress.add_task("asking the teacher", total=len(dataset.train))
+    with open_model(teacher, dataset) as subject, progress_bar() as progress:
+        task = progress.add_task("running the teacher", total=len(dataset.train))
         return subject.answers(
             dataset.train, dataset.labels, lambda more: progress.advance(task, more)
         )

@@ -1,4 +1,4 @@
-"""What pictures go through while a network learns, and only then."""
+"""Augmentation layers, which are active only in training."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     import keras
     import keras_tuner
 
-# Random erasing's patches, as shares of the picture's sides (Zhong et al. 2017,
+# Random erasing's patches, as shares of the image's sides (Zhong et al. 2017,
 # https://arxiv.org/abs/1708.04896, has 2 to 33 % of its area).
 _ERASED = (0.15, 0.4)
 
 
 def augmented(x: keras.KerasTensor, hp: keras_tuner.HyperParameters) -> keras.KerasTensor:
-    """Ask for the hyperparameters of augmentation, and put its layers after `x`.
+    """Query the hyperparameters of augmentation, and add its layers after `x`.
 
-    Keras' own layers, which do nothing outside training: a flip from left to right, a shift by
-    whole pixels, a patch of noise, a black square (cutout, DeVries and Taylor 2017,
+    Keras' own layers, which are inactive outside training: a horizontal flip, a shift by whole
+    pixels, a patch of noise, a black square (cutout, DeVries and Taylor 2017,
     https://arxiv.org/abs/1708.04552).
 
     Args:
-        x: Pictures, float32 [N, height, width, channels] of 0 to 1.
-        hp: `flip`, `shift` in pixels, `erasing` as a share of the pictures, `cutout` as a share of
+        x: Images, float32 [N, height, width, channels] of 0 to 1.
+        hp: `flip`, `shift` in pixels, `erasing` as a share of the images, `cutout` as a share of
             the sides.
     """
     flip = hp.Boolean("flip", default=True)

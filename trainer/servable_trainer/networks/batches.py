@@ -1,4 +1,4 @@
-"""Batches to learn from, in an order that a seed and the epoch give."""
+"""Training batches, in an order that depends on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Pictures in batches, shuffled anew each epoch, the odd ones at the end left out.
+    """Batches of images, reshuffled each epoch; an incomplete last batch is dropped.
 
-    The order depends on the seed and the number of the epoch alone, so that a run that was broken
-    off goes on as it would have.
+    The order depends only on the seed and the number of the epoch, so that an interrupted run
+    resumes with the same batches.
 
     Args:
-        pictures: What to learn from.
-        training: The batch size, and how to mix.
-        classes: How many classes there are.
-        seed: The order.
-        first_epoch: How many epochs are done.
-        targets: What to answer in place of the pictures' classes, float32 [N, classes].
+        pictures: Training images.
+        training: The batch size and mixup.
+        classes: Number of classes.
+        seed: Seed of the order.
+        first_epoch: Number of finished epochs.
+        targets: Targets in place of the images' classes, float32 [N, classes].
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         )
 
     def on_epoch_end(self) -> None:
-        """Shuffle for the next."""
+        """Reshuffle for the next epoch."""
         self._epoch += 1
         self._shuffle()
 
@@ -76,10 +76,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def one_hot(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Class numbers [N] as float32 [N, classes], all 0 but a 1."""
+    """Class numbers [N] as one-hot float32 [N, classes]."""
     return np.eye(classes, dtype=np.float32)[targets]
 
 
 def whole(pictures: Pictures, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """All pictures and their targets, as Keras validates with them."""
+    """All images and their targets, for Keras' validation."""
     return pictures.images, one_hot(pictures.targets, classes)

@@ -1,4 +1,4 @@
-"""The networks, and the space that a search walks through."""
+"""The networks, and the search space of their hyperparameters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from servable_trainer.networks.optimizer import Training, training_from
 if TYPE_CHECKING:
     from servable_trainer.data.dataset import Pictures
 
-# Keras' 0.99 takes some 500 batches to forget where it began: after a trial's hundred the
-# validation would show that and not the network.
+# Keras' default of 0.99 takes some 500 batches to forget its initial value: after the hundred
+# batches of a trial, validation would measure that and not the network.
 _MOMENTUM = 0.9
 
 
@@ -28,12 +28,12 @@ class Architecture:
 
     Attributes:
         kind: "plain" or "residual".
-        stages: How often the picture is halved.
+        stages: Number of times that the image is halved.
         width: Filters of the first convolution; each stage has twice those of the one before.
         blocks: Residual blocks a stage, or in a plain network convolutions a stage.
         kernel_size: Height and width of every convolution but a shortcut's.
-        dense_units: Units between the pictures' features and the classes; 0 for global average
-            pooling in their place.
+        dense_units: Units between the features and the classes; 0 for global average pooling
+            instead.
         dropout: Share of features dropped, 0 to 1.
         batch_norm: Whether each convolution's output is normalized over the batch.
     """
@@ -58,8 +58,8 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
     second normalization begins at zero (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
 
     Args:
-        size: Height and width of a picture, and 3 where it is in colour.
-        classes: How many classes there are.
+        size: Height and width of an image, and 3 if it is in colour.
+        classes: Number of classes.
     """
 
     def __init__(self, *, size: tuple[int, ...], classes: int) -> None:
@@ -68,10 +68,10 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         self.classes = classes
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Build and compile a network that learns.
+        """Build and compile a network for training.
 
-        It takes pictures, uint8 [N, height, width] or [N, height, width, 3], and gives
-        probabilities, float32 [N, classes]; while it learns it augments what it is given.
+        It maps images, uint8 [N, height, width] or [N, height, width, 3], to probabilities, float32
+        [N, classes]; in training it augments its inputs.
         """
         model = self.network(hp, learning=True)
         self.compile(model, training_from(hp), steps=1)
@@ -89,17 +89,17 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         seed: int = 0,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Fit what `build` gave, its learning rate on a schedule over all epochs.
+        """Train a network from `build`, with the learning rate scheduled over all epochs.
 
         Args:
-            hp: What `model` was built from.
-            model: The network; one whose earlier epochs are done has their weights already.
-            pictures: What to learn from.
-            validation_data: What to validate with after each epoch.
-            epochs: The epoch to end after.
-            initial_epoch: How many are done.
-            seed: The order of the pictures.
-            kwargs: The rest is `keras.Model.fit`'s.
+            hp: The hyperparameters that `model` was built from.
+            model: The network, with the weights of its earlier epochs if there are any.
+            pictures: Training images.
+            validation_data: Validation images.
+            epochs: The last epoch.
+            initial_epoch: Number of finished epochs.
+            seed: Seed of the order of the images.
+            kwargs: Further arguments of `keras.Model.fit`.
         """
         training = training_from(hp)
         batches = Batches(
@@ -115,7 +115,7 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         )
 
     def compile(self, model: keras.Model, training: Training, *, steps: int) -> None:
-        """Give `model` its loss, and an optimizer whose schedule ends after `steps` batches."""
+        """Compile `model` with an optimizer whose schedule ends after `steps` batches."""
         model.compile(
             optimizer=training.optimizer(steps),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing),
@@ -124,9 +124,9 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         )
 
     def network(self, hp: keras_tuner.HyperParameters, *, learning: bool = False) -> keras.Model:
-        """The network alone, or with the augmentation that it learns with in front.
+        """The network, for training with its augmentation in front.
 
-        Both have the same weights in the same order, so that `set_weights` brings them over.
+        Both variants have the same weights in the same order, as `set_weights` needs.
         """
         image = keras.Input(self.size, dtype="uint8", name="image")
         x = layers.Reshape((*self.size, 1)[:3])(image)
@@ -134,14 +134,14 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         if learning:
             x = augmented(x, hp)
         features = self.features(x, hp)
-        # In float32 under mixed precision too: bfloat16 has two or three digits.
+        # In float32 under mixed precision too: bfloat16 has only two or three digits.
         probabilities = layers.Dense(
             self.classes, activation="softmax", dtype="float32", name="probabilities"
         )(features)
         return keras.Model(image, probabilities, name=self.name)
 
     def features(self, x: keras.KerasTensor, hp: keras_tuner.HyperParameters) -> keras.KerasTensor:
-        """Pictures, float32 [N, height, width, channels] of 0 to 1, to features [N, F]."""
+        """Map images, float32 [N, height, width, channels] of 0 to 1, to features [N, F]."""
         shape = architecture_from(hp)
         stages = _residual if shape.kind == "residual" else _plain
         x = stages(x, shape)
@@ -154,7 +154,7 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
 
 
 def architecture_from(hp: keras_tuner.HyperParameters) -> Architecture:
-    """Ask for the hyperparameters that shape the network."""
+    """Query the hyperparameters of the architecture."""
     return Architecture(
         kind=hp.Choice("kind", ["plain", "residual"]),
         stages=hp.Int("stages", 1, 3, default=2),
@@ -236,11 +236,11 @@ def hyperparameters_from(
     for name, value in values.items():
         if name not in known:
             raise HyperparameterError(
-                f"there is no hyperparameter {name!r}", hint=f"there are {', '.join(sorted(known))}"
+                f"unknown hyperparameter {name!r}", hint=f"choose from {', '.join(sorted(known))}"
             )
         one = known[name]
         if not _fits(value, one):
-            raise HyperparameterError(f"{name} is {value!r}, and must be {_range(one)}")
+            raise HyperparameterError(f"{name} is {value!r}, but must be {_range(one)}")
     space.values.update(values)
     return space
 
@@ -268,5 +268,5 @@ def _range(one: Any) -> str:
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameter values that JSON can hold: a tuner may give numpy's scalars."""
+    """Hyperparameter values for JSON: tuners may yield NumPy scalars."""
     return {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}

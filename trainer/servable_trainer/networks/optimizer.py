@@ -1,4 +1,4 @@
-"""How a network learns: optimizer, schedule and what else is no part of its shape."""
+"""Optimizer, learning-rate schedule and the other hyperparameters of training."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from keras import ops
 if TYPE_CHECKING:
     import keras_tuner
 
-# Adam's steps have the size of the rate whatever the gradient; SGD's have the gradient's, which
-# for these networks calls for about this much more.
+# Adam's steps have the size of the rate whatever the gradient; SGD's scale with the gradient, which
+# for these networks needs a rate that is about this much higher.
 _SGD_FACTOR = 50
-# Where one cycle's rate turns, and how far below its peak it begins.
+# The share of warm-up in one cycle, and the fraction of the peak where it starts.
 _WARM_UP_SHARE, _WARM_UP_FROM = 0.2, 0.04
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The part of the hyperparameters that says how to learn.
+    """The hyperparameters of training, as opposed to those of the architecture.
 
     Attributes:
         name: "adamw", "sgd" (Nesterov momentum 0.9) or "muon".
-        learning_rate: The highest of the schedule; SGD takes fifty times as much.
+        learning_rate: Peak of the schedule; SGD uses fifty times as much.
         weight_decay: Decoupled (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), in
-            units of the learning rate; SGD takes a fiftieth.
-        schedule: "cosine" from the peak to nothing (https://arxiv.org/abs/1608.03983), or
+            units of the learning rate; SGD uses a fiftieth.
+        schedule: "cosine" from the peak to zero (https://arxiv.org/abs/1608.03983), or
             "one_cycle": up over a fifth of the batches, then down along a cosine (Smith and Topin
             2018, https://arxiv.org/abs/1708.07120).
-        batch_size: Pictures a step.
+        batch_size: Images per step.
         label_smoothing: Share of each target spread over all classes, 0 to 1.
-        ema: Momentum of the moving average of the weights that is kept in the end; 0 for none.
-        mixup: Both parameters of the Beta distribution that pairs of pictures are mixed by (Zhang
+        ema: Momentum of the moving average of the weights that is used in the end; 0 for none.
+        mixup: Both parameters of the Beta distribution that pairs of images are mixed by (Zhang
             et al. 2017, https://arxiv.org/abs/1710.09412); 0 for none.
     """
 
@@ -48,7 +48,7 @@ class Training:
     mixup: float
 
     def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """An optimizer whose rate is at its end after `steps` batches."""
+        """An optimizer whose schedule ends after `steps` batches."""
         rate, decay = self.learning_rate, self.weight_decay
         if self.name == "sgd":
             rate, decay = rate * _SGD_FACTOR, decay / _SGD_FACTOR
@@ -65,13 +65,13 @@ class Training:
                 optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings)
             case _:
                 optimizer = Muon(adam_weight_decay=decay, **{**settings, "weight_decay": decay})
-        # A decayed scale or bias gains nothing, and is what normalization leans on.
+        # Decaying scales and biases gains nothing and harms normalization.
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         return optimizer
 
 
 def training_from(hp: keras_tuner.HyperParameters) -> Training:
-    """Ask for the hyperparameters that say how to learn."""
+    """Query the hyperparameters of training."""
     return Training(
         name=hp.Choice("optimizer", ["adamw", "sgd", "muon"]),
         learning_rate=hp.Float("learning_rate", 5e-4, 2e-2, sampling="log", default=4e-3),
@@ -90,7 +90,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
     Args:
         peak: The highest rate.
-        steps: The batch after which it is nothing.
+        steps: The batch at which it reaches zero.
         kind: "cosine" or "one_cycle".
     """
 
@@ -116,8 +116,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 class Muon(keras.optimizers.Muon):  # type: ignore[misc]
     """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/) for convolutions too.
 
-    Keras' own takes AdamW for all but matrices. A convolution's kernel is a matrix from a patch to
-    the filters, as its author takes it.
+    Keras' own uses AdamW for all but matrices. Here a convolution's kernel is a matrix from a patch
+    to the filters, as in the author's implementation.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The precision that a network learns in."""
+"""Precision and devices of a training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import keras
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Linux's names for instructions that multiply bfloat16; without them it is slower than float32.
+# Linux's names of instructions that multiply bfloat16; without them it is slower than float32.
 _BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 
 
 def policy_name(precision: str) -> str:
-    """The dtype policy that `precision` stands for: "auto" is what this processor does well."""
+    """The dtype policy of a precision; "auto" depends on the processor."""
     if precision != "auto":
         return precision
     return "mixed_bfloat16" if _BFLOAT16 & processor_flags() else "float32"
@@ -24,7 +24,7 @@ def policy_name(precision: str) -> str:
 
 @contextlib.contextmanager
 def dtype_policy(precision: str) -> Iterator[None]:
-    """Layers made within compute in `precision`."""
+    """Layers created within the block compute in `precision`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy_name(precision))
     try:
@@ -34,7 +34,7 @@ def dtype_policy(precision: str) -> Iterator[None]:
 
 
 def processor_flags() -> set[str]:
-    """What Linux says that the processor has; nothing elsewhere."""
+    """The processor's features on Linux; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -44,10 +44,10 @@ def processor_flags() -> set[str]:
 
 
 def spread() -> int:
-    """Let every batch be divided among all accelerators, and say how many there are.
+    """Share every batch among all accelerators; returns their number.
 
-    Under JAX, by `keras.distribution.DataParallel`; Keras knows no such thing for TensorFlow,
-    which takes one. A distribution that a program has set up itself is left as it is.
+    Under JAX, by `keras.distribution.DataParallel`; Keras does not support this under TensorFlow,
+    which uses one. A distribution that the program has set itself is kept.
     """
     if keras.backend.backend() != "jax":
         return 1

@@ -1,4 +1,4 @@
-"""Recipes: points of a space that are known to be good, by name."""
+"""Recipes: named sets of hyperparameters that are known to work well."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class RecipeError(ServableError, LookupError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A network, and how to train it.
+    """A network and how to train it.
 
     Attributes:
-        about: What it is, in a line.
-        epochs: How often each picture is seen unless told otherwise.
-        hyperparameters: The point of the space; what is not named takes its default.
-        transfer: Whether the network is one that learnt from other pictures before.
+        about: A description in one line.
+        epochs: Default number of epochs.
+        hyperparameters: Hyperparameters that differ from the defaults of the space.
+        transfer: Whether the network is pretrained.
     """
 
     about: str
@@ -33,7 +33,7 @@ class Recipe:
     transfer: bool = False
 
     def classifier(self, dataset: Dataset, *, weights: str | None = None) -> ImageClassifier:
-        """The family of networks that the hyperparameters are a point of."""
+        """The family of networks that the hyperparameters belong to."""
         settings: dict[str, Any] = {
             "size": dataset.train.images.shape[1:],
             "classes": len(dataset.labels),
@@ -47,7 +47,7 @@ class Recipe:
 
 RECIPES = {
     "baseline": Recipe(
-        about="a plain network of 0.24 M parameters, as tutorials have it",
+        about="a plain network of 0.24 M parameters, as in tutorials",
         epochs=10,
         hyperparameters={
             "kind": "plain",
@@ -64,7 +64,7 @@ RECIPES = {
         },
     ),
     "resnet": Recipe(
-        about="a residual network of 0.26 M parameters, the one that is shipped",
+        about="a residual network of 0.26 M parameters; that of the shipped model",
         epochs=30,
         hyperparameters={
             "kind": "residual",
@@ -84,7 +84,7 @@ RECIPES = {
         },
     ),
     "mobilenet": Recipe(
-        about="MobileNetV3Small, which learnt from other pictures (--weights) or from none",
+        about="MobileNetV3Small, pretrained (--weights) or not",
         epochs=10,
         hyperparameters={"learning_rate": 0.001},
         transfer=True,
@@ -102,5 +102,5 @@ def recipe(name: str) -> Recipe:
         return RECIPES[name]
     except KeyError:
         raise RecipeError(
-            f"there is no recipe {name!r}", hint=f"there are {', '.join(RECIPES)}"
+            f"unknown recipe {name!r}", hint=f"choose from {', '.join(RECIPES)}"
         ) from None

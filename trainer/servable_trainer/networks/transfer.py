@@ -1,4 +1,4 @@
-"""Transfer learning: a network that knows other pictures learns ours."""
+"""Transfer learning from a pretrained network."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from servable_trainer.networks.classifier import ImageClassifier
 if TYPE_CHECKING:
     import keras_tuner
 
-# MobileNet halves a picture five times: below this its last stages would see a single pixel.
+# MobileNet halves an image five times: below this its last stages would see a single pixel.
 _SIDE = 96
 
 
 class WeightsError(ServableError):
-    """Weights cannot be had, or are those of another network."""
+    """Weights are unavailable, or are those of another network."""
 
 
 class TransferClassifier(ImageClassifier):
     """MobileNetV3Small (Howard et al. 2019, https://arxiv.org/abs/1905.02244) under a new head.
 
-    Pictures are enlarged to 96 pixels a side where they are smaller, and grey ones repeated in
-    three channels.
+    Images are enlarged to at least 96 pixels a side, and grey ones repeated in three channels.
 
     Args:
-        size: Height and width of a picture, and 3 where it is in colour.
-        classes: How many classes there are.
+        size: Height and width of an image, and 3 if it is in colour.
+        classes: Number of classes.
         weights: "imagenet", which Keras downloads; a file of weights, as Keras names
             `weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5`; None for none.
     """
@@ -46,7 +45,7 @@ class TransferClassifier(ImageClassifier):
         self.weights = weights
 
     def features(self, x: keras.KerasTensor, hp: keras_tuner.HyperParameters) -> keras.KerasTensor:
-        """Pictures, float32 [N, height, width, channels] of 0 to 1, to features [N, 576]."""
+        """Map images, float32 [N, height, width, channels] of 0 to 1, to features [N, 576]."""
         dropout = hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.2)
         height, width, channels = x.shape[1:]
         side = max(_SIDE, height, width)
@@ -60,7 +59,9 @@ class TransferClassifier(ImageClassifier):
 
     def _backbone(self, side: int) -> keras.Model:
         if self.weights not in (None, "imagenet") and not Path(self.weights).is_file():
-            raise WeightsError(f"{self.weights} is no file", hint="--weights imagenet, or a file")
+            raise WeightsError(
+                f"{self.weights} is not a file", hint="give --weights imagenet, or a file"
+            )
         try:
             return keras.applications.MobileNetV3Small(
                 input_shape=(side, side, 3),
@@ -77,5 +78,5 @@ class TransferClassifier(ImageClassifier):
             )
             raise WeightsError(
                 f"{what}: {str(error).splitlines()[0]}",
-                hint="get them elsewhere and name the file with --weights FILE",
+                hint="download them elsewhere and give the file with --weights FILE",
             ) from error

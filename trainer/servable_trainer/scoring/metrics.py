@@ -1,4 +1,4 @@
-"""The figures that an evaluation is made of, from probabilities and true classes."""
+"""Calibration metrics, from probabilities and true classes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Of Guo et al. 2017, so that the figures can be held against published ones.
+# As in Guo et al. 2017, so that the figures can be compared with published ones.
 BINS = 15
 
 _TEMPERATURES = (0.05, 20.0)
-# A float32 probability that was rounded to nothing still stands for something.
+# A float32 probability that was rounded to 0 still has a logarithm.
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """The pictures whose likeliest class had a probability in [low, high).
+    """The images with a confidence in [low, high).
 
     Attributes:
-        low: Where it begins.
-        high: Where it ends; the last one holds 1 too.
-        count: How many pictures.
-        confidence: The mean probability of what they were taken for; 0 where there are none.
-        accuracy: The share of them named rightly; 0 where there are none.
+        low: Lower bound.
+        high: Upper bound; the last bin includes 1.
+        count: Number of images.
+        confidence: Mean probability of the predicted class; 0 if empty.
+        accuracy: Share of correct predictions; 0 if empty.
     """
 
     low: float
@@ -41,12 +41,12 @@ class Bin:
 def reliability(
     targets: NDArray[Any], probabilities: NDArray[Any], *, bins: int = BINS
 ) -> list[Bin]:
-    """How often the classifier is right, by how sure it is, in bins of equal width.
+    """Accuracy by confidence, in bins of equal width.
 
     Args:
         targets: Class numbers, integers [N].
         probabilities: Float [N, C].
-        bins: How many.
+        bins: Number of bins.
     """
     sure = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
@@ -68,7 +68,7 @@ def reliability(
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
-    """ECE (Naeini et al. 2015): the bins' gaps of confidence and accuracy, by their pictures."""
+    """ECE (Naeini et al. 2015): the gaps of confidence and accuracy, weighted by bin size."""
     count = sum(b.count for b in bins)
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / count if count else 0.0
 
@@ -80,10 +80,10 @@ def negative_log_likelihood(targets: NDArray[Any], probabilities: NDArray[Any]) 
 
 
 def cooled(probabilities: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """The probabilities with their logits divided by `temperature`; above 1 they even out.
+    """Probabilities with their logits divided by `temperature`; above 1 they become more even.
 
-    The logits themselves are not needed: the logarithms differ from them by a constant a picture,
-    which the softmax drops.
+    The logits are not needed: logarithms of the probabilities differ from them by a constant per
+    image, which cancels in the softmax.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -91,7 +91,7 @@ def cooled(probabilities: NDArray[Any], temperature: float) -> NDArray[np.float6
 
 
 def fit_temperature(targets: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    """The temperature with the least negative log-likelihood (Guo et al. 2017), 0.05 to 20."""
+    """The temperature of the lowest negative log-likelihood (Guo et al. 2017), 0.05 to 20."""
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(

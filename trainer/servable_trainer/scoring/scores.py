@@ -1,4 +1,4 @@
-"""How good a classifier is on the test pictures, in the few figures that a manifest keeps."""
+"""Scores of a classifier on the test images: the figures of a manifest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScore:
-    """How one class fared, each figure between 0 and 1.
+    """Scores of one class, each from 0 to 1.
 
     Attributes:
         label: The class.
-        precision: Of what was called this, the share that is.
-        recall: Of what is this, the share that was called so.
-        f1: Their harmonic mean.
-        support: How many pictures are of this class.
+        precision: Share of the images predicted as this class that belong to it.
+        recall: Share of the images of this class that were predicted as it.
+        f1: Harmonic mean of precision and recall.
+        support: Number of images of this class.
     """
 
     label: str
@@ -34,16 +34,15 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How a classifier fared.
+    """Scores of a classifier.
 
     Attributes:
-        accuracy: The share of pictures named rightly.
-        interval: Where the accuracy on all pictures of this kind lies with 95 % confidence, by
-            Wilson's interval.
-        macro_f1: The mean of the classes' F1.
-        calibration_error: The expected calibration error, of 15 bins of equal width.
-        count: How many pictures there were.
-        classes: Each class, in the order of its number.
+        accuracy: Share of correct predictions.
+        interval: Its 95 % confidence interval (Wilson).
+        macro_f1: Mean F1 of the classes.
+        calibration_error: Expected calibration error, with 15 bins of equal width.
+        count: Number of images.
+        classes: Scores of each class, by its number.
     """
 
     accuracy: float
@@ -57,7 +56,7 @@ class Evaluation:
 def score(
     targets: NDArray[np.int64], probabilities: NDArray[np.floating], labels: tuple[str, ...]
 ) -> Evaluation:
-    """Hold a classifier's answers against the truth.
+    """Compare a classifier's predictions with the truth.
 
     Args:
         targets: Class numbers, int64 [N].
@@ -91,12 +90,12 @@ def score(
 
 
 def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
-    """Print it as a table."""
+    """Print an evaluation as a table."""
     from servable_client.cli.console import print_table
 
     low, high = evaluation.interval
     print_table(
-        ("class", "precision", "recall", "F1", "pictures"),
+        ("class", "precision", "recall", "F1", "images"),
         [(c.label, c.precision, c.recall, c.f1, c.support) for c in evaluation.classes],
         title=f"{title}: accuracy {evaluation.accuracy:.4f} (95 % interval {low:.4f} to "
         f"{high:.4f}), macro F1 {evaluation.macro_f1:.4f}, "

@@ -1,10 +1,10 @@
-"""Calibration: a network's probabilities are made to mean what they say.
+"""Temperature scaling: make a network's probabilities match its accuracy.
 
-Label smoothing leaves a network less sure than it may be, and none leaves it surer. One number
-mends most of either, a temperature that the logits are divided by (Guo et al. 2017,
-https://arxiv.org/abs/1706.04599). It is fitted to pictures that were not learnt from and becomes
-part of the last layer's weights: so the order of the classes stays as it is, and nothing has to be
-remembered where the network is served.
+Label smoothing leaves a network underconfident, and training without it overconfident. One number
+corrects most of either: a temperature that the logits are divided by (Guo et al. 2017,
+https://arxiv.org/abs/1706.04599). It is fitted to images that were not trained on and becomes part
+of the last layer's weights: the ranking of the classes does not change, and serving needs to know
+nothing of it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Pictures
 
-# With fewer pictures chance has too much of a say, and where all are named rightly the best
-# temperature would be none at all.
+# With fewer images the estimate is too noisy, and if all are classified correctly the optimum is a
+# temperature of 0.
 _FEWEST = 200
 _RANGE = (0.25, 4.0)
 _BATCH = 512
 
 
 def find_temperature(network: keras.Model, pictures: Pictures | None) -> float | None:
-    """The temperature that fits `network` best to pictures that it has not learnt from.
+    """Fit a temperature to images that `network` was not trained on.
 
     Returns:
-        Between a quarter and 4; None where there are fewer than 200 pictures.
+        From 0.25 to 4; None if there are fewer than 200 images.
     """
     if pictures is None or len(pictures) < _FEWEST:
         return None
@@ -40,11 +40,11 @@ def find_temperature(network: keras.Model, pictures: Pictures | None) -> float |
     return float(np.clip(found, *_RANGE))
 
 
-def cool(network: keras.Model, temperature: float) -> None:
-    """Have a network divide its logits by `temperature`, by the weights of its last layer.
+def apply_temperature(network: keras.Model, temperature: float) -> None:
+    """Divide a network's logits by `temperature`, in the weights of its last layer.
 
     Args:
-        network: It ends in a dense layer with a softmax, as every one of `ImageClassifier` does.
+        network: Must end in a dense layer with a softmax, as all of `ImageClassifier` do.
         temperature: 1 changes nothing; its inverse undoes it.
     """
     last = network.layers[-1]

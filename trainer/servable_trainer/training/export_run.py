@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) -> dict[str, Any]:
-    """Write a run's network as a candidate.
+    """Export a run's network as a candidate.
 
-    The warm-up records and golden requests are made of training pictures.
+    The warm-up records and golden requests are made from training images.
 
     Returns:
         The manifest.
 
     Raises:
-        RunError: `directory` holds no run.
+        RunError: `directory` is not a run.
         ExportError: Its network does not fit the model contract.
         FolderError: `target` exists or cannot be written.
     """
@@ -42,6 +42,7 @@ def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) ->
                 "epochs": run.epochs,
                 "pictures": run.fitted,
                 "seconds": run.seconds,
+                "cpu_seconds": run.cpu_seconds,
                 "started_from": run.started_from,
             },
             "calibration": {"temperature": run.temperature, "pictures": run.calibrated},

@@ -1,4 +1,4 @@
-"""What a person sees while a network learns: a bar on a terminal, a line an epoch anywhere."""
+"""Progress of a training: a bar on a terminal, and a line per epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from servable_client.cli.console import progress_bar
 
 
 class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
-    """A line for each epoch, under a bar that counts its batches."""
+    """Prints a line for each epoch, above a bar of its batches."""
 
     def __init__(self, *, prefix: str = "") -> None:
         super().__init__()
@@ -19,13 +19,13 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
 
     # Keras calls these with `logs` by position or name; the parameters are its own.
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Open the bar."""
+        """Show the bar."""
         self.progress = progress_bar()
         self.progress.start()
         self.task = self.progress.add_task(self.prefix or "training", total=self.params["steps"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Set the bar to nothing."""
+        """Reset the bar."""
         self.began = time.monotonic()
         self.progress.reset(
             self.task,
@@ -34,11 +34,11 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Move the bar on."""
+        """Advance the bar."""
         self.progress.update(self.task, completed=batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Say how the epoch went."""
+        """Print the metrics of the epoch."""
         logs = logs or {}
         parts = [f"loss {logs['loss']:.4f}", f"accuracy {logs['accuracy']:.4f}"]
         if "val_accuracy" in logs:
@@ -46,7 +46,7 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
                 f"validation loss {logs['val_loss']:.4f}",
                 f"validation accuracy {logs['val_accuracy']:.4f}",
             ]
-        # Through the bar's own console, which puts the line above the bar and not into it.
+        # By the bar's own console, which prints above the bar and not into it.
         self.progress.console.print(
             f"{self.prefix}epoch {epoch + 1}/{self.params['epochs']}  {'  '.join(parts)}"
             f"  {time.monotonic() - self.began:.0f} s",
@@ -54,5 +54,5 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Take the bar away."""
+        """Hide the bar."""
         self.progress.stop()

@@ -1,4 +1,4 @@
-"""A training run on disk: a folder with the network and how it came to be."""
+"""A training run on disk: a directory with the network and the record of its training."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ MODEL, _RECORD, _EVALUATION = "model.keras", "run.json", "evaluation.json"
 
 
 class RunError(ServableError):
-    """A folder is no training run, or not one that fits."""
+    """A directory is not a training run, or not one that matches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How a network came to be.
+    """The record of a training.
 
     Attributes:
         dataset: The dataset's name.
         checksums: SHA-256 of the dataset's files, by file name.
         labels: The name of each class, by its number.
-        size: Height and width of a picture, and 3 where it is in colour.
-        recipe: The name of the recipe whose family of networks it is of.
+        size: Height and width of an image, and 3 if it is in colour.
+        recipe: The recipe that gave the family of networks.
         hyperparameters: What the network was built from.
-        seed: What its weights and batches were drawn with.
-        epochs: One entry an epoch: loss and accuracy, and validation's where there was any.
-        fitted: How many pictures it learnt from.
-        validated: How many pictures validated it; 0 where all were learnt from.
-        seconds: How long the fit took.
-        started_from: The run that it went on from, or None.
-        temperature: What the logits are divided by, which the weights hold already.
-        calibrated: How many validation pictures that was fitted to; 0 where it was not fitted, and
-            is 1 or that of the run that it went on from.
+        seed: Seed of the weights and the batches.
+        epochs: Loss and accuracy of each epoch, and those on the validation images if any.
+        fitted: Number of training images.
+        validated: Number of validation images; 0 if all images were trained on.
+        seconds: Duration of the fit, resumed parts added up.
+        started_from: The run that was fine-tuned, or None.
+        temperature: The divisor of the logits, already part of the weights.
+        calibrated: Number of validation images that the temperature was fitted to; 0 if it was not
+            fitted, and is 1 or that of the run that was fine-tuned.
+        cpu_seconds: Processor time of the fit, all threads, resumed parts added up; None if it was
+            not measured.
     """
 
     dataset: str
@@ -59,17 +61,18 @@ class Run:
     started_from: dict[str, Any] | None = field(default=None)
     temperature: float = 1.0
     calibrated: int = 0
+    cpu_seconds: float | None = None
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Loss and accuracy on the validation pictures after the last epoch."""
+        """Loss and accuracy on the validation images after the last epoch."""
         if not self.validated or not self.epochs:
             return None
         last = self.epochs[-1]
         return {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
 
     def save(self, directory: Path, model: keras.Model) -> None:
-        """Write the run into a folder that is there."""
+        """Write the run into an existing directory."""
         model.save(directory / MODEL)
         (directory / _RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
@@ -78,7 +81,7 @@ def load_run(directory: Path) -> tuple[Run, keras.Model]:
     """Read a run.
 
     Raises:
-        RunError: `directory` holds none.
+        RunError: `directory` does not hold one.
     """
     import keras
 
@@ -88,13 +91,13 @@ def load_run(directory: Path) -> tuple[Run, keras.Model]:
         model = keras.saving.load_model(directory / MODEL)
     except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise RunError(
-            f"{directory} holds no training run: {error}", hint="`servable train` writes one"
+            f"{directory} is not a training run: {error}", hint="`servable train` writes one"
         ) from error
     return run, model
 
 
 def save_evaluation(directory: Path, evaluation: Evaluation) -> None:
-    """Keep an evaluation beside the run that it is of, for the manifest.
+    """Save an evaluation in the run's directory, for the manifest.
 
     Raises:
         RunError: It cannot be written.
@@ -107,7 +110,7 @@ def save_evaluation(directory: Path, evaluation: Evaluation) -> None:
 
 
 def load_evaluation(directory: Path) -> dict[str, Any] | None:
-    """The evaluation of a run; None where there was none.
+    """The evaluation of a run; None if it was not evaluated.
 
     Raises:
         RunError: It is damaged.

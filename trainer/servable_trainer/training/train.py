@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -19,7 +18,7 @@ from servable_trainer.networks.format_version import code_digest
 from servable_trainer.networks.optimizer import training_from
 from servable_trainer.networks.precision import dtype_policy, policy_name, spread
 from servable_trainer.networks.recipes import recipe as recipe_of
-from servable_trainer.training.calibration import cool, find_temperature
+from servable_trainer.training.calibration import apply_temperature, find_temperature
 from servable_trainer.training.checkpoint import KeepEpochs, checkpoints
 from servable_trainer.training.progress import EpochLines
 from servable_trainer.training.run import MODEL, Run, RunError, load_run
@@ -27,9 +26,12 @@ from servable_trainer.training.run import MODEL, Run, RunError, load_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import keras_tuner
     from numpy.typing import NDArray
 
     from servable_trainer.data.dataset import Dataset, Pictures
+    from servable_trainer.networks.classifier import ImageClassifier
+    from servable_trainer.networks.optimizer import Training
     from servable_trainer.training.checkpoint import Checkpoints
 
 _TEACHER_SHARE = 0.5
@@ -57,188 +59,322 @@ def train(
 ) -> Run:
     """Train a network and write the run to `directory`.
 
-    A training that was broken off, by whatever, goes on after its last whole epoch when it is
-    called again with the same arguments, and ends as it would have.
+    An interrupted training resumes after its last finished epoch when it is called again with the
+    same arguments, and ends with the same weights as an uninterrupted one.
 
     Args:
-        dataset: Its training part alone is looked at.
-        directory: A new folder for the run.
+        dataset: Only its training part is used.
+        directory: A new directory for the run.
         recipe: One of `RECIPES`.
-        hyperparameters: What to change of the recipe; a whole point where it is a search's.
-        epochs: How often each picture is seen; the recipe's unless given.
-        seed: The same seed on one machine gives the same curve.
-        start_from: A run whose network to go on with, in place of a new one.
-        all_data: Learn from the validation pictures too; nothing is left to validate with.
-        validation: The share of the training part that is kept to validate with.
-        weights: "imagenet" or a file, for a recipe that transfers.
-        teacher: Another network's probabilities for each training picture, float32 [N, C], in the
+        hyperparameters: Changes to the recipe's hyperparameters.
+        epochs: Number of epochs; default: the recipe's.
+        seed: The same seed gives the same curve on one machine.
+        start_from: A run to fine-tune, in place of training a new network.
+        all_data: Train on the validation images too; nothing is validated then.
+        validation: Share of the training part that is kept for validation.
+        weights: "imagenet" or a file, for a recipe with pretrained weights.
+        teacher: Another network's probabilities for each training image, float32 [N, C], in the
             order of `dataset.train`: half of every target (Hinton et al. 2015,
             https://arxiv.org/abs/1503.02531).
-        patience: End when the validation loss has not fallen for as many epochs, and keep the
-            weights of the best.
+        patience: Stop after this many epochs without a lower validation loss, and keep the weights
+            of the best epoch.
         precision: "float32", "mixed_bfloat16", or "auto" for what the processor does well.
-        tensorboard: A folder for TensorBoard's logs.
-        calibrate: Fit a temperature to the validation pictures and make it part of the weights,
-            where there are 200 or more; what goes on from another run keeps that one's.
-        restart: Begin anew what was broken off.
+        tensorboard: A directory for TensorBoard's logs.
+        calibrate: Fit a temperature to the validation images, if there are 200 or more, and make it
+            part of the weights; a fine-tuned run keeps the temperature that it started with.
+        restart: Discard an interrupted training.
 
     Raises:
         FolderError: `directory` exists or cannot be written.
-        HyperparameterError: One is unknown, or outside its range.
+        HyperparameterError: A hyperparameter is unknown or out of range.
         RecipeError: There is no such recipe.
-        RunError: `start_from` is no run, or one for other classes or sizes; or what was broken
-            off had other data, code or arguments.
-        WeightsError: `weights` cannot be had.
+        RunError: `start_from` is not a run, or is one for other classes or sizes; or the
+            interrupted training had other data, code or arguments.
+        WeightsError: `weights` cannot be loaded.
     """
-    before, start = load_run(start_from) if start_from else (None, None)
-    name = before.recipe if before else recipe
-    chosen = recipe_of(name)
-    classifier = chosen.classifier(dataset, weights=None if before else weights)
-    if before and (before.size, before.labels) != (classifier.size, list(dataset.labels)):
-        raise RunError(f"{start_from} is a run for other classes or another size of picture")
-    values = (
-        before.hyperparameters if before else {**chosen.hyperparameters, **(hyperparameters or {})}
+    plan = _plan(
+        dataset,
+        recipe=recipe,
+        hyperparameters=hyperparameters,
+        epochs=epochs,
+        seed=seed,
+        start_from=start_from,
+        validation=0 if all_data else validation,
+        weights=weights,
+        teacher=teacher,
+        patience=patience,
+        precision=precision,
+        tensorboard=tensorboard,
+        calibrate=calibrate,
     )
-    hp = hyperparameters_from(values, classifier)
-    training = training_from(hp)
-    if before:
-        # The weights are nearly where they belong: a full step would throw them out again.
-        training = replace(training, learning_rate=training.learning_rate / 10, schedule="cosine")
-    epochs = chosen.epochs if epochs is None else epochs
-    settings = {
-        "dataset": dataset.checksums,
-        "code": code_digest(),
-        "recipe": name,
-        "hyperparameters": plain(hp.values),
-        "epochs": epochs,
-        "seed": seed,
-        "start": start_from and _digest(start_from / MODEL),
-        "all_data": all_data,
-        "validation": validation,
-        "weights": weights,
-        "teacher": teacher is not None and hashlib.sha256(teacher.tobytes()).hexdigest(),
-        "patience": patience,
-        "precision": policy_name(precision),
-        "backend": keras.backend.backend(),
-    }
-    # First, so that a folder that cannot be written is known before any training.
+    # Before any training, so that a directory that cannot be written is reported at once.
     with checkpoints(directory) as kept:
+        settings = {**plan.settings, "all_data": all_data, "validation": validation}
         kept.begin(settings, restart=restart)
-        fit, kept_back, targets = _divided(dataset, seed, 0 if all_data else validation, teacher)
-        keras.utils.set_random_seed(seed)
-        devices = spread()
-        if kept_back:
-            # A batch that the devices cannot share evenly is refused.
-            kept_back = kept_back.first(max(len(kept_back) // devices, 1) * devices)
-        with dtype_policy(precision):
-            model = classifier.network(hp, learning=True)
-        if before is not None and start is not None:
-            # As it was while it learnt.
-            cool(start, 1 / before.temperature)
-            model.set_weights(start.get_weights())
-        batches = Batches(
-            fit,
-            training,
-            classes=classifier.classes,
-            seed=seed,
-            first_epoch=len(kept.epochs),
-            targets=targets,
-        )
-        classifier.compile(model, training, steps=len(batches) * epochs)
-        kept.load(model)
-        if kept.epochs:
-            say(f"going on after epoch {len(kept.epochs)}, which was kept in {kept.folder}")
-        _fit(model, batches, kept_back, kept, epochs, patience, tensorboard, classifier.classes)
-        # Without what only learning needs, and in float32: Keras stores the policy by layer.
-        network = classifier.network(hp)
-        network.set_weights(model.get_weights())
-        # Of what another run learnt from nobody knows here which pictures it never saw.
-        temperature = None
-        if calibrate and before is None:
-            temperature = find_temperature(network, kept_back)
-        cooled_by = temperature or (before.temperature if before else 1.0)
-        cool(network, cooled_by)
-        run = Run(
-            dataset=dataset.name,
-            checksums=dataset.checksums,
-            labels=list(dataset.labels),
-            size=classifier.size,
-            recipe=name,
-            hyperparameters=plain(hp.values),
-            seed=seed,
-            epochs=kept.epochs,
-            fitted=len(fit),
-            validated=len(kept_back) if kept_back else 0,
-            seconds=round(kept.seconds, 1),
-            started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
-            if before
-            else None,
-            temperature=cooled_by,
-            calibrated=len(kept_back) if temperature and kept_back else 0,
-        )
+        fit = plan.resume(kept)
+        plan.fit(fit, kept)
+        network, temperature, calibrated = plan.calibrated(fit)
+        run = plan.record(fit, kept, temperature=temperature, calibrated=calibrated)
         with new_folder(directory) as incoming:
             run.save(incoming, network)
     return run
 
 
-def _divided(
-    dataset: Dataset, seed: int, validation: float, teacher: NDArray[np.float32] | None
-) -> tuple[Pictures, Pictures | None, NDArray[np.float32] | None]:
-    """What to fit, what to validate with, and the targets where a teacher has a say in them."""
-    if validation:
-        fit, keep = dataset.split_indices(seed=seed, validation=validation)
-    else:
-        fit, keep = np.arange(len(dataset.train)), None
-    pictures = dataset.train.take(fit)
-    targets = None
-    if teacher is not None:
-        truth = one_hot(pictures.targets, len(dataset.labels))
-        targets = (_TEACHER_SHARE * teacher[fit] + (1 - _TEACHER_SHARE) * truth).astype(np.float32)
-    return pictures, None if keep is None else dataset.train.take(keep), targets
+@dataclass(frozen=True, kw_only=True)
+class StartingPoint:
+    """A run that is fine-tuned.
+
+    Attributes:
+        run: Its record.
+        network: Its network.
+        digest: SHA-256 of the network's file.
+    """
+
+    run: Run
+    network: keras.Model
+    digest: str
 
 
-def _fit(
-    model: keras.Model,
-    batches: Batches,
-    validation: Pictures | None,
-    kept: Checkpoints,
-    epochs: int,
-    patience: int | None,
-    tensorboard: Path | None,
-    classes: int,
-) -> None:
-    """Fit until the last epoch, or until patience ends; `kept` has the curve then."""
-    began = time.monotonic() - kept.seconds
-    callbacks: list[keras.callbacks.Callback] = []
-    if model.optimizer.use_ema and validation:
-        callbacks.append(keras.callbacks.SwapEMAWeights())
-    if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(tensorboard))
-    callbacks += [KeepEpochs(kept, lambda: time.monotonic() - began, patience), EpochLines()]
-    if not kept.out_of_patience(patience):
-        try:
-            model.fit(
-                batches,
-                validation_data=validation and whole(validation, classes),
-                validation_batch_size=_VALIDATION_BATCH,
-                epochs=epochs,
-                initial_epoch=len(kept.epochs),
-                # The batches shuffle themselves, in an order that outlives the process.
-                shuffle=False,
-                callbacks=callbacks,
-                verbose=0,
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A network while it is trained, and what it is trained on.
+
+    Attributes:
+        model: The network, with its augmentation.
+        batches: The training images.
+        count: How many there are.
+        validation: The validation images, if any.
+    """
+
+    model: keras.Model
+    batches: Batches
+    count: int
+    validation: Pictures | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """All that determines a training; each step of it is a method.
+
+    Attributes:
+        dataset: The data.
+        recipe: The recipe's name.
+        classifier: The family of networks.
+        hp: The network's hyperparameters.
+        training: The part of them that says how to learn.
+        epochs: Number of epochs.
+        seed: Seed of the split, the weights and the batches.
+        start: The run to fine-tune, if any.
+        validation: Share of the training part to validate on; 0 for none.
+        weights: "imagenet", a file, or None.
+        teacher: A teacher's probabilities for each training image, if any.
+        patience: Epochs without improvement before stopping, or None.
+        precision: The precision as it was asked for.
+        tensorboard: A directory for TensorBoard's logs, or None.
+        calibrate: Whether to fit a temperature.
+    """
+
+    dataset: Dataset
+    recipe: str
+    classifier: ImageClassifier
+    hp: keras_tuner.HyperParameters
+    training: Training
+    epochs: int
+    seed: int
+    start: StartingPoint | None
+    validation: float
+    weights: str | None
+    teacher: NDArray[np.float32] | None
+    patience: int | None
+    precision: str
+    tensorboard: Path | None
+    calibrate: bool
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for an interrupted training to resume."""
+        return {
+            "dataset": self.dataset.checksums,
+            "code": code_digest(),
+            "recipe": self.recipe,
+            "hyperparameters": plain(self.hp.values),
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "start": self.start and self.start.digest,
+            "weights": self.weights,
+            "teacher": self.teacher is not None
+            and hashlib.sha256(self.teacher.tobytes()).hexdigest(),
+            "patience": self.patience,
+            "precision": policy_name(self.precision),
+            "backend": keras.backend.backend(),
+        }
+
+    def resume(self, kept: Checkpoints) -> Fit:
+        """Build the network and its batches as they were after the last finished epoch.
+
+        Raises:
+            RunError: The checkpoint's weights are missing or damaged.
+        """
+        images, validation, targets = self._split()
+        keras.utils.set_random_seed(self.seed)
+        devices = spread()
+        if validation:
+            # A batch that the devices cannot share evenly is refused.
+            validation = validation.first(max(len(validation) // devices, 1) * devices)
+        with dtype_policy(self.precision):
+            model = self.classifier.network(self.hp, learning=True)
+        if self.start:
+            # Without its temperature, as it was while it was trained.
+            apply_temperature(self.start.network, 1 / self.start.run.temperature)
+            model.set_weights(self.start.network.get_weights())
+        batches = Batches(
+            images,
+            self.training,
+            classes=self.classifier.classes,
+            seed=self.seed,
+            first_epoch=len(kept.epochs),
+            targets=targets,
+        )
+        self.classifier.compile(model, self.training, steps=len(batches) * self.epochs)
+        kept.load(model)
+        if kept.epochs:
+            say(f"resuming after epoch {len(kept.epochs)} from {kept.folder}")
+        return Fit(model=model, batches=batches, count=len(images), validation=validation)
+
+    def _split(self) -> tuple[Pictures, Pictures | None, NDArray[np.float32] | None]:
+        """Training images, validation images, and targets if a teacher contributes to them."""
+        dataset = self.dataset
+        if self.validation:
+            fit, keep = dataset.split_indices(seed=self.seed, validation=self.validation)
+        else:
+            fit, keep = np.arange(len(dataset.train)), None
+        images = dataset.train.take(fit)
+        targets = None
+        if self.teacher is not None:
+            truth = one_hot(images.targets, len(dataset.labels))
+            targets = (_TEACHER_SHARE * self.teacher[fit] + (1 - _TEACHER_SHARE) * truth).astype(
+                np.float32
             )
-        except OSError as error:
-            raise RunError(
-                f"cannot write to {kept.folder}: {error.strerror or error}",
-                hint="the same command goes on after the last epoch that was kept",
-            ) from error
-    if patience is not None:
-        kept.load_best(model)
-        if model.optimizer.use_ema and validation:
-            # What validated best was the average of that epoch, not its last weights.
-            model.optimizer.finalize_variable_values(model.trainable_variables)
+        return images, None if keep is None else dataset.train.take(keep), targets
+
+    def fit(self, fit: Fit, kept: Checkpoints) -> None:
+        """Train until the last epoch or until patience ends; `kept` holds the curve then.
+
+        Raises:
+            RunError: A checkpoint cannot be written.
+        """
+        model, validation = fit.model, fit.validation
+        averaged = model.optimizer.use_ema and validation
+        if not kept.out_of_patience(self.patience):
+            callbacks: list[keras.callbacks.Callback] = []
+            if averaged:
+                callbacks.append(keras.callbacks.SwapEMAWeights())
+            if self.tensorboard:
+                callbacks.append(keras.callbacks.TensorBoard(self.tensorboard))
+            callbacks += [KeepEpochs(kept, self.patience), EpochLines()]
+            try:
+                model.fit(
+                    fit.batches,
+                    validation_data=validation and whole(validation, self.classifier.classes),
+                    validation_batch_size=_VALIDATION_BATCH,
+                    epochs=self.epochs,
+                    initial_epoch=len(kept.epochs),
+                    # The batches shuffle themselves, reproducibly across processes.
+                    shuffle=False,
+                    callbacks=callbacks,
+                    verbose=0,
+                )
+            except OSError as error:
+                raise RunError(
+                    f"cannot write to {kept.folder}: {error.strerror or error}",
+                    hint="the same command resumes after the last saved epoch",
+                ) from error
+        if self.patience is not None:
+            kept.load_best(model)
+            if averaged:
+                # What validated best was the average of that epoch, not its last weights.
+                model.optimizer.finalize_variable_values(model.trainable_variables)
+
+    def calibrated(self, fit: Fit) -> tuple[keras.Model, float, int]:
+        """The network to save, its temperature, and how many images that was fitted to.
+
+        The network is without its augmentation, and in float32: Keras stores the policy by layer.
+        """
+        network = self.classifier.network(self.hp)
+        network.set_weights(fit.model.get_weights())
+        found = None
+        # Which images a run that is fine-tuned was trained on is not known here.
+        if self.calibrate and self.start is None:
+            found = find_temperature(network, fit.validation)
+        temperature = found or (self.start.run.temperature if self.start else 1.0)
+        apply_temperature(network, temperature)
+        return network, temperature, len(fit.validation) if found and fit.validation else 0
+
+    def record(self, fit: Fit, kept: Checkpoints, *, temperature: float, calibrated: int) -> Run:
+        """The record of the training."""
+        before = self.start.run if self.start else None
+        return Run(
+            dataset=self.dataset.name,
+            checksums=self.dataset.checksums,
+            labels=list(self.dataset.labels),
+            size=self.classifier.size,
+            recipe=self.recipe,
+            hyperparameters=plain(self.hp.values),
+            seed=self.seed,
+            epochs=kept.epochs,
+            fitted=fit.count,
+            validated=len(fit.validation) if fit.validation else 0,
+            seconds=round(kept.seconds, 1),
+            cpu_seconds=None if kept.cpu_seconds is None else round(kept.cpu_seconds, 1),
+            started_from={"epochs": before.epochs, "fitted": before.fitted, "seed": before.seed}
+            if before
+            else None,
+            temperature=temperature,
+            calibrated=calibrated,
+        )
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _plan(
+    dataset: Dataset,
+    *,
+    recipe: str,
+    hyperparameters: dict[str, Any] | None,
+    epochs: int | None,
+    start_from: Path | None,
+    weights: str | None,
+    **given: Any,
+) -> TrainingPlan:
+    """Resolve what `train` was given: recipe, network and hyperparameters."""
+    start = _starting_point(start_from) if start_from else None
+    name = start.run.recipe if start else recipe
+    chosen = recipe_of(name)
+    classifier = chosen.classifier(dataset, weights=None if start else weights)
+    if start and (start.run.size, start.run.labels) != (classifier.size, list(dataset.labels)):
+        raise RunError(f"{start_from} is a run for other classes or another image size")
+    hp = hyperparameters_from(
+        start.run.hyperparameters
+        if start
+        else {**chosen.hyperparameters, **(hyperparameters or {})},
+        classifier,
+    )
+    training = training_from(hp)
+    if start:
+        # The weights are nearly right already: full steps would undo them.
+        training = replace(training, learning_rate=training.learning_rate / 10, schedule="cosine")
+    return TrainingPlan(
+        dataset=dataset,
+        recipe=name,
+        classifier=classifier,
+        hp=hp,
+        training=training,
+        epochs=chosen.epochs if epochs is None else epochs,
+        start=start,
+        weights=weights,
+        **given,
+    )
+
+
+def _starting_point(directory: Path) -> StartingPoint:
+    run, network = load_run(directory)
+    digest = hashlib.sha256((directory / MODEL).read_bytes()).hexdigest()
+    return StartingPoint(run=run, network=network, digest=digest)

@@ -1,4 +1,4 @@
-"""Trials one after the other, until nothing is left or somebody says stop."""
+"""The loop that runs trials one after the other until there are no more or a stop is requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from keras_tuner.engine.trial import TrialStatus
 
-from servable_trainer.tuning.protocol import Desk, Stop, TrialCancelled
+from servable_trainer.tuning.protocol import StopSignal, TrialCancelled, TrialSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from servable_trainer.tuning.protocol import Outcome
 
-# How long a worker that has nothing to do waits before it asks again.
+# How long an idle worker waits before it asks again.
 _IDLE_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def signals_stop(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the search and not the process; a second one ends that too.
+def signals_stop(stop: StopSignal, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the search only; a second signal ends the process.
 
     Args:
-        stop: What to ask.
-        tell: How to say so.
+        stop: Receives the request.
+        tell: Prints a line.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,8 +38,8 @@ def signals_stop(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
         if stop.number is not None:
             raise KeyboardInterrupt
         stop.number = number
-        stop.ask("interrupted")
-        tell("ending with the trials that are done; once more ends at once")
+        stop.request("interrupted")
+        tell("stopping after saving the finished trials; press Ctrl-C again to quit at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -49,10 +49,10 @@ def signals_stop(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def work(desk: Desk, run: Callable[[Trial], Outcome], stop: Stop) -> None:
-    """Run trials until there are no more, or `stop` has a reason."""
+def work(source: TrialSource, run: Callable[[Trial], Outcome], stop: StopSignal) -> None:
+    """Run trials until there are no more, or a stop is requested."""
     while not stop.reason:
-        trial = desk.ask()
+        trial = source.next_trial()
         if trial.status == TrialStatus.STOPPED:
             return
         if trial.status == TrialStatus.IDLE:
@@ -62,6 +62,6 @@ def work(desk: Desk, run: Callable[[Trial], Outcome], stop: Stop) -> None:
         try:
             outcome = run(trial)
         except TrialCancelled:
-            desk.give_back(trial)
+            source.return_trial(trial)
         else:
-            desk.tell(trial, outcome)
+            source.report(trial, outcome)

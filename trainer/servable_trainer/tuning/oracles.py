@@ -1,4 +1,4 @@
-"""KerasTuner's oracles, so kept on disk that a search goes on whatever ended its process."""
+"""KerasTuner's oracles, persisted so that a search can be resumed after any crash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TUNERS = ("random", "hyperband", "bayesian")
-# How often a trial may take its process with it, by using up the memory for example.
+# How often a trial may crash its process, by running out of memory for example.
 _LIVES = 3
 # Points before the Gaussian process: KerasTuner takes three for each hyperparameter.
 _RANDOM_POINTS = 10
@@ -31,17 +31,16 @@ _NEVER = 1 << 30
 class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
     """What is added to each of KerasTuner's oracles.
 
-    The state is one file that is replaced whole and holds the trials as well; each trial's own
-    file is the spare, from which a state that is damaged is built again. Nothing here raises
-    within KerasTuner's lock, which an exception would leave closed: what could not be written is
-    in `failure`.
+    The state is one file, replaced atomically, that includes the trials; each trial's own file is a
+    backup, from which a damaged state is rebuilt. Nothing here raises within KerasTuner's lock,
+    which an exception would leave locked: a failed write is recorded in `failure`.
 
     Attributes:
-        folder: Where the files are.
-        limit: How many trials to begin at most, or None.
-        over: No more are begun; what is asked for one hears that the search has stopped.
-        notes: What KerasTuner has no place for, by trial: `epochs`, `seconds`, `worker`, `error`.
-        failure: Why the last write failed, or None.
+        folder: Directory of the files.
+        limit: Maximum number of trials, or None.
+        over: No more trials are started; a request for one is answered with STOPPED.
+        notes: By trial, what KerasTuner has no field for: `epochs`, `seconds`, `worker`, `error`.
+        failure: Why a write failed, or None.
     """
 
     # KerasTuner's own.
@@ -53,7 +52,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
     def __init__(self, folder: Path, **kwargs: Any) -> None:
         super().__init__(
             objective=keras_tuner.Objective("val_accuracy", "max"),
-            # The search sees to these itself, to say which trial failed and how.
+            # The search checks these itself, to report which trial failed and how.
             max_consecutive_failed_trials=_NEVER,
             **kwargs,
         )
@@ -67,7 +66,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def create_trial(self, tuner_id: str) -> Trial:
-        """A trial to run; one that is IDLE to ask again for, or STOPPED to end with."""
+        """A trial to run; its status is IDLE if none is ready, STOPPED if none is left."""
         if self.over:
             return self._none(TrialStatus.STOPPED)
         if self._full and tuner_id not in self.ongoing_trials:
@@ -75,7 +74,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         else:
             trial = super().create_trial(tuner_id)
         if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
-            # Should one of those be lost, there must be somebody left to run it.
+            # If one of those is lost, somebody must be left to run it.
             trial.status = TrialStatus.IDLE
         return trial
 
@@ -88,18 +87,18 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def end_trial(self, trial: Trial) -> None:
-        """As KerasTuner's, with what was noted of the failure, which its protocol leaves out."""
+        """As KerasTuner's, with the reason of a failure, which its protocol omits."""
         notes = self.notes.get(trial.trial_id, {})
         trial.message = trial.message or notes.get("traceback")
         super().end_trial(trial)
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def put_back(self, tuner_id: str, *, lost: bool = False) -> None:
-        """Take a trial from who runs it, for somebody else.
+        """Take the trial of a worker, for another one.
 
         Args:
-            tuner_id: Who; it need not be running any.
-            lost: It ended with its process, which is not to happen for ever.
+            tuner_id: The worker; it may be running none.
+            lost: Whether the trial ended with its process, which may happen a few times only.
         """
         self.tuner_ids.discard(tuner_id)
         trial = self.ongoing_trials.pop(tuner_id, None)
@@ -114,12 +113,12 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
             self._retry_queue.append(trial.trial_id)
             return
         trial.status = TrialStatus.FAILED
-        self.notes[trial.trial_id] = {"error": f"its process ended {_LIVES} times while it ran"}
+        self.notes[trial.trial_id] = {"error": f"its process crashed {_LIVES} times"}
         self.end_order.append(trial.trial_id)
         self._save_trial(trial)
 
     def failed_in_a_row(self) -> list[Trial]:
-        """The last trials, as far as all of them failed since this process began."""
+        """The last trials that all failed, of those since this process started."""
         failed: list[Trial] = []
         for name in reversed(self.end_order[self._ended_before :]):
             if self.trials[name].status != TrialStatus.FAILED:
@@ -128,19 +127,19 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         return failed
 
     def check(self) -> None:
-        """Raise what could not be written.
+        """Report a failed write.
 
         Raises:
-            TuneError: Something could not.
+            TuneError: A write failed.
         """
         if self.failure is not None:
             raise TuneError(
                 f"cannot write to {self.folder}: {self.failure.strerror or self.failure}",
-                hint="what had ended before is kept: make room, and the same command goes on",
+                hint="finished trials are kept: free some space and run the same command to resume",
             )
 
     def get_state(self) -> dict[str, Any]:
-        """KerasTuner's, and the trials."""
+        """KerasTuner's state, and the trials."""
         return {
             **super().get_state(),
             "trials": [trial.get_state() for trial in self.trials.values()],
@@ -148,13 +147,13 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The reverse."""
+        """Restore what `get_state` returned."""
         self.trials = {one["trial_id"]: Trial.from_state(one) for one in state["trials"]}
         self.notes = state["notes"]
         super().set_state(state)
 
     def save(self) -> None:
-        """Write the state."""
+        """Write the state to disk."""
         self._write(self._state_path, self.get_state())
 
     def _save_trial(self, trial: Trial) -> None:
@@ -167,19 +166,19 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         return self.folder / "oracle.json"
 
     def trial_folder(self, name: str) -> Path:
-        """Where what belongs to one trial is."""
+        """The directory of one trial."""
         return self.folder / f"trial_{name}"
 
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The Bayesian oracle gives numpy's scalars.
+            # The Bayesian oracle yields NumPy scalars.
             atomic_write(path, json.dumps(state, default=lambda value: value.item()))
         except OSError as error:
             self.failure = self.failure or error
 
     def reload(self) -> bool:
-        """Go on with what is in the folder; whether there was anything.
+        """Resume from the files; returns whether there were any trials.
 
         Raises:
             OSError: It cannot be read.
@@ -190,7 +189,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
             self._rebuild()
         running, self.ongoing_trials = list(self.ongoing_trials.values()), {}
         for trial in running:
-            # KerasTuner saves what has ended before it takes it from those that run.
+            # KerasTuner saves a finished trial before it removes it from the running ones.
             if trial.status == TrialStatus.RUNNING:
                 self._queue(trial, lost=True)
         self._ended_before = len(self.end_order)
@@ -199,9 +198,9 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         return bool(self.trials)
 
     def _rebuild(self) -> None:
-        """Make a state from the trials' own files."""
+        """Rebuild the state from the trials' own files."""
         names = sorted(path.name.removeprefix("trial_") for path in self.folder.glob("trial_*"))
-        # A name that is missing would be given twice.
+        # Counts gaps too, or a missing name would be given again.
         count = int(names[-1]) + 1 if names else 0
         self.trials, self.notes, self.ongoing_trials = {}, {}, {}
         self.end_order, self._retry_queue = [], []
@@ -222,13 +221,13 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
             if trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED):
                 self.end_order.append(name)
             else:
-                self.ongoing_trials[name] = trial  # whoever ran it
+                self.ongoing_trials[name] = trial  # by whichever worker
         self.start_order = list(self.trials)
-        # Beyond what was drawn from, by far.
+        # Far beyond the seeds that were used.
         self._seed_state = self.seed + 1000 * count
 
     def _name(self, number: int) -> str:
-        # KerasTuner's own: as wide as the number of trials, which is "None" here.
+        # As KerasTuner does: as wide as the maximum number of trials, which is "None" here.
         return f"{number:0{len(str(self.max_trials))}d}"
 
 
@@ -240,7 +239,7 @@ class _Bayesian(_Kept, BayesianOptimizationOracle):  # type: ignore[misc]
     """A Gaussian process and its upper confidence bound."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """As KerasTuner's, without scikit-learn's remarks on a process of so few points."""
+        """As KerasTuner's, without scikit-learn's warnings about so few points."""
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
@@ -275,7 +274,7 @@ class _Hyperband(_Kept, HyperbandOracle):  # type: ignore[misc]
                     room = self._brackets[-1]["rounds"][0]
                 room.append({"past_id": None, "id": name})
             elif turn is not None:
-                # KerasTuner notes the newest bracket, which need not be the trial's own.
+                # KerasTuner stores the newest bracket, which need not be the trial's own.
                 for one in self._brackets:
                     if past in [each["id"] for each in one["rounds"][turn - 1]]:
                         one["rounds"][turn].append({"past_id": past, "id": name})
@@ -294,19 +293,19 @@ def make_oracle(
     seed: int,
     endless: bool,
 ) -> Any:
-    """An oracle that keeps its state in `folder`.
+    """Create an oracle that keeps its state in `folder`.
 
     Args:
         tuner: One of `TUNERS`.
-        folder: Where; `reload` reads what is there.
-        space: Every hyperparameter; one that is pinned is Fixed.
-        epochs: How long a trial is trained, with Hyperband the best ones.
-        seed: The same seed asks for the same points.
-        endless: Let Hyperband begin its brackets again when they are done.
+        folder: Directory of the state, which `reload` reads.
+        space: Every hyperparameter; fixed ones are `Fixed`.
+        epochs: Epochs per trial, with Hyperband those of the best trials.
+        seed: The same seed tries the same points.
+        endless: Let Hyperband start over when its brackets are done.
     """
     options: dict[str, Any] = {
         "hyperparameters": space,
-        # KerasTuner takes 0 for none.
+        # KerasTuner treats 0 as no seed.
         "seed": seed % ((1 << 32) - 1) + 1,
     }
     match tuner:
@@ -318,4 +317,4 @@ def make_oracle(
             return _Hyperband(
                 folder, max_epochs=epochs, hyperband_iterations=_NEVER if endless else 1, **options
             )
-    raise TuneError(f"there is no tuner {tuner!r}", hint=f"there are {', '.join(TUNERS)}")
+    raise TuneError(f"unknown tuner {tuner!r}", hint=f"choose from {', '.join(TUNERS)}")

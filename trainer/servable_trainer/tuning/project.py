@@ -1,4 +1,4 @@
-"""What a search is of: data, a network and its space, settings; and when it ends."""
+"""What a search is made of: data, a network and its space, settings, and a budget."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from servable_trainer.data.dataset import Dataset
+    from servable_trainer.tuning.progress import SearchProgress
     from servable_trainer.tuning.search_folder import SearchFolder
-    from servable_trainer.tuning.watch import Watch
 
 _DEFAULT_TRIALS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a search was begun with, and goes on with.
+class SearchSettings:
+    """The settings of a search; a search is resumed only with the same.
 
     Attributes:
         tuner: "random", "hyperband" or "bayesian".
-        epochs: How long each trial is trained; with Hyperband the best ones. 2 where nothing is
-            said, or with Hyperband 9, which are three brackets.
-        subset: How many pictures each learns from; a fifth as many validate it.
+        epochs: Epochs per trial; with Hyperband those of the best trials. Default: 2, or with
+            Hyperband 9, which gives three brackets.
+        subset: Number of training images per trial; a fifth as many validate it.
         seed: The same seed tries the same points.
-        fixed: Hyperparameters that are not searched, but have these values.
+        fixed: Hyperparameters that are not searched but have these values.
     """
 
     tuner: str = "random"
@@ -54,12 +54,12 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """When to end; whichever comes first.
+class SearchBudget:
+    """When a search ends: at whichever limit comes first.
 
     Attributes:
-        trials: How many to begin.
-        minutes: How long, the time of every part of the search together.
+        trials: Maximum number of trials.
+        minutes: Maximum duration, interrupted parts included.
     """
 
     trials: int | None = None
@@ -71,22 +71,24 @@ class Budget:
         return " or ".join(parts) or "one pass"
 
     def over(self, seconds: float) -> bool:
-        """Whether so many seconds are all of it."""
+        """Whether the search has used up its time."""
         return self.minutes is not None and seconds >= self.minutes * 60
 
     @classmethod
-    def of(cls, settings: Settings, trials: int | None, minutes: float | None) -> Budget:
-        """What was asked for; else ten trials, or with Hyperband each bracket once."""
+    def of(
+        cls, settings: SearchSettings, trials: int | None, minutes: float | None
+    ) -> SearchBudget:
+        """The given limits; default: ten trials, or with Hyperband each bracket once."""
         if trials is None and minutes is None and settings.tuner != "hyperband":
             trials = _DEFAULT_TRIALS
         return cls(trials=trials, minutes=minutes)
 
 
 class Project:
-    """A dataset, a network and settings: what a search is of, here or elsewhere."""
+    """A dataset, a network and settings: what chief and workers must have in common."""
 
     def __init__(
-        self, dataset: Dataset, settings: Settings, classifier: ImageClassifier | None = None
+        self, dataset: Dataset, settings: SearchSettings, classifier: ImageClassifier | None = None
     ) -> None:
         self.dataset = dataset
         self.settings = settings
@@ -100,7 +102,7 @@ class Project:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same to go on with a search, or to work at one."""
+        """What must be the same to resume a search, or to join one."""
         space = json.dumps(self.whole_space.get_config()["space"], sort_keys=True)
         return {
             "settings": asdict(self.settings),
@@ -117,8 +119,8 @@ class Project:
             },
         }
 
-    def open(self, folder: SearchFolder, budget: Budget, *, overwrite: bool) -> Any:
-        """The oracle, gone on with where there was one.
+    def open(self, folder: SearchFolder, budget: SearchBudget, *, overwrite: bool) -> Any:
+        """Open the oracle, with its earlier trials if there are any.
 
         Raises:
             TuneError: The folder holds another search, or cannot be read or written.
@@ -140,9 +142,11 @@ class Project:
         oracle.check()
         return oracle
 
-    def runner(self, trials: Path, watch: Watch, heartbeat: Callable[[], None]) -> Runner:
-        """What trains the networks."""
-        # TensorFlow takes them for one network that is traced again and again.
+    def runner(
+        self, trials: Path, progress: SearchProgress, heartbeat: Callable[[], None]
+    ) -> Runner:
+        """The runner that trains the networks of trials."""
+        # TensorFlow mistakes the networks of trials for one that is retraced.
         logging.getLogger("tensorflow").addFilter(_is_no_retracing)
         fit, validation = self.dataset.split(seed=self.settings.seed)
         subset = self.settings.subset
@@ -153,7 +157,7 @@ class Project:
             epochs=self.settings.epochs,
             seed=self.settings.seed,
             folder=trials,
-            watch=watch,
+            progress=progress,
             heartbeat=heartbeat,
         )
 

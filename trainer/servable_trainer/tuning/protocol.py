@@ -1,4 +1,4 @@
-"""What the loop, the runner, a chief and a worker agree on."""
+"""Interfaces between the loop, the runner, a chief and a worker."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class TrialCancelled(Exception):
-    """A trial was not let end; it says nothing about its hyperparameters."""
+    """A trial was interrupted, which says nothing about its hyperparameters."""
 
 
-class Stop:
-    """Why to end, once there is a reason; threads and signals may give it.
+class StopSignal:
+    """A request to end a search, from any thread or a signal handler.
 
     Attributes:
-        reason: Why no other trial is begun, or None.
-        number: The signal that asked for it, or None.
+        reason: Why no further trial is started, or None.
+        number: The signal that requested it, or None.
     """
 
     def __init__(self) -> None:
@@ -30,50 +30,50 @@ class Stop:
         self._trial = False
         self._event = threading.Event()
 
-    def ask(self, reason: str) -> None:
-        """End the search; the first reason counts."""
+    def request(self, reason: str) -> None:
+        """End the search; the first reason is kept."""
         self.reason = self.reason or reason
         self._event.set()
 
     def begin_trial(self) -> None:
-        """Forget about the trial before."""
+        """Forget the cancellation of the previous trial."""
         self._trial = False
 
-    def break_off(self) -> None:
-        """End this trial alone."""
+    def cancel_trial(self) -> None:
+        """End the current trial only."""
         self._trial = True
 
-    def check(self) -> None:
-        """Raise TrialCancelled where the trial that runs is not to go on."""
+    def raise_if_cancelled(self) -> None:
+        """Raise TrialCancelled if the current trial is to end."""
         if self.reason or self._trial:
             raise TrialCancelled
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until somebody asks."""
+        """Wait so long, or until the end is requested."""
         self._event.wait(seconds)
 
 
-class Desk(Protocol):
-    """Where trials are got and brought back: an oracle here, or a chief elsewhere."""
+class TrialSource(Protocol):
+    """Provides trials and takes their outcomes: a local oracle, or a remote chief."""
 
-    def ask(self) -> Trial:
-        """A trial to run; one that is IDLE to ask again for, or STOPPED to end with."""
+    def next_trial(self) -> Trial:
+        """A trial to run; its status is IDLE if none is ready, STOPPED if none is left."""
 
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """What came of it."""
+    def report(self, trial: Trial, outcome: Outcome) -> None:
+        """Take the outcome of a trial."""
 
-    def give_back(self, trial: Trial) -> None:
-        """It was broken off."""
+    def return_trial(self, trial: Trial) -> None:
+        """Take back a trial that was cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
-        metrics: What its best epoch measured; empty where it failed.
-        step: Which epoch that was.
-        notes: What to keep beside it; `error` among them where it failed.
+        metrics: Metrics of its best epoch; empty if it failed.
+        step: The number of that epoch.
+        notes: What KerasTuner has no field for; includes `error` if it failed.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -82,5 +82,5 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """The trial's status in KerasTuner's words."""
+        """The trial's status as KerasTuner names it."""
         return str(TrialStatus.COMPLETED if self.metrics else TrialStatus.FAILED)

@@ -1,4 +1,4 @@
-"""What an oracle's trials come to, and how a search ends."""
+"""The result of an oracle's trials, and how a search ends."""
 
 from __future__ import annotations
 
@@ -7,54 +7,56 @@ from typing import TYPE_CHECKING, Any
 from keras_tuner.engine.trial import TrialStatus
 
 from servable_trainer.networks.classifier import plain
-from servable_trainer.tuning.trials import Found, Trial, TuneError, save_trials, trials_of
-from servable_trainer.tuning.trials_page import save_plot
+from servable_trainer.tuning.trials import SearchResult, Trial, TuneError, save_trials, trials_of
+from servable_trainer.tuning.trials_page import save_page
 
 if TYPE_CHECKING:
-    from servable_trainer.tuning.project import Budget
-    from servable_trainer.tuning.protocol import Stop
+    from servable_trainer.tuning.progress import SearchProgress
+    from servable_trainer.tuning.project import SearchBudget
+    from servable_trainer.tuning.protocol import StopSignal
     from servable_trainer.tuning.search_folder import SearchFolder
-    from servable_trainer.tuning.watch import Watch
 
-# After as many failures one after the other, the next point would hardly fare better.
+# After so many consecutive failures the next point would hardly fare better.
 FAILURES = 3
 
 
 class SearchFailed(TuneError):
-    """A search ended before its time.
+    """A search ended early.
 
     Attributes:
-        found: What it had found until then.
+        result: Its trials until then.
     """
 
-    def __init__(self, message: str, *, found: Found, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, result: SearchResult, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.found = found
+        self.result = result
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended a search; what had ended is written, and the search can go on.
+    """Ctrl-C or SIGTERM ended a search; finished trials are saved and the search can be resumed.
 
     Attributes:
-        found: What it had found until then; None for a worker, whose chief knows.
-        status: The exit status that says so.
+        result: Its trials until then; None for a worker, whose chief has them.
+        status: The exit status: 128 plus the signal's number.
     """
 
-    def __init__(self, found: Found | None, status: int) -> None:
+    def __init__(self, result: SearchResult | None, status: int) -> None:
         super().__init__()
-        self.found = found
+        self.result = result
         self.status = status
 
 
-def tell_where_it_was(oracle: Any, folder: SearchFolder, budget: Budget, watch: Watch) -> None:
-    """Say what an earlier part of the search did, where there was one."""
+def report_resumed(
+    oracle: Any, folder: SearchFolder, budget: SearchBudget, progress: SearchProgress
+) -> None:
+    """Report what an earlier part of the search did, if there was one."""
     if not oracle.trials:
         return
     done = completed(oracle)
-    watch.best(done)
-    watch.say(
-        f"going on in {folder.path}: {trials_of(len(done))} completed in"
-        f" {folder.seconds / 60:.1f} minutes; the budget is {budget}"
+    progress.set_best(done)
+    progress.say(
+        f"resuming the search in {folder.path}: {trials_of(len(done))} completed in"
+        f" {folder.seconds / 60:.1f} minutes; budget: {budget}"
     )
 
 
@@ -78,7 +80,7 @@ def trial_of(oracle: Any, name: str) -> Trial:
 
 
 def ended(oracle: Any) -> list[Trial]:
-    """The trials that ended, best first; those that failed come last."""
+    """The finished trials, best first; those that failed come last."""
     finished = (TrialStatus.COMPLETED, TrialStatus.FAILED)
     trials = [
         trial_of(oracle, name) for name, one in oracle.trials.items() if one.status in finished
@@ -93,9 +95,9 @@ def completed(oracle: Any) -> list[Trial]:
     return [trial for trial in ended(oracle) if trial.status == "completed"]
 
 
-def found_by(oracle: Any, folder: SearchFolder, reason: str) -> Found:
-    """What a search found so far."""
-    return Found(
+def search_result(oracle: Any, folder: SearchFolder, reason: str) -> SearchResult:
+    """The result of a search so far."""
+    return SearchResult(
         trials=ended(oracle),
         ended=reason,
         seconds=round(folder.seconds, 1),
@@ -104,41 +106,43 @@ def found_by(oracle: Any, folder: SearchFolder, reason: str) -> Found:
     )
 
 
-def conclude(oracle: Any, folder: SearchFolder, stop: Stop, budget: Budget) -> Found:
-    """Write the results, and raise what kept the search from its end.
+def conclude(
+    oracle: Any, folder: SearchFolder, stop: StopSignal, budget: SearchBudget
+) -> SearchResult:
+    """Write the results, and raise if the search ended early.
 
     Raises:
-        Interrupted: Somebody asked for it.
+        Interrupted: A signal ended it.
         SearchFailed: Too many trials failed, or none was completed.
         TuneError: The results cannot be written.
     """
     full = budget.trials is not None and len(ended(oracle)) >= budget.trials
     reason = stop.reason or ("trials" if full else "space")
     if reason == "workers" and full:
-        reason = "trials"  # the last one went when its work was done
-    found = found_by(oracle, folder, reason)
-    save_trials(folder.path, found)
-    save_plot(folder.path, found)
+        reason = "trials"  # the last worker left because nothing was left to do
+    result = search_result(oracle, folder, reason)
+    save_trials(folder.path, result)
+    save_page(folder.path, result)
     if stop.number is not None:
-        raise Interrupted(found, 128 + stop.number)
+        raise Interrupted(result, 128 + stop.number)
     if reason == "workers":
         raise SearchFailed(
-            "there is no worker any more that runs trials",
-            found=found,
-            hint="what had ended is kept; the chief begun again, with workers, goes on",
+            "no workers are left to run trials",
+            result=result,
+            hint="finished trials are kept; start the chief and workers again to resume",
         )
     failed = oracle.failed_in_a_row()
     if reason == "failures":
         raise SearchFailed(
-            f"{len(failed)} trials in a row failed, the first of them with"
+            f"{len(failed)} consecutive trials failed, the first with"
             f" {trial_of(oracle, failed[0].trial_id).error}",
-            found=found,
-            hint="is there a network for every point of the space? --fix leaves points out",
+            result=result,
+            hint="does every point of the space give a valid network? --fix excludes points",
         )
-    if not found.trials or found.trials[0].status != "completed":
+    if not result.trials or result.trials[0].status != "completed":
         raise SearchFailed(
             f"no trial was completed within {budget}",
-            found=found,
-            hint="give more --minutes, or fewer pictures with --subset or --epochs",
+            result=result,
+            hint="raise --minutes, or lower --subset or --epochs",
         )
-    return found
+    return result

@@ -1,8 +1,9 @@
-"""Training the network of a trial."""
+"""Training of a trial's network."""
 
 from __future__ import annotations
 
 import gc
+import io
 import math
 import time
 import traceback
@@ -13,6 +14,7 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
+from servable_serving.core.files import atomic_write
 from servable_trainer.networks.precision import dtype_policy
 from servable_trainer.tuning.protocol import Outcome, TrialCancelled
 from servable_trainer.tuning.trials import TuneError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Pictures
     from servable_trainer.networks.classifier import ImageClassifier
-    from servable_trainer.tuning.watch import Watch
+    from servable_trainer.tuning.progress import SearchProgress
 
 OBJECTIVE = "val_accuracy"
 _WEIGHTS = "weights.npz"
@@ -38,14 +40,14 @@ class Runner:
     """Trains a trial's network.
 
     Attributes:
-        classifier: The network.
-        fit: What to learn from.
-        validation: What to validate with.
-        epochs: How long, unless the trial says.
-        seed: With a trial's number, the seed of all that is drawn in it.
-        folder: Where weights are kept that another trial may go on from.
-        watch: Who is told.
-        heartbeat: Called at every batch; raises TrialCancelled to end the trial.
+        classifier: The family of networks.
+        fit: Training images.
+        validation: Validation images.
+        epochs: Number of epochs, unless the trial has its own.
+        seed: Combined with a trial's number, the trial's seed.
+        folder: Directory of weights that later trials may continue from.
+        progress: Receives the progress.
+        heartbeat: Called after every batch; raises TrialCancelled to end the trial.
     """
 
     classifier: ImageClassifier
@@ -54,20 +56,20 @@ class Runner:
     epochs: int
     seed: int
     folder: Path
-    watch: Watch
+    progress: SearchProgress
     heartbeat: Callable[[], None]
 
     def __call__(self, trial: Trial) -> Outcome:
-        """Run it.
+        """Train the network of a trial.
 
         Raises:
-            TrialCancelled: It was not let end.
+            TrialCancelled: The trial was cancelled.
             TuneError: Its weights cannot be written.
         """
         began = time.monotonic()
         values = trial.hyperparameters.values
-        self.watch.began(trial.trial_id, values)
-        # Of the same trial, the same result, whoever runs it and however often.
+        self.progress.trial_started(trial.trial_id, values)
+        # The same trial gives the same result, on whichever worker and however often it runs.
         keras.utils.set_random_seed((self.seed + 7919 * int(trial.trial_id)) % (1 << 32))
         keras.backend.clear_session()
         gc.collect()
@@ -80,7 +82,7 @@ class Runner:
             notes["epochs"] = _epochs(history)
         except TrialCancelled:
             raise
-        except Exception as error:  # noqa: BLE001 whatever a network can fail with
+        except Exception as error:  # noqa: BLE001 a network may fail in any way
             return Outcome(
                 notes={
                     **notes,
@@ -96,7 +98,7 @@ class Runner:
         return Outcome(metrics=notes["epochs"][best], step=first + best, notes=notes)
 
     def _network(self, hp: keras_tuner.HyperParameters) -> tuple[keras.Model, int]:
-        """The network, and how many epochs it has seen: those of the trial it goes on from."""
+        """The network, and its number of earlier epochs: those of the trial that it continues."""
         model = self.classifier.build(hp)
         past = hp.values.get("tuner/trial_id")
         if past is None:
@@ -105,8 +107,8 @@ class Runner:
             with np.load(self._weights(past)) as kept:
                 model.set_weights([kept[name] for name in kept.files])
         except (OSError, ValueError, KeyError, BadZipFile):
-            # On another machine, for example: longer, and as good.
-            self.watch.say(f"  trial {past}'s weights are not here: from the beginning, then")
+            # On another machine, for example: it takes longer and is as good.
+            self.progress.say(f"  no weights of trial {past} here; training from scratch")
             return self.classifier.build(hp), 0
         return model, hp.values["tuner/initial_epoch"]
 
@@ -120,7 +122,7 @@ class Runner:
             epochs=trial.hyperparameters.values.get("tuner/epochs", self.epochs),
             initial_epoch=first,
             seed=self.seed,
-            callbacks=[_Report(trial.trial_id, self.watch, self.heartbeat)],
+            callbacks=[_Report(trial.trial_id, self.progress, self.heartbeat)],
         )
 
     def _weights(self, name: str) -> Path:
@@ -128,30 +130,29 @@ class Runner:
 
     def _keep(self, name: str, model: keras.Model) -> None:
         path = self._weights(name)
-        incoming = path.with_name(f"incoming-{path.name}")
+        buffer = io.BytesIO()
+        np.savez(buffer, *model.get_weights())
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(incoming, *model.get_weights())
-            incoming.rename(path)
+            atomic_write(path, buffer.getvalue())
         except OSError as error:
-            incoming.unlink(missing_ok=True)
             raise TuneError(
                 f"cannot write {path}: {error.strerror or error}",
-                hint="what had ended before is kept: make room, and the same command goes on",
+                hint="finished trials are kept: free some space and run the same command to resume",
             ) from error
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells who watches, and asks whether to go on."""
+    """Reports batches and epochs, and checks whether the trial was cancelled."""
 
-    def __init__(self, name: str, watch: Watch, heartbeat: Callable[[], None]) -> None:
+    def __init__(self, name: str, progress: SearchProgress, heartbeat: Callable[[], None]) -> None:
         super().__init__()
-        self._name, self._watch, self._heartbeat = name, watch, heartbeat
+        self._name, self._progress, self._heartbeat = name, progress, heartbeat
         self._began = time.monotonic()
 
     # Keras calls these with `logs` by position or name; the parameters are its own.
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._watch.batch(self._name, batch + 1, self.params["steps"])
+        self._progress.batch(self._name, batch + 1, self.params["steps"])
         self._heartbeat()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -162,7 +163,7 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         measured = {name: float(value) for name, value in (logs or {}).items()}
-        self._watch.epoch(
+        self._progress.epoch(
             self._name,
             epoch + 1,
             self.params["epochs"],
@@ -176,13 +177,13 @@ def _epochs(history: Any) -> list[dict[str, float]]:
     count = len(measured[OBJECTIVE])
     epochs = [{name: float(values[n]) for name, values in measured.items()} for n in range(count)]
     if not all(math.isfinite(epoch[OBJECTIVE]) for epoch in epochs):
-        raise ValueError("its validation accuracy is no number")
-    # What no number can be written in JSON as.
+        raise ValueError("validation accuracy is NaN")
+    # JSON cannot represent the others.
     return [{k: v for k, v in epoch.items() if math.isfinite(v)} for epoch in epochs]
 
 
 def _sentence(error: Exception) -> str:
-    """An exception in a line."""
+    """An exception as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,15 +1,16 @@
-"""The folder of a search: what it is, how long it took so far, and who works in it."""
+"""The directory of a search: its identity, its duration so far, and its lock."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write
+from servable_serving.core.locks import locked_if_free
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 
 _RECORD, _LOCK, _TRIALS = "search.json", ".lock", "search"
 _RESULTS = ("trials.json", "trials.html")
-# A process that is killed loses the count of as many seconds at most.
+# At most so much time is lost when the process is killed.
 _TICK_SECONDS = 5.0
 
 
 class SearchFolder:
-    """A folder with one search, which it keeps other processes and other searches out of.
+    """A directory with one search, locked against other processes and other searches.
 
     Attributes:
-        path: The folder.
-        identity: What must be the same to go on: settings, data and code.
+        path: The directory.
+        identity: What must be the same to resume: settings, data and code.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,41 +40,40 @@ class SearchFolder:
 
     @property
     def trials(self) -> Path:
-        """Where the oracle and the trials are."""
+        """The directory of the oracle and the trials."""
         return self.path / _TRIALS
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other searches out for the length of the block.
+        """Hold the directory's lock.
 
         Raises:
-            TuneError: Another process searches there, or the folder cannot be written.
+            TuneError: Another process is searching there, or the directory cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / _LOCK).open("a")
-        except OSError as error:
-            raise TuneError(f"cannot write to {self.path}: {error.strerror}") from error
-        with lock:
+        with contextlib.ExitStack() as stack:
             try:
-                # The system takes it from who was killed.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.path.mkdir(parents=True, exist_ok=True)
+                free = stack.enter_context(locked_if_free(self.path / _LOCK))
             except OSError as error:
+                raise TuneError(f"cannot write to {self.path}: {error.strerror}") from error
+            except FolderError as error:
+                raise TuneError(str(error)) from error
+            if not free:
                 raise TuneError(
-                    f"another process searches in {self.path}",
-                    hint="wait for it, or name another folder with --output",
-                ) from error
+                    f"another process is searching in {self.path}",
+                    hint="wait for it, or choose another directory with --output",
+                )
             yield
 
     def begin(self, identity: dict[str, Any], *, overwrite: bool) -> None:
-        """Begin the search, or go on with it.
+        """Start or resume the search.
 
         Args:
-            identity: What must be the same to go on: objects of values that JSON can hold.
-            overwrite: Take away what is there; files that no search wrote stay.
+            identity: What must be the same to resume; representable in JSON.
+            overwrite: Discard an existing search; files of other origin stay.
 
         Raises:
-            TuneError: What is there is another search, which is kept; or nothing can be written.
+            TuneError: The directory holds another search, or cannot be written.
         """
         identity = json.loads(json.dumps(identity))
         try:
@@ -94,7 +94,7 @@ class SearchFolder:
         except FileNotFoundError:
             if not self.trials.exists():
                 return
-            raise self._refusal("it does not say of what") from None
+            raise self._refusal("its record is missing") from None
         except (ValueError, KeyError, TypeError) as error:
             raise self._refusal("its record is damaged") from error
         if found := differences(before, identity):
@@ -102,28 +102,28 @@ class SearchFolder:
 
     def _refusal(self, why: str) -> TuneError:
         return TuneError(
-            f"{self.path} holds another search, which is kept: {why}",
-            hint="--overwrite begins anew, or name another folder with --output",
+            f"{self.path} holds another search: {why}",
+            hint="discard it with --overwrite, or choose another directory with --output",
         )
 
     @property
     def seconds(self) -> float:
-        """How long it was searched, by every process that did."""
+        """Duration of the search, all processes added up."""
         return self._before + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def start_clock(self) -> None:
-        """Count from now on; a second call changes nothing."""
+        """Start counting; a second call changes nothing."""
         if self._began is None:
             self._began = time.monotonic()
 
     def tick(self) -> None:
-        """Write down the time once in a while; where that fails, so will what matters more."""
+        """Save the duration every few seconds; if that fails, so will what matters more."""
         if time.monotonic() - self._written > _TICK_SECONDS:
             with contextlib.suppress(OSError):
                 self._write()
 
     def stop_clock(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         self._before, self._began = self.seconds, None
         with contextlib.suppress(OSError):
             self._write()
@@ -137,14 +137,14 @@ class SearchFolder:
 def differences(
     there: dict[str, Any], here: dict[str, Any], *, places: tuple[str, str] = ("there", "here")
 ) -> list[str]:
-    """What differs between two searches, each in a few words."""
-    # Digests tell nobody anything.
+    """The differences between two searches, each in a few words."""
+    # Digests mean nothing to a reader.
     digests = {
-        "checksums": "the data's content",
-        "network": "the network's code",
+        "checksums": "the content of the data",
+        "network": "the code of the network",
         "space": "the space of hyperparameters",
     }
-    words = {"servable": "Servable's version"}
+    words = {"servable": "the version of Servable"}
     found = []
     for part in sorted({*there, *here}):
         one, other = there.get(part) or {}, here.get(part) or {}

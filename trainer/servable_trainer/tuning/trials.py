@@ -1,4 +1,4 @@
-"""What a search found: on disk as JSON, and as a table."""
+"""The trials of a search: on disk as JSON, and as a table."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from servable_serving.core.files import atomic_write
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Of the shape of trials.json; a reader that knows another one refuses.
+# Format version of trials.json; a reader of another version refuses it.
 FORMAT = 1
 
 
 class TuneError(ServableError):
-    """A search cannot be made or gone on with, or a file holds none."""
+    """A search cannot be started or resumed, or a file does not hold one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of the space, and how good it was.
+    """One point of the search space and its result.
 
     Attributes:
         hyperparameters: The point.
-        validation_accuracy: Its accuracy on the validation pictures after its best epoch, 0 to 1;
-            None where it failed.
-        name: What the search calls it, counted from 0.
+        validation_accuracy: Accuracy on the validation images after its best epoch, 0 to 1; None if
+            it failed.
+        name: Its name in the search, counted from 0.
         status: "completed" or "failed".
-        epochs: What each of its epochs measured: loss and accuracy, and validation's.
-        first_epoch: How many epochs the trial that it went on from had done.
-        continues: The trial that it went on from, or None: Hyperband trains its best ones further.
-        seconds: How long it took.
-        worker: Who ran it, or None where the search had no workers.
-        error: Why it failed, in a line, or None.
+        epochs: Loss and accuracy of each epoch, and those on the validation images.
+        first_epoch: Number of epochs of the trial that it continues.
+        continues: The trial that it continues, or None: Hyperband trains its best ones further.
+        seconds: Its duration.
+        worker: The worker that ran it, or None if the search had no workers.
+        error: Why it failed, in one line, or None.
     """
 
     hyperparameters: dict[str, Any]
@@ -52,15 +52,15 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a search found so far.
+class SearchResult:
+    """The result of a search so far.
 
     Attributes:
-        trials: Those that ended, the best first, those that failed last.
-        ended: Why it ended: "trials", "minutes", "space" where there is no other point,
-            "interrupted", "failures", "workers" where none was left, or "disk".
-        seconds: How long it searched, in all its parts.
-        search: The settings, the data and the code that it was made with.
+        trials: The finished trials, the best first, failed ones last.
+        ended: Why it ended: "trials", "minutes", "space" if no other point is left, "interrupted",
+            "failures", "workers" if none was left, or "disk".
+        seconds: Duration of the search, all parts added up.
+        search: The settings, the data and the code.
         space: KerasTuner's description of each hyperparameter.
     """
 
@@ -71,14 +71,14 @@ class Found:
     space: list[dict[str, Any]]
 
 
-def save_trials(directory: Path, found: Found) -> Path:
-    """Write the trials where `load_hyperparameters` reads them.
+def save_trials(directory: Path, result: SearchResult) -> Path:
+    """Write `trials.json`, which `load_hyperparameters` reads.
 
     Raises:
-        TuneError: The folder cannot be written.
+        TuneError: The directory cannot be written.
     """
     path = directory / "trials.json"
-    content = {"format": FORMAT, "objective": "validation_accuracy", **asdict(found)}
+    content = {"format": FORMAT, "objective": "validation_accuracy", **asdict(result)}
     try:
         atomic_write(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
@@ -87,21 +87,21 @@ def save_trials(directory: Path, found: Found) -> Path:
 
 
 def load_hyperparameters(path: Path) -> dict[str, Any]:
-    """The best trial's hyperparameters in a file of trials, or the object that a file holds.
+    """Read the best trial's hyperparameters of a `trials.json`, or a JSON object of them.
 
     Raises:
-        TuneError: The file holds neither.
+        TuneError: The file is neither.
     """
     try:
         content = json.loads(path.read_text())
         if isinstance(content, dict) and "trials" in content:
             if content["format"] != FORMAT:
                 raise TuneError(
-                    f"{path} has format {content['format']}, and this version reads {FORMAT}"
+                    f"{path} has format {content['format']}; this version reads format {FORMAT}"
                 )
             content = content["trials"]
         if isinstance(content, list):
-            # The first is the best; one that failed is there only where all did.
+            # The first is the best; it failed only if all did.
             best = content[0]
             if best.get("status", "completed") != "completed":
                 raise TuneError(f"no trial in {path} was completed")
@@ -109,12 +109,13 @@ def load_hyperparameters(path: Path) -> dict[str, Any]:
         return dict(content)
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise TuneError(
-            f"{path} holds no hyperparameters: {error}", hint="`servable tune` writes such a file"
+            f"{path} does not hold hyperparameters: {error}",
+            hint="`servable tune` writes such a file",
         ) from error
 
 
 def print_trials(trials: list[Trial], *, count: int = 10) -> None:
-    """Print the best `count` as a table, without the hyperparameters that all of them share."""
+    """Print the best `count` as a table, without the hyperparameters that all share."""
     completed = [trial for trial in trials if trial.status == "completed"]
     points = [trial.hyperparameters for trial in completed]
     shared = [
@@ -123,7 +124,7 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
         if all(point.get(name) == points[0][name] for point in points)
     ]
     failed = len(trials) - len(completed)
-    title = trials_of(len(completed)) + (f", and {failed} that failed" if failed else "")
+    title = trials_of(len(completed)) + (f", {failed} failed" if failed else "")
     print_table(
         ("rank", "trial", "validation accuracy", "epochs", "hyperparameters"),
         [
@@ -136,17 +137,17 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
             )
             for rank, trial in enumerate(completed[:count], 1)
         ],
-        title=title if len(completed) <= count else f"the best {count} of {title}",
+        title=title if len(completed) <= count else f"best {count} of {title}",
     )
 
 
 def trials_of(count: int) -> str:
-    """So many trials, in words."""
+    """A number of trials, in words."""
     return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def one_line(values: dict[str, Any]) -> str:
-    """Hyperparameters as a person reads them."""
+    """Hyperparameters as one readable line."""
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in sorted(values.items())

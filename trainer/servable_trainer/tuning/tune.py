@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from servable_trainer.tuning.loop import signals_stop, work
-from servable_trainer.tuning.project import Budget, Project, Settings
-from servable_trainer.tuning.protocol import Stop
+from servable_trainer.tuning.progress import SearchProgress
+from servable_trainer.tuning.project import Project, SearchBudget, SearchSettings
+from servable_trainer.tuning.protocol import StopSignal
 from servable_trainer.tuning.results import (
     FAILURES,
     SearchFailed,
     completed,
     conclude,
-    found_by,
-    tell_where_it_was,
+    report_resumed,
+    search_result,
     trial_of,
 )
 from servable_trainer.tuning.search_folder import SearchFolder
-from servable_trainer.tuning.trials import Found, Trial, TuneError
-from servable_trainer.tuning.watch import Watch
+from servable_trainer.tuning.trials import SearchResult, Trial, TuneError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,43 +46,43 @@ def tune(
     overwrite: bool = False,
     classifier: ImageClassifier | None = None,
 ) -> list[Trial]:
-    """Search for hyperparameters on part of the training pictures.
+    """Search for hyperparameters on a subset of the training images.
 
-    Called again with the same arguments it goes on where it was, whatever ended it: what had
-    ended counts, and a trial that was broken off is run again. `trials` and `minutes` may differ.
-    When the minutes are over, the trial that runs is broken off and does not count. Without
-    either there are ten trials, or with Hyperband each bracket once.
+    A call with the same arguments resumes an interrupted search: finished trials are kept, and an
+    interrupted one is repeated. `trials` and `minutes` may differ. When the minutes are over, the
+    current trial is cancelled and does not count. The default is ten trials, or with Hyperband each
+    bracket once.
 
     Args:
-        dataset: Its training part alone is looked at.
-        directory: Where the search keeps its files; `trials.json` and `trials.html` in the end.
+        dataset: Only its training part is used.
+        directory: Directory of the search; `trials.json` and `trials.html` are written there.
         tuner: "random", "hyperband" or "bayesian".
-        trials: How many points of the space to try.
-        minutes: How long to search, all its parts together.
-        epochs: How long each is trained, 2 unless given; with Hyperband the best ones, 9.
-        subset: How many pictures each learns from; a fifth as many validate it.
+        trials: Maximum number of trials.
+        minutes: Maximum duration, interrupted parts included.
+        epochs: Epochs per trial, default 2; with Hyperband those of the best trials, default 9.
+        subset: Number of training images per trial; a fifth as many validate it.
         seed: The same seed tries the same points.
-        fixed: Hyperparameters that are not searched, but have these values.
-        overwrite: Begin anew.
-        classifier: The network and its space; `ImageClassifier` for the dataset unless given.
+        fixed: Hyperparameters that are not searched but have these values.
+        overwrite: Discard an existing search.
+        classifier: The network and its space; default: `ImageClassifier` for the dataset.
 
     Returns:
-        The trials that ended, best first; those that failed come last.
+        The finished trials, best first; those that failed come last.
 
     Raises:
-        HyperparameterError: One that is fixed is unknown, or outside its range.
-        Interrupted: Ctrl-C or SIGTERM ended it.
+        HyperparameterError: A fixed hyperparameter is unknown or out of range.
+        Interrupted: Ctrl-C or SIGTERM ended the search.
         SearchFailed: Too many trials failed, none was completed, or the disk is full.
         TuneError: `directory` cannot be written, is in use, or holds another search.
     """
-    settings = Settings(
+    settings = SearchSettings(
         tuner=tuner, epochs=epochs or 0, subset=subset, seed=seed, fixed=dict(fixed or {})
     )
     return search(
         dataset,
         directory=directory,
         settings=settings,
-        budget=Budget.of(settings, trials, minutes),
+        budget=SearchBudget.of(settings, trials, minutes),
         overwrite=overwrite,
         classifier=classifier,
     ).trials
@@ -92,53 +92,58 @@ def search(
     dataset: Dataset,
     *,
     directory: Path,
-    settings: Settings,
-    budget: Budget,
+    settings: SearchSettings,
+    budget: SearchBudget,
     overwrite: bool = False,
     classifier: ImageClassifier | None = None,
-) -> Found:
-    """As `tune`; all that was found."""
+) -> SearchResult:
+    """As `tune`, with all of the result."""
     project = Project(dataset, settings, classifier)
     folder = SearchFolder(directory)
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
-        stop = Stop()
-        with Watch(f", {budget}") as watch, signals_stop(stop, watch.say):
-            desk = _Here(oracle, folder, budget, stop, watch)
-            tell_where_it_was(oracle, folder, budget, watch)
-            runner = project.runner(folder.trials, watch, desk.heartbeat)
+        stop = StopSignal()
+        with SearchProgress(f", {budget}") as progress, signals_stop(stop, progress.say):
+            source = _LocalTrials(oracle, folder, budget, stop, progress)
+            report_resumed(oracle, folder, budget, progress)
+            runner = project.runner(folder.trials, progress, source.heartbeat)
             folder.start_clock()
             try:
-                work(desk, runner, stop)
+                work(source, runner, stop)
             except TuneError as error:
                 raise SearchFailed(
-                    str(error), found=found_by(oracle, folder, "disk"), hint=error.hint
+                    str(error), result=search_result(oracle, folder, "disk"), hint=error.hint
                 ) from error
             finally:
                 folder.stop_clock()
         return conclude(oracle, folder, stop, budget)
 
 
-class _Here:
-    """The oracle of a search in one process."""
+class _LocalTrials:
+    """The trials of a search in one process, from its own oracle."""
 
     def __init__(
-        self, oracle: Any, folder: SearchFolder, budget: Budget, stop: Stop, watch: Watch
+        self,
+        oracle: Any,
+        folder: SearchFolder,
+        budget: SearchBudget,
+        stop: StopSignal,
+        progress: SearchProgress,
     ) -> None:
         self._oracle = oracle
         self._folder = folder
         self._budget = budget
         self._stop = stop
-        self._watch = watch
+        self._progress = progress
 
-    def ask(self) -> KerasTrial:
-        self._look_at_clock()
+    def next_trial(self) -> KerasTrial:
+        self._check_budget()
         self._oracle.over = bool(self._stop.reason)
         trial = self._oracle.create_trial("here")
         self._oracle.check()
         return trial
 
-    def tell(self, trial: KerasTrial, outcome: Outcome) -> None:
+    def report(self, trial: KerasTrial, outcome: Outcome) -> None:
         name = trial.trial_id
         self._oracle.notes[name] = outcome.notes
         if outcome.metrics:
@@ -146,20 +151,20 @@ class _Here:
         trial.status = outcome.status
         self._oracle.end_trial(trial)
         self._oracle.check()
-        self._watch.ended(trial_of(self._oracle, name), completed(self._oracle))
+        self._progress.trial_ended(trial_of(self._oracle, name), completed(self._oracle))
         if len(self._oracle.failed_in_a_row()) >= FAILURES:
-            self._stop.ask("failures")
+            self._stop.request("failures")
 
-    def give_back(self, trial: KerasTrial) -> None:
-        self._watch.gone(trial.trial_id)
+    def return_trial(self, trial: KerasTrial) -> None:
+        self._progress.trial_cancelled(trial.trial_id)
         self._oracle.put_back("here")
         self._oracle.check()
 
     def heartbeat(self) -> None:
         self._folder.tick()
-        self._look_at_clock()
-        self._stop.check()
+        self._check_budget()
+        self._stop.raise_if_cancelled()
 
-    def _look_at_clock(self) -> None:
+    def _check_budget(self) -> None:
         if self._budget.over(self._folder.seconds):
-            self._stop.ask("minutes")
+            self._stop.request("minutes")

@@ -1,1 +1,1 @@
-"""A search by a chief and workers."""
+"""Distributed search: a chief and workers."""

@@ -1,8 +1,9 @@
-"""The process of a search that hands the trials out.
+"""The chief of a distributed search, which hands out the trials.
 
-The trials go by KerasTuner's own service. A second one at the same port brings what that lacks:
-workers join with what they search, so that all search the same; they are heard of while a trial
-runs, so that the trial of one that dies is given to another; and they say why a trial failed.
+Trials are exchanged through KerasTuner's own service. A second service at the same port adds what
+that lacks: workers join with the identity of their search, so that all search the same; they send
+heartbeats while a trial runs, so that the trial of a dead worker is given to another; and they
+report why a trial failed.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from servable_trainer.tuning.trials import TuneError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_trainer.tuning.project import Budget, Project
-    from servable_trainer.tuning.protocol import Stop
+    from servable_trainer.tuning.progress import SearchProgress
+    from servable_trainer.tuning.project import Project, SearchBudget
+    from servable_trainer.tuning.protocol import StopSignal
     from servable_trainer.tuning.search_folder import SearchFolder
-    from servable_trainer.tuning.watch import Watch
 
 _LOOK_SECONDS = 0.2
-# Workers that would have to be told after the end have asked by then, or are dead.
+# By then every live worker has learnt of the end.
 _GRACE_SECONDS = 1.0
 
 
@@ -43,30 +44,30 @@ class _Worker:
     token: str
     heard: float = field(default_factory=time.monotonic)
     given_up: bool = False
-    # It knows that the search is over. Its heartbeat may still be on the way.
+    # It knows that the search is over; a heartbeat of it may still arrive.
     dismissed: bool = False
 
     @property
     def awaited(self) -> bool:
-        """Whether the chief still waits for it to ask."""
+        """Whether the chief still waits for it."""
         return not self.given_up and not self.dismissed
 
 
 class Chief:
-    """Hands trials out until there are no more, and sees to it that somebody runs them.
+    """Hands out trials until there are no more, and reassigns those of dead workers.
 
-    One thread alone touches the oracle, whichever worker asks: an exception would leave
-    KerasTuner's lock closed to every other.
+    Only one thread touches the oracle: KerasTuner's lock is per thread, and an exception would
+    leave it locked for every other.
 
     Args:
         oracle: The trials.
-        project: What is searched.
-        folder: Where.
+        project: The search.
+        folder: Its directory.
         budget: When to end.
-        stop: Why to end.
-        watch: Who is told.
-        watchdog: After how many seconds a worker that was not heard of counts as dead; one that
-            was only slow is taken back, without its trial.
+        stop: Receives requests to end, and the reason.
+        progress: Receives the progress.
+        watchdog: Heartbeat timeout of workers in seconds; a worker that was only slow may rejoin,
+            without its trial.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class Chief:
         project: Project,
         *,
         folder: SearchFolder,
-        budget: Budget,
-        stop: Stop,
-        watch: Watch,
+        budget: SearchBudget,
+        stop: StopSignal,
+        progress: SearchProgress,
         watchdog: float,
     ) -> None:
         self.oracle = oracle
@@ -85,7 +86,7 @@ class Chief:
         self._folder = folder
         self._budget = budget
         self._stop = stop
-        self.watch = watch
+        self.progress = progress
         self._watchdog = watchdog
         self._workers: dict[str, _Worker] = {}
         self._lock = threading.Lock()
@@ -94,10 +95,10 @@ class Chief:
         self._oracles_thread = ThreadPoolExecutor(1, thread_name_prefix="oracle")
 
     def serve(self, address: str) -> None:
-        """Listen at HOST:PORT until the search is over, and the workers know.
+        """Listen at HOST:PORT until the search is over and the workers know.
 
         Raises:
-            TuneError: Nothing can listen there, or nothing can be written.
+            TuneError: The address is not available, or the disk is full.
         """
         server = grpc.server(
             ThreadPoolExecutor(16, thread_name_prefix="chief"),
@@ -124,9 +125,9 @@ class Chief:
         try:
             server.add_insecure_port(address)
         except RuntimeError as error:
-            raise TuneError(f"cannot listen at {address}", hint="is the port taken?") from error
+            raise TuneError(f"cannot listen at {address}", hint="is the port in use?") from error
         server.start()
-        self.watch.say(f"the chief listens at {address}")
+        self.progress.say(f"the chief listens at {address}")
         self._heard = time.monotonic()
         try:
             while not self._over():
@@ -138,7 +139,7 @@ class Chief:
         self.oracle.check()
 
     def _over(self) -> bool:
-        """Look after the workers and the clock; whether the search is over."""
+        """Check the workers and the budget; whether the search is over."""
         self._folder.tick()
         now = time.monotonic()
         with self._lock:
@@ -146,21 +147,21 @@ class Chief:
             for name in dead:
                 self._workers[name].given_up = True
         for name in dead:
-            self.watch.say(f"worker {name} was not heard of for {self._watchdog:g} seconds")
+            self.progress.say(f"no heartbeat from worker {name} for {self._watchdog:g} seconds")
             self._on_oracle(partial(self._put_back, name, lost=True))
         if self.oracle.failure is not None:
-            self._stop.ask("disk")
+            self._stop.request("disk")
         elif self._budget.over(self._folder.seconds):
-            self._stop.ask("minutes")
+            self._stop.request("minutes")
         elif now - self._heard > self._watchdog:
-            self._stop.ask("workers")
+            self._stop.request("workers")
         return self._done or self._stop.reason is not None
 
     def _is_dead(self, worker: _Worker, now: float) -> bool:
         return worker.awaited and now - worker.heard > self._watchdog
 
     def _end(self) -> None:
-        """Begin no more trials, break off those that run, and let the workers know."""
+        """Start no more trials, cancel those that run, and inform the workers."""
         self.oracle.over = True
         for name in list(self._workers):
             self._on_oracle(partial(self.oracle.put_back, name))
@@ -182,18 +183,18 @@ class Chief:
         trial = self.oracle.ongoing_trials.get(name)
         self.oracle.put_back(name, lost=lost)
         if trial is not None:
-            self.watch.gone(trial.trial_id)
-            self.watch.say(f"trial {trial.trial_id} waits for another worker")
+            self.progress.trial_cancelled(trial.trial_id)
+            self.progress.say(f"trial {trial.trial_id} is waiting for another worker")
 
     def known(self, context: grpc.ServicerContext) -> str:
-        """The name of the worker that calls; one that is not known is told so."""
+        """The name of the calling worker; an unknown caller is rejected."""
         said = dict(context.invocation_metadata())
         name = str(said.get(NAME, ""))
         with self._lock:
             worker = self._workers.get(name)
             if worker is not None and worker.token == said.get(TOKEN):
                 if worker.given_up:
-                    self.watch.say(f"worker {name} is back")
+                    self.progress.say(f"worker {name} is back")
                 worker.heard, worker.given_up = time.monotonic(), False
                 self._heard = worker.heard
                 return name
@@ -203,57 +204,57 @@ class Chief:
         )
         raise AssertionError  # abort raises
 
-    def ask(self, name: str) -> Any:
-        """A trial for a worker."""
+    def next_trial(self, name: str) -> Any:
+        """The next trial for a worker."""
         if len(self.oracle.failed_in_a_row()) >= FAILURES:
             self.oracle.over = True
-            self._stop.ask("failures")
+            self._stop.request("failures")
         if not self.oracle.over:
             self._folder.start_clock()
         before = self.oracle.ongoing_trials.get(name)
         trial = self.oracle.create_trial(name)
         if trial.status == TrialStatus.STOPPED:
             with self._lock:
-                if name in self._workers:  # none that left meanwhile
+                if name in self._workers:  # it may have left meanwhile
                     self._workers[name].dismissed = True
             self._done = True
         elif trial.status == TrialStatus.RUNNING and trial is not before:
-            self.watch.began(trial.trial_id, trial.hyperparameters.values, worker=name)
+            self.progress.trial_started(trial.trial_id, trial.hyperparameters.values, worker=name)
         return trial
 
     def runs(self, name: str, trial: str) -> bool:
-        """Whether a trial is that worker's."""
+        """Whether a worker runs that trial."""
         one = self.oracle.ongoing_trials.get(name)
         return one is not None and one.trial_id == trial
 
     def ended(self, trial: str) -> None:
-        """A trial ended."""
-        self.watch.ended(trial_of(self.oracle, trial), completed(self.oracle))
+        """Report that a trial ended."""
+        self.progress.trial_ended(trial_of(self.oracle, trial), completed(self.oracle))
 
     def _join(self, said: dict[str, Any], _context: grpc.ServicerContext) -> dict[str, Any]:
         name, identity = said["name"], self._project.identity
         settings = asdict(self._project.settings)
-        # What a worker was not told it takes from here.
+        # A worker takes the settings that it was not given from here.
         theirs = {**said["identity"], "settings": {**settings, **said["settings"]}}
         differing = differences(
             json.loads(json.dumps(identity)),
             theirs,
-            places=("at the chief's", "at this worker's"),
+            places=("at the chief", "at this worker"),
         )
         if differing:
             return {"refusal": "; ".join(differing)}
-        if name in self._workers:  # it ended and began again; or it has a namesake, which ends
+        if name in self._workers:  # it restarted, or another worker has its name, which then ends
             self._forget(name, lost=True)
         with self._lock:
             self._workers[name] = _Worker(token=said["token"])
             self._heard = time.monotonic()
-        self.watch.say(f"worker {name} joined")
+        self.progress.say(f"worker {name} joined")
         return {"settings": settings}
 
     def _beat(self, said: dict[str, Any], context: grpc.ServicerContext) -> dict[str, Any]:
         name = self.known(context)
         for epoch in said["epochs"]:
-            self.watch.epoch(*epoch)
+            self.progress.epoch(*epoch)
         trial = said["trial"]
         return {"go_on": trial is None or self.runs(name, trial)}
 
@@ -268,7 +269,7 @@ class Chief:
 
     def _leave(self, _said: dict[str, Any], context: grpc.ServicerContext) -> dict[str, Any]:
         name = self.known(context)
-        self.watch.say(f"worker {name} left")
+        self.progress.say(f"worker {name} left")
         self._forget(name, lost=False)
         return {}
 
@@ -282,7 +283,7 @@ class _Trials(OracleServicer):  # type: ignore[misc]
 
     def CreateTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         name = self._chief.known(context)
-        trial = self._chief._on_oracle(lambda: self._chief.ask(name))  # noqa: SLF001
+        trial = self._chief._on_oracle(lambda: self._chief.next_trial(name))  # noqa: SLF001
         return protos.get_service().CreateTrialResponse(trial=trial.to_proto())
 
     def UpdateTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -301,7 +302,7 @@ class _Trials(OracleServicer):  # type: ignore[misc]
 
     def _own(self, trial: str, context: grpc.ServicerContext) -> None:
         if not self._chief.runs(self._chief.known(context), trial):
-            context.abort(grpc.StatusCode.ABORTED, f"trial {trial} is another worker's by now")
+            context.abort(grpc.StatusCode.ABORTED, f"trial {trial} was given to another worker")
 
 
 def _as_json(

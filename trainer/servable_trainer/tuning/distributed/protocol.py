@@ -1,4 +1,4 @@
-"""Names of the gRPC service between a chief and its workers."""
+"""Names of the gRPC service that connects workers to their chief."""
 
 from __future__ import annotations
 

@@ -1,24 +1,24 @@
-"""A search of several processes: what the chief does, and what a worker does."""
+"""A distributed search: the process of the chief, and that of a worker."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from servable_trainer.tuning.distributed.chief import Chief
-from servable_trainer.tuning.distributed.worker import ChiefGone, Link
+from servable_trainer.tuning.distributed.worker import ChiefConnection, ChiefUnavailable
 from servable_trainer.tuning.loop import signals_stop, work
-from servable_trainer.tuning.project import Project, Settings
-from servable_trainer.tuning.protocol import Stop
+from servable_trainer.tuning.progress import SearchProgress
+from servable_trainer.tuning.project import Project, SearchSettings
+from servable_trainer.tuning.protocol import StopSignal
 from servable_trainer.tuning.results import (
     Interrupted,
     SearchFailed,
     conclude,
-    found_by,
-    tell_where_it_was,
+    report_resumed,
+    search_result,
 )
 from servable_trainer.tuning.search_folder import SearchFolder
-from servable_trainer.tuning.trials import Found, TuneError
-from servable_trainer.tuning.watch import Watch
+from servable_trainer.tuning.trials import SearchResult, TuneError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from servable_trainer.data.dataset import Dataset
     from servable_trainer.networks.classifier import ImageClassifier
     from servable_trainer.tuning.distributed.roles import Role
-    from servable_trainer.tuning.project import Budget
+    from servable_trainer.tuning.project import SearchBudget
 
 
 def lead(
@@ -34,44 +34,42 @@ def lead(
     role: Role,
     *,
     directory: Path,
-    settings: Settings,
-    budget: Budget,
+    settings: SearchSettings,
+    budget: SearchBudget,
     watchdog: float,
     overwrite: bool = False,
     classifier: ImageClassifier | None = None,
-) -> Found:
-    """Be the chief of a search: as `tune`, with the trials run by workers.
+) -> SearchResult:
+    """Run the chief of a search: as `tune`, with the trials run by workers.
 
     Args:
-        dataset: What the workers must have too.
-        role: Where to listen.
-        directory: As `tune`'s; a folder that the workers share with the chief lets Hyperband go
-            on from weights.
-        settings: As the workers'.
+        dataset: The dataset; workers must have the same.
+        role: The address to listen at.
+        directory: As in `tune`; if workers share it, Hyperband can continue from weights.
+        settings: The settings; workers must have the same.
         budget: When to end; the minutes count from the first trial.
-        watchdog: After how many seconds a worker that was not heard of is given up, and after how
-            many without any the search.
-        overwrite: Begin anew.
-        classifier: As `tune`'s.
+        watchdog: Heartbeat timeout in seconds: of a worker, and of the search without any worker.
+        overwrite: Discard an existing search.
+        classifier: As in `tune`.
 
     Raises:
-        SearchFailed: There was no worker any more; or as `tune`.
-        TuneError: Nothing can listen at the address; or as `tune`.
+        SearchFailed: No workers are left; or as `tune`.
+        TuneError: The address is not available; or as `tune`.
     """
     project = Project(dataset, settings, classifier)
     folder = SearchFolder(directory)
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
-        stop = Stop()
-        with Watch(f", {budget}") as watch, signals_stop(stop, watch.say):
-            tell_where_it_was(oracle, folder, budget, watch)
+        stop = StopSignal()
+        with SearchProgress(f", {budget}") as progress, signals_stop(stop, progress.say):
+            report_resumed(oracle, folder, budget, progress)
             chief = Chief(
                 oracle,
                 project,
                 folder=folder,
                 budget=budget,
                 stop=stop,
-                watch=watch,
+                progress=progress,
                 watchdog=watchdog,
             )
             try:
@@ -80,7 +78,7 @@ def lead(
                 if oracle.failure is None:
                     raise
                 raise SearchFailed(
-                    str(error), found=found_by(oracle, folder, "disk"), hint=error.hint
+                    str(error), result=search_result(oracle, folder, "disk"), hint=error.hint
                 ) from error
             finally:
                 folder.stop_clock()
@@ -96,46 +94,46 @@ def follow(
     watchdog: float,
     classifier: ImageClassifier | None = None,
 ) -> int:
-    """Be a worker: run trials that the chief hands out, until it has no more.
+    """Run a worker: run the chief's trials until there are no more.
 
     Args:
-        dataset: The chief's.
-        role: Where the chief listens, and what this worker is called.
-        directory: The chief's, where it can be had: for the weights that Hyperband goes on from.
-        given: Settings that this worker was told, which must be the chief's.
-        watchdog: After how many seconds a chief that does not answer is given up.
-        classifier: The chief's.
+        dataset: The same as the chief's.
+        role: The chief's address and the worker's name.
+        directory: The chief's directory, if shared: for the weights that Hyperband continues from.
+        given: Settings given to this worker; must equal the chief's.
+        watchdog: Heartbeat timeout in seconds.
+        classifier: The same as the chief's.
 
     Returns:
-        How many trials it ended.
+        The number of trials that it finished.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM; the trial that ran is given back.
-        TuneError: The chief is gone, or searches something else.
+        Interrupted: Ctrl-C or SIGTERM; the current trial is returned.
+        TuneError: The chief is unavailable, or runs another search.
     """
-    project = Project(dataset, Settings(**given), classifier)
+    project = Project(dataset, SearchSettings(**given), classifier)
     identity = {part: one for part, one in project.identity.items() if part != "settings"}
-    stop = Stop()
-    link = Link(role.address, role.name, patience=watchdog, stop=stop)
-    with Watch() as watch, signals_stop(stop, watch.say):
+    stop = StopSignal()
+    connection = ChiefConnection(role.address, role.name, patience=watchdog, stop=stop)
+    with SearchProgress() as progress, signals_stop(stop, progress.say):
         try:
-            settings = Settings(**link.join(identity, given))
-            watch.say(f"worker {role.name} works for the chief at {role.address}")
+            settings = SearchSettings(**connection.join(identity, given))
+            progress.say(f"worker {role.name} joined the chief at {role.address}")
             project = Project(dataset, settings, project.classifier)
-            watch.tell_epochs(link.epoch)
-            runner = project.runner(directory / "search", watch, stop.check)
-            work(link, runner, stop)
+            progress.on_epoch(connection.epoch)
+            runner = project.runner(directory / "search", progress, stop.raise_if_cancelled)
+            work(connection, runner, stop)
             if stop.number is not None:
-                link.leave()
-        except ChiefGone:
+                connection.leave()
+        except ChiefUnavailable:
             raise
         except BaseException:
-            link.leave()  # so that the trial need not wait until this worker counts as dead
+            connection.leave()  # so that the trial need not wait for the heartbeat timeout
             raise
         finally:
-            link.close()
-    if link.failure is not None:
-        raise link.failure
+            connection.close()
+    if connection.failure is not None:
+        raise connection.failure
     if stop.number is not None:
         raise Interrupted(None, 128 + stop.number)
-    return link.ended
+    return connection.ended

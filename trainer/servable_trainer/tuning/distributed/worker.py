@@ -1,4 +1,4 @@
-"""The processes of a search that run the trials."""
+"""The worker of a distributed search, which runs trials."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from servable_trainer.tuning.trials import TuneError
 if TYPE_CHECKING:
     from keras_tuner.engine.trial import Trial
 
-    from servable_trainer.tuning.protocol import Outcome, Stop
+    from servable_trainer.tuning.protocol import Outcome, StopSignal
 
 _BEAT_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
-# A chief that comes late is found within as long; gRPC would let the pauses grow to minutes.
+# A chief that starts late is found within this time; gRPC would back off for minutes.
 _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
@@ -31,25 +31,25 @@ _OPTIONS = [
 ]
 
 
-class ChiefGone(TuneError):
-    """The chief does not answer, or will not have this worker any more."""
+class ChiefUnavailable(TuneError):
+    """The chief does not answer, or does not know this worker any more."""
 
 
-class Link:
-    """A worker's side of a chief.
+class ChiefConnection:
+    """A worker's connection to its chief.
 
     Attributes:
-        ended: How many trials it brought to their end.
+        ended: Number of trials that it finished.
         failure: Why the chief was given up while a trial ran, or None.
 
     Args:
-        address: HOST:PORT where the chief listens.
-        name: What this worker is called.
-        patience: How many seconds the chief may not answer.
-        stop: Told to end where the chief is gone, or wants a trial broken off.
+        address: HOST:PORT of the chief.
+        name: The worker's name.
+        patience: Heartbeat timeout in seconds.
+        stop: Requested if the chief is unavailable or cancels the current trial.
     """
 
-    def __init__(self, address: str, name: str, *, patience: float, stop: Stop) -> None:
+    def __init__(self, address: str, name: str, *, patience: float, stop: StopSignal) -> None:
         self.address = address
         self.name = name
         self._patience = patience
@@ -58,7 +58,7 @@ class Link:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._oracle = _Oracle(self)
         self.ended = 0
-        self.failure: ChiefGone | None = None
+        self.failure: ChiefUnavailable | None = None
         self._trial: str | None = None
         self._epochs: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
@@ -69,53 +69,53 @@ class Link:
         """Join the search.
 
         Args:
-            identity: The data and the code here.
-            settings: Those that this worker was told; they must be the chief's.
+            identity: The worker's data and code.
+            settings: Settings given to this worker; must equal the chief's.
 
         Returns:
             The chief's settings.
 
         Raises:
-            ChiefGone: It does not answer.
-            TuneError: It searches something else.
+            ChiefUnavailable: It does not answer.
+            TuneError: It runs another search.
         """
         token = dict(self._metadata)[TOKEN]
         said = {"name": self.name, "token": token, "identity": identity, "settings": settings}
         answer = self._say("Join", said)
         if "refusal" in answer:
             raise TuneError(
-                f"the chief at {self.address} searches something else: {answer['refusal']}",
-                hint="chief and workers need the same data, the same version and the same settings",
+                f"the chief at {self.address} runs another search: {answer['refusal']}",
+                hint="chief and workers need the same data, version and settings",
             )
         self._beats.start()
         found: dict[str, Any] = answer["settings"]
         return found
 
     def close(self) -> None:
-        """Leave, and hang up."""
+        """Stop the heartbeat and close the connection."""
         self._over.set()
         if self._beats.is_alive():
             self._beats.join()
         self._channel.close()
 
     def leave(self) -> None:
-        """Give back what runs; a chief that is gone does not mind."""
-        self._over.set()  # a heartbeat that comes after this is one of a stranger
+        """Return the current trial to the chief, if that is still there."""
+        self._over.set()  # the chief would reject a heartbeat after this
         with contextlib.suppress(grpc.RpcError):
             self._unary("Leave")(b"{}", timeout=_BEAT_SECONDS, metadata=self._metadata)
 
     def epoch(self, *measured: Any) -> None:
-        """Let the chief know of an epoch with the next heartbeat."""
+        """Report an epoch to the chief with the next heartbeat."""
         with self._lock:
             self._epochs.append(measured)
 
-    def ask(self) -> Trial:
-        """The next trial, from the chief."""
+    def next_trial(self) -> Trial:
+        """Get the next trial from the chief."""
         trial = self._oracle.create_trial(self.name)
         self._trial = trial.trial_id or None
         return trial
 
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
+    def report(self, trial: Trial, outcome: Outcome) -> None:
         """Report a trial's outcome to the chief."""
         name = trial.trial_id
         self._trial = None
@@ -127,11 +127,11 @@ class Link:
             self._oracle.end_trial(trial)
             self.ended += 1
         except _NotOurs:
-            return  # the chief took it for lost, and has said so
+            return  # the chief gave it to another worker
 
-    def give_back(self, trial: Trial) -> None:
+    def return_trial(self, trial: Trial) -> None:
         """Return a trial that was not finished."""
-        del trial  # the chief knows which, and has asked for it or is told by `leave`
+        del trial  # the chief cancelled it, or learns of it by `leave`
         self._trial = None
 
     def _unary(self, method: str) -> Any:
@@ -143,10 +143,10 @@ class Link:
         return found
 
     def call(self, method: Any, request: Any) -> Any:
-        """Call a method of the chief, again where it is away for a moment.
+        """Call a method of the chief, and retry while it is unreachable.
 
         Raises:
-            ChiefGone: It was away for too long, or does not know this worker.
+            ChiefUnavailable: It stayed unreachable, or does not know this worker.
         """
         until = time.monotonic() + self._patience
         while True:
@@ -162,20 +162,20 @@ class Link:
                     raise self._gone(error.details()) from error
             time.sleep(_RETRY_SECONDS)
 
-    def _unknown(self) -> ChiefGone:
-        return ChiefGone(
+    def _unknown(self) -> ChiefUnavailable:
+        return ChiefUnavailable(
             f"the chief at {self.address} does not know worker {self.name} any more",
-            hint="it began again, or another worker has this name: --worker NAME",
+            hint="it was restarted, or another worker has this name: --worker NAME",
         )
 
-    def _gone(self, details: str | None = None) -> ChiefGone:
-        return ChiefGone(
+    def _gone(self, details: str | None = None) -> ChiefUnavailable:
+        return ChiefUnavailable(
             f"the chief at {self.address} has not answered for {self._patience:g} seconds",
             hint=f"is it running there? gRPC says: {details}" if details else "is it running?",
         )
 
     def _beat(self) -> None:
-        """While a trial runs the chief hears of it, and this worker of the chief."""
+        """Send heartbeats, which report epochs and learn of cancellations."""
         beat, heard = self._unary("Beat"), time.monotonic()
         pause = min(_BEAT_SECONDS, self._patience / 4)
         while not self._over.wait(pause):
@@ -194,11 +194,11 @@ class Link:
                     self.failure = self._gone()
                 else:
                     continue
-                self._stop.ask("chief")
+                self._stop.request("chief")
                 return
             heard = time.monotonic()
             if not answer["go_on"] and self._trial == trial:
-                self._stop.break_off()
+                self._stop.cancel_trial()
 
 
 class _NotOurs(Exception):
@@ -206,19 +206,19 @@ class _NotOurs(Exception):
 
 
 class _Oracle(OracleClient):  # type: ignore[misc]
-    """KerasTuner's client, which would wait for an hour where nobody answers."""
+    """KerasTuner's client, without its timeout of an hour."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, connection: ChiefConnection) -> None:
         # Its own constructor reads the environment.
-        self.stub = _Stub(protos.get_service_grpc().OracleStub(link._channel), link)  # noqa: SLF001
+        self.stub = _Stub(protos.get_service_grpc().OracleStub(connection._channel), connection)  # noqa: SLF001
         self.multi_worker, self.should_report = False, True
 
 
 class _Stub:
-    def __init__(self, stub: Any, link: Link) -> None:
+    def __init__(self, stub: Any, connection: ChiefConnection) -> None:
         self._stub = stub
-        self._link = link
+        self._chief = connection
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._stub, name)
-        return lambda request, **_: self._link.call(method, request)
+        return lambda request, **_: self._chief.call(method, request)

@@ -1,4 +1,4 @@
-"""What can be evaluated: a run, a SavedModel or a live endpoint, each asked the same way."""
+"""What can be evaluated: a run, a SavedModel or a live endpoint, behind one interface."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     Kind = Literal["run", "SavedModel", "endpoint"]
 
 _BATCH = 500
-# Of the client's requests: small enough that several are under way at once.
+# Batch size of the client's requests: small enough that several are in flight at once.
 _REQUEST = 64
 _CONTRACT = "serving_default"
 
 
-class Subject(ABC):
-    """A classifier that is to be evaluated.
+class EvaluatedModel(ABC):
+    """A classifier under evaluation.
 
     Attributes:
-        what: How it was named.
+        what: Its path or address.
         kind: What it is.
-        version: The version that answers; None where it is no endpoint.
-        clock: What a latency measured of it holds, as a clause.
+        version: The version that is served; None if it is not an endpoint.
+        clock: What its latency includes, as a clause.
     """
 
     kind: ClassVar[Kind]
@@ -49,28 +49,28 @@ class Subject(ABC):
         """The probability of each class, float32 [N, C], for uint8 [N, height, width, ...]."""
 
     def close(self) -> None:  # noqa: B027
-        """Give back what it holds."""
+        """Release its resources."""
 
     def validation(self, dataset: Dataset) -> Pictures | None:  # noqa: ARG002
-        """The pictures that validated its training and that it never learnt from, if known."""
+        """The validation images of its training, if known."""
         return None
 
     def training(self) -> tuple[int | None, float | None, float | None]:
-        """Pictures learnt from, CPU-seconds and seconds of it; None for each that is not known."""
+        """Number of training images, CPU-seconds and seconds of its training; None if unknown."""
         return None, None, None
 
     def answers(
         self, pictures: Pictures, labels: tuple[str, ...], advance: Callable[[int], object]
     ) -> NDArray[np.float32]:
-        """The probabilities for all of `pictures`, float32 [N, C], by and by.
+        """The probabilities for all of `pictures`, float32 [N, C], in batches.
 
         Args:
-            pictures: What to ask.
+            pictures: The images.
             labels: The C classes.
-            advance: Called with the number of pictures that have been answered just now.
+            advance: Called with the size of each finished batch.
 
         Raises:
-            RunError: The answers are no probabilities of as many classes.
+            RunError: The outputs are not probabilities of as many classes.
         """
         found = []
         for start in range(0, len(pictures), _BATCH):
@@ -84,30 +84,30 @@ class Subject(ABC):
     ) -> NDArray[np.float32]:
         if probabilities.shape != shape:
             raise RunError(
-                f"{self.what} answers {list(probabilities.shape)} where {list(shape)} is due: "
-                "it knows another number of classes"
+                f"{self.what} returns probabilities of shape {list(probabilities.shape)}, "
+                f"expected {list(shape)}: it has another number of classes"
             )
         if not np.isfinite(probabilities).all():
             raise RunError(
-                f"{self.what} answers with what is no number: its training diverged",
+                f"{self.what} returns NaN: its training diverged",
                 hint="train it again with a lower learning rate",
             )
         if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-2):
             raise RunError(
-                f"{self.what} answers with what are no probabilities: they do not sum to 1",
-                hint="let the network end in a softmax",
+                f"{self.what} does not return probabilities: they do not sum to 1",
+                hint="the network must end in a softmax",
             )
         return probabilities
 
     def _check_fit(self, labels: list[str], shape: tuple[int, ...], dataset: Dataset) -> None:
         if tuple(labels) != dataset.labels:
             raise RunError(
-                f"{self.what} knows other classes than {dataset.name}",
-                hint="evaluate it on the dataset that it was trained with",
+                f"{self.what} has other classes than {dataset.name}",
+                hint="evaluate it on the dataset that it was trained on",
             )
         if shape != dataset.test.images.shape[1:]:
             raise RunError(
-                f"{self.what} takes pictures of {_times(shape)}, and those of {dataset.name} are "
+                f"{self.what} takes images of {_times(shape)}, but those of {dataset.name} are "
                 f"{_times(dataset.test.images.shape[1:])}"
             )
 
@@ -116,7 +116,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-class RunSubject(Subject):
+class EvaluatedRun(EvaluatedModel):
     """A training run's network, in Keras."""
 
     kind = "run"
@@ -134,17 +134,17 @@ class RunSubject(Subject):
         return np.asarray(self._model.predict_on_batch(images), np.float32)
 
     def validation(self, dataset: Dataset) -> Pictures | None:
-        """The validation images of its training; None where they cannot be told."""
+        """The validation images of its training, if known."""
         run = self._run
         return _validation(dataset, run.checksums, run.seed, run.validated, run.started_from)
 
     def training(self) -> tuple[int | None, float | None, float | None]:
-        """Images seen, CPU seconds and seconds of its training; None for what is unknown."""
-        return self._run.fitted, getattr(self._run, "cpu_seconds", None), self._run.seconds
+        """Number of training images, CPU-seconds and seconds of its training; None if unknown."""
+        return self._run.fitted, self._run.cpu_seconds, self._run.seconds
 
 
-class SavedModelSubject(Subject):
-    """An exported model, run in this process as TensorFlow Serving would."""
+class EvaluatedSavedModel(EvaluatedModel):
+    """An exported model, run in this process as TensorFlow Serving would run it."""
 
     kind = "SavedModel"
     clock = "the SavedModel in this process, without a server"
@@ -181,7 +181,7 @@ class SavedModelSubject(Subject):
         return np.asarray(found["probabilities"], np.float32)
 
     def validation(self, dataset: Dataset) -> Pictures | None:
-        """The validation images of its training; None where they cannot be told."""
+        """The validation images of its training, if known."""
         try:
             return _validation(
                 dataset,
@@ -190,11 +190,11 @@ class SavedModelSubject(Subject):
                 self._manifest["metrics"]["validation"]["count"],
                 self._manifest["training"]["started_from"],
             )
-        except (KeyError, TypeError):  # a manifest may leave all of it out
+        except (KeyError, TypeError):  # all of these are optional
             return None
 
     def training(self) -> tuple[int | None, float | None, float | None]:
-        """Images seen, CPU seconds and seconds of its training; None for what is unknown."""
+        """Number of training images, CPU-seconds and seconds of its training; None if unknown."""
         about = self._manifest.get("training")
         if not isinstance(about, dict):
             return None, None, None
@@ -205,34 +205,34 @@ class SavedModelSubject(Subject):
         self._model.close()
 
 
-class EndpointSubject(Subject):
-    """A model behind TensorFlow Serving or what speaks as it does, through the SDK."""
+class EvaluatedEndpoint(EvaluatedModel):
+    """A model behind TensorFlow Serving or a compatible server, through the SDK."""
 
     kind = "endpoint"
 
     def __init__(self, client: Client, dataset: Dataset) -> None:
         super().__init__(client.endpoint)
         self._client, self._dataset = client, dataset
-        # One version answers all of it, also when another comes up in the middle.
+        # Pinned: another version may become available meanwhile.
         self.version = client.resolve()
         scheme = "gRPC" if client.endpoint.startswith("grpc") else "REST"
-        self.clock = f"from call to answer by {scheme}, the network and the server included"
+        self.clock = f"from request to response by {scheme}, network and server included"
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of images, float32 [N, C]."""
         labels, rows = self._dataset.labels, []
         for answer in self._client.classify_many(images, batch_size=_REQUEST, version=self.version):
             rows.append(answer.probabilities)
-            # A model without a classify signature has numbers for names.
+            # A model without a classify signature has numbers for labels.
             known = answer.class_id < len(labels) and answer.label in (
                 labels[answer.class_id],
                 str(answer.class_id),
             )
             if not known:
                 raise RunError(
-                    f"{self.what} knows other classes than {self._dataset.name}: "
+                    f"{self.what} has other classes than {self._dataset.name}: "
                     f"{answer.label!r} is its class {answer.class_id}",
-                    hint="evaluate it on the dataset that it was trained with",
+                    hint="evaluate it on the dataset that it was trained on",
                 )
         return np.stack(rows).astype(np.float32, copy=False)
 
@@ -240,8 +240,8 @@ class EndpointSubject(Subject):
 def _validation(
     dataset: Dataset, checksums: object, seed: int, count: int, started_from: object
 ) -> Pictures | None:
-    """The split that the training made, made again; None where that cannot be known."""
-    # What a run went on from may have been trained with another split.
+    """The training's split, repeated; None if it is not known."""
+    # A run that was fine-tuned may have been trained on another split.
     if checksums != dataset.checksums or not count or started_from is not None:
         return None
     _, validation = dataset.split(seed=seed, validation=count / len(dataset.train))
@@ -249,26 +249,26 @@ def _validation(
 
 
 @contextmanager
-def subject_of(what: Path | Client, dataset: Dataset) -> Iterator[Subject]:
-    """Open what is to be evaluated.
+def open_model(what: Path | Client, dataset: Dataset) -> Iterator[EvaluatedModel]:
+    """Open a model for evaluation.
 
     Args:
-        what: A folder with a run or a SavedModel; or a client, which stays open.
-        dataset: What it will be held against.
+        what: The directory of a run or a SavedModel; or a client, which stays open.
+        dataset: The dataset that it will be evaluated on.
 
     Raises:
-        RunError: `what` is no such folder, or knows other classes or another size.
-        CandidateError: A SavedModel's files are not as they were exported.
-        ServableError: The server cannot be reached, or has no such model.
+        RunError: `what` is not such a directory, or has other classes or another image size.
+        CandidateError: A SavedModel's files were changed since the export.
+        ServableError: The server cannot be reached, or does not have the model.
     """
-    subject: Subject
+    subject: EvaluatedModel
     if not isinstance(what, Path):
-        subject = EndpointSubject(what, dataset)
+        subject = EvaluatedEndpoint(what, dataset)
     elif (what / "saved_model.pb").is_file():
-        subject = SavedModelSubject(what, dataset)
+        subject = EvaluatedSavedModel(what, dataset)
     else:
         _check_folder(what)
-        subject = RunSubject(what, dataset)
+        subject = EvaluatedRun(what, dataset)
     try:
         yield subject
     finally:
@@ -279,12 +279,12 @@ def _check_folder(what: Path) -> None:
     versions = [path for path in what.glob("*/saved_model.pb") if path.parent.name.isdecimal()]
     if versions:
         newest = max((path.parent for path in versions), key=lambda path: int(path.name))
-        raise RunError(f"{what} is a model with its versions", hint=f"name one of them: {newest}")
+        raise RunError(f"{what} is a directory of versions", hint=f"choose one of them: {newest}")
     if not what.is_dir():
-        hint = "a server's address has a scheme: grpc://localhost:8500"
-        raise RunError(f"{what} holds no training run: there is no such folder", hint=hint)
+        hint = "a server address needs a scheme: grpc://localhost:8500"
+        raise RunError(f"{what} is not a training run: no such directory", hint=hint)
 
 
-def details(subject: Subject) -> dict[str, Any]:
-    """What a subject is, for a result."""
+def details(subject: EvaluatedModel) -> dict[str, Any]:
+    """Identifies a model in results."""
     return {"what": subject.what, "kind": subject.kind, "version": subject.version}

@@ -1,4 +1,4 @@
-"""What a person sees of a search: the best trials and bars on a terminal, lines anywhere else."""
+"""Progress of a search: a live table on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _BEST = 5
 
 
-class Watch:
-    """Tells of trials as they begin, go on and end; a context, for the terminal's sake."""
+class SearchProgress:
+    """Prints the progress of trials; a context manager, which owns the live table."""
 
     def __init__(self, budget: str = "") -> None:
         self._budget = budget
@@ -36,7 +36,7 @@ class Watch:
             from rich.live import Live
 
             self._live = Live(
-                console=err, get_renderable=self._picture, refresh_per_second=4, transient=True
+                console=err, get_renderable=self._renderable, refresh_per_second=4, transient=True
             )
             self._live.start()
         return self
@@ -52,41 +52,43 @@ class Watch:
             self._live = None
 
     def say(self, text: str) -> None:
-        """A line, above the table where there is one."""
+        """Print a line, above the live table if there is one."""
         if self._live is None:
             say(text)
         else:
             self._live.console.print(text, markup=False)
 
-    def tell_epochs(self, listener: Callable[..., None]) -> None:
-        """Call somebody with what `epoch` is called with."""
+    def on_epoch(self, listener: Callable[..., None]) -> None:
+        """Call `listener` with the arguments of each call of `epoch`."""
         self._epochs = listener
 
-    def best(self, trials: list[Trial]) -> None:
-        """The trials so far, best first."""
+    def set_best(self, trials: list[Trial]) -> None:
+        """Set the trials so far, best first."""
         self._best = trials
 
-    def began(self, name: str, values: dict[str, Any], *, worker: str | None = None) -> None:
-        """A trial began."""
+    def trial_started(
+        self, name: str, values: dict[str, Any], *, worker: str | None = None
+    ) -> None:
+        """Report that a trial started."""
         chosen = {k: v for k, v in values.items() if not k.startswith("tuner/")}
         past = values.get("tuner/trial_id")
         self.say(
             f"trial {name}{f' on {worker}' if worker else ''}"
-            f"{f' goes on from {past}' if past else ''}  {one_line(chosen)}"
+            f"{f' continues {past}' if past else ''}  {one_line(chosen)}"
         )
         with self._lock:
-            self._running[name] = ("begins", 0, 1)
+            self._running[name] = ("starting", 0, 1)
 
     def batch(self, name: str, done: int, total: int | None) -> None:
-        """A batch of it is done."""
+        """Report a finished batch."""
         with self._lock:
             what = self._running.get(name, ("epoch 1", 0, 1))[0]
-            self._running[name] = (what if what != "begins" else "epoch 1", done, total or 1)
+            self._running[name] = (what if what != "starting" else "epoch 1", done, total or 1)
 
     def epoch(
         self, name: str, epoch: int, epochs: int, measured: dict[str, float], seconds: float
     ) -> None:
-        """An epoch of it is done."""
+        """Report a finished epoch."""
         words = {
             "loss": "loss",
             "accuracy": "accuracy",
@@ -100,8 +102,8 @@ class Watch:
         if self._epochs is not None:
             self._epochs(name, epoch, epochs, measured, seconds)
 
-    def ended(self, trial: Trial, best: list[Trial]) -> None:
-        """A trial ended."""
+    def trial_ended(self, trial: Trial, best: list[Trial]) -> None:
+        """Report that a trial ended."""
         with self._lock:
             self._running.pop(trial.name, None)
             self._best = best
@@ -110,17 +112,17 @@ class Watch:
             return
         first = best[0]
         self.say(
-            f"trial {trial.name} ended  validation accuracy {trial.validation_accuracy:.4f}"
-            f"  {trial.seconds:.0f} s, the best so far is {first.validation_accuracy:.4f} of trial"
-            f" {first.name}"
+            f"trial {trial.name} completed  validation accuracy {trial.validation_accuracy:.4f}"
+            f"  {trial.seconds:.0f} s  best so far {first.validation_accuracy:.4f} (trial"
+            f" {first.name})"
         )
 
-    def gone(self, name: str) -> None:
-        """A trial was broken off."""
+    def trial_cancelled(self, name: str) -> None:
+        """Report that a trial was cancelled."""
         with self._lock:
             self._running.pop(name, None)
 
-    def _picture(self) -> RenderableType:
+    def _renderable(self) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -128,7 +130,7 @@ class Watch:
 
         with self._lock:
             best, running = list(self._best[:_BEST]), dict(self._running)
-        table = Table(title=Text(f"the best so far{self._budget}"), title_justify="left")
+        table = Table(title=Text(f"best so far{self._budget}"), title_justify="left")
         for column in ("trial", "validation accuracy", "hyperparameters"):
             table.add_column(column)
         for trial in best:

@@ -1,4 +1,4 @@
-"""Requests without a break, to show whether a switch of versions loses any."""
+"""Continuous requests, to show that a switch of versions loses none."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PAUSE_SECONDS = 0.02
 
 
 class DemoError(ServableError):
-    """The demo did not come to its end."""
+    """The demo failed."""
 
 
 @dataclass
-class Trickle:
-    """Asks a server for what is stable without a break, from a thread."""
+class LoadGenerator:
+    """Sends requests to the stable version continuously, from a thread."""
 
     server: str
     dataset: Dataset
