@@ -239,15 +239,15 @@ class Demo:
         )
 
     def _switch(self, dataset: Dataset) -> None:
-        say("both protocols are asked for the label stable without a break, while it is pushed")
-        trickles = [Trickle(server, dataset) for server in (self._grpc, self._rest)]
+        say("sending requests to the label stable over both protocols during the push")
+        generators = [LoadGenerator(server, dataset) for server in (self._grpc, self._rest)]
         with ServerGroup(self._grpc, model=dataset.name) as servers:
             try:
-                for trickle in trickles:
-                    trickle.start()
+                for generator in generators:
+                    generator.start()
                 self._push(2, dataset, servers)
-                for trickle in trickles:
-                    trickle.wait_for_more(_AFTERWARDS)
+                for generator in generators:
+                    generator.wait_for_more(_AFTERWARDS)
             finally:
                 for generator in generators:
                     generator.stop()
