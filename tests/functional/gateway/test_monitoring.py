@@ -239,7 +239,7 @@ def test_every_alarm_is_evaluated_and_names_metrics_that_exist(
 def test_the_servers_metrics_are_tensorflow_servings() -> None:
     """What the dashboard asks of a server is in the recorded page of TensorFlow Serving 2.20.0."""
     transcript = json.loads(
-        (ROOT / "tests" / "serving" / "conformance" / "transcripts" / "monitoring.json").read_text()
+        (ROOT / "tests/functional/serving/conformance/transcripts/monitoring.json").read_text()
     )
     page = next(s["expect"]["body"] for s in transcript["steps"] if s["id"] == "metrics")
     asked = {
