@@ -17,7 +17,11 @@ from servable_serving.gateway.settings import (
 )
 
 
-def settings(*, contained: bool = False, cores: int = 2, **variables: str) -> Settings:
+def settings(**variables: str) -> Settings:
+    return settings_of(variables)
+
+
+def settings_of(variables: dict[str, str], *, contained: bool = False, cores: int = 2) -> Settings:
     named = {f"SERVABLE_{name}": value for name, value in variables.items()}
     assert named.keys() <= DEFAULTS.keys()
     return Settings.from_environment(named, contained=contained, cores=cores)
@@ -133,7 +137,7 @@ def test_the_burst_is_the_rate_unless_set() -> None:
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (4, 4), (64, 4)])
 def test_workers_follow_the_cores(cores: int, workers: int) -> None:
-    assert settings(cores=cores).workers == workers
+    assert settings_of({}, cores=cores).workers == workers
 
 
 def test_it_listens_where_it_binds() -> None:
@@ -141,7 +145,7 @@ def test_it_listens_where_it_binds() -> None:
 
 
 def test_in_a_container_it_listens_everywhere() -> None:
-    assert settings(contained=True).listen == "0.0.0.0"
+    assert settings_of({}, contained=True).listen == "0.0.0.0"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,9 @@ def test_answers_vary_by_origin_only_where_origins_are_named(origins: str, varie
     ],
 )
 def test_without_keys_loopback_is_served(contained: bool, bind: str, listen: str) -> None:
-    settings(contained=contained, BIND=bind, LISTEN=listen).check_exposure(with_keys=False)
+    settings_of({"BIND": bind, "LISTEN": listen}, contained=contained).check_exposure(
+        with_keys=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_without_keys_loopback_is_served(contained: bool, bind: str, listen: str
 def test_without_keys_no_other_address_is_served(
     contained: bool, bind: str, listen: str, named: str
 ) -> None:
-    found = settings(contained=contained, BIND=bind, LISTEN=listen)
+    found = settings_of({"BIND": bind, "LISTEN": listen}, contained=contained)
     with pytest.raises(SettingsError) as caught:
         found.check_exposure(with_keys=False)
     assert named in str(caught.value)
