@@ -145,7 +145,7 @@ def test_it_knows_the_servers_the_labels_and_the_certificate(
     pem = ssl.get_server_certificate(("127.0.0.1", gateway.ports["tls"]), timeout=60)
     ends = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
     assert total(found, "servable_gateway_certificate_expires_timestamp_seconds") == ends
-    assert total(found, "servable_gateway_unread_messages_total") == 0
+    assert total(found, "servable_gateway_invalid_messages_total") == 0
 
 
 def test_a_port_that_is_taken() -> None:

@@ -41,7 +41,7 @@ def page_of(metrics: GatewayMetrics) -> Samples:
     }
 
 
-def test_strangers_cannot_fill_its_memory() -> None:
+def test_unknown_names_cannot_exhaust_the_memory() -> None:
     metrics = GatewayMetrics()
     read(metrics)
     for number in range(3000):
@@ -70,12 +70,12 @@ def test_strangers_cannot_fill_its_memory() -> None:
         orjson.dumps({**LINE, "transport": "grpc", "grpc_status": "99"}),
     ],
 )  # fmt: skip
-def test_nonsense_is_counted_and_left(message: bytes) -> None:
+def test_an_invalid_message_is_counted_and_ignored(message: bytes) -> None:
     metrics = GatewayMetrics()
     metrics.read(message)
     read(metrics)
     found = page_of(metrics)
-    assert total(found, "servable_gateway_unread_messages_total") == 1
+    assert total(found, "servable_gateway_invalid_messages_total") == 1
     assert total(found, "servable_gateway_requests_total", status="OK") == 1
 
 
@@ -91,7 +91,7 @@ def test_nonsense_is_counted_and_left(message: bytes) -> None:
         ({"upstream": "10.0.0.1:8501, 10.0.0.2:8501", "status": "502"}, "UNAVAILABLE"),
     ],
 )
-def test_one_word_for_both_protocols(changed: dict[str, str], status: str) -> None:
+def test_both_protocols_have_the_same_codes(changed: dict[str, str], status: str) -> None:
     metrics = GatewayMetrics()
     read(metrics, **changed)
     assert total(page_of(metrics), "servable_gateway_requests_total", status=status) == 1
