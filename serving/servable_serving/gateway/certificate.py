@@ -41,14 +41,14 @@ def ensure_certificate(settings: Settings, now: dt.datetime | None = None) -> bo
         GatewayError: It cannot be read, or none can be made.
     """
     now = now or dt.datetime.now(dt.UTC)
-    made = needs_new(settings, now)
-    if made:
-        try:
+    try:
+        made = needs_new(settings, now)
+        if made:
             _make(settings, now)
-        except OSError as error:
-            raise GatewayError(
-                f"cannot make a certificate in {settings.certs}: {error.strerror}"
-            ) from error
+    except OSError as error:
+        raise GatewayError(
+            f"cannot make a certificate in {settings.certs}: {error.strerror}"
+        ) from error
     paths = (settings.certificate, settings.certificate_key)
     if not all(os.access(path, os.R_OK) for path in paths):
         raise GatewayError(

@@ -110,10 +110,12 @@ class KeyStore:
 
 
 def _read(path: Path | None, prefix: str) -> tuple[Key, ...]:
-    if path is None or not path.exists():
+    if path is None:
         return ()
     try:
         text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
     except (OSError, ValueError):
         raise KeysError(f"the keys file {path} cannot be read") from None
     return parse_keys(text, str(path), prefix)

@@ -108,13 +108,17 @@ class Nginx:
         """Put a configuration in the place of the last one, once nginx has checked it.
 
         Raises:
-            ConfigurationRejected: nginx does not accept it; the last one stays.
+            ConfigurationRejected: nginx does not accept it, or it cannot be written; the last one
+                stays.
         """
         incoming = self._path.with_name("nginx.conf.new")
-        incoming.unlink(missing_ok=True)
-        # The keys are in it.
-        with os.fdopen(os.open(incoming, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(configuration)
+        try:
+            incoming.unlink(missing_ok=True)
+            # The keys are in it.
+            with os.fdopen(os.open(incoming, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(configuration)
+        except OSError as error:
+            raise ConfigurationRejected(f"cannot write {incoming}: {error.strerror}") from error
         done = subprocess.run(
             [self._program, "-t", "-q", "-c", str(incoming)],
             capture_output=True,

@@ -137,16 +137,16 @@ class ReadinessCheck:
         """The models that must be available; None where models.config never could be read."""
         if self._settings.models:
             return list(self._settings.models)
-        if not self._config.path.exists():
-            return [_DEFAULT_MODEL]
         try:
-            self._models = list(self._config.all_labels())
-            self._config_error = ""
+            models = list(self._config.all_labels())
         except ModelsConfigError as error:
             # The servers keep the last valid one, too.
             if str(error) != self._config_error:
                 self._config_error = str(error)
                 logger.warning("%s", error)
+            return self._models
+        self._config_error = ""
+        self._models = models if models or self._config.path.exists() else [_DEFAULT_MODEL]
         return self._models
 
     def _report(self, found: Readiness) -> None:

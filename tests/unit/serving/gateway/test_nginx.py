@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from servable_serving.gateway.errors import GatewayError
 from servable_serving.gateway.keys import Key, Keys
-from servable_serving.gateway.nginx import quoted, reason_of, render
+from servable_serving.gateway.nginx import ConfigurationRejected, Nginx, quoted, reason_of, render
 from servable_serving.repository.traffic import Route
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.serving.gateway.conftest import MakeSettings
 
 ALICE = Key("alice", "alices-key-0123456789")
@@ -234,3 +237,30 @@ def test_a_value_is_one_word(value: str, word: str) -> None:
 )
 def test_why_nginx_rejected_a_configuration(stderr: str, reason: str) -> None:
     assert reason_of(stderr) == reason
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nginx:
+    """An nginx that is never started."""
+    program = tmp_path / "nginx"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return Nginx(tmp_path / "missing")
+
+
+def test_a_configuration_that_cannot_be_written_is_rejected(installed: Nginx) -> None:
+    with pytest.raises(ConfigurationRejected):
+        installed.install("")
+
+
+def test_before_its_start_there_is_nothing_to_end(installed: Nginx) -> None:
+    installed.quit()
+    assert installed.poll() is None
+    assert installed.wait() == 0
+
+
+def test_nginx_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GatewayError) as caught:
+        Nginx(tmp_path)
+    assert caught.value.exit_status == 1
