@@ -13,6 +13,7 @@ from servable_client.cli.console import console, print_error
 
 # The extra that installs a module which a command may find missing.
 _EXTRAS = {
+    "cryptography": "gateway",
     "fsspec": "remote",
     "keras_tuner": "trainer",
     "sklearn": "trainer",

@@ -1,1 +1,1 @@
-"""The gateway in front of the servers."""
+"""The gateway: nginx in front of the servers, its configuration and its metrics."""

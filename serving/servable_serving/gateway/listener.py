@@ -1,4 +1,4 @@
-"""The two sockets of the gateway's companion: lines in, metrics out."""
+"""The two sockets of `servable gateway-metrics`: syslog in, metrics out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from prometheus_client import start_http_server
 from servable_client._errors import ServableError
 from servable_serving.gateway.metrics import GatewayMetrics
 
-# A burst of requests waits here while Prometheus is answered.
+# Buffers a burst of requests while a scrape is answered.
 _BUFFER = 4 << 20
 _LARGEST = 1 << 16
 
 
 class GatewayListener:
-    """Listens until it is left.
+    """Listens for the length of a `with` block.
 
     Args:
-        host: The address of both.
-        port: TCP, where Prometheus asks for /metrics; 0 for any that is free.
-        syslog_port: UDP, where the gateway sends its lines; 0 for any that is free.
+        host: Address of both.
+        port: TCP port of /metrics; 0 for any free one.
+        syslog_port: UDP port for the gateway's messages; 0 for any free one.
 
     Raises:
-        ServableError: One of the two cannot be listened at.
+        ServableError: One of the ports is not available.
     """
 
     def __init__(self, *, host: str, port: int, syslog_port: int) -> None:
@@ -42,7 +42,7 @@ class GatewayListener:
             self._lines.close()
             raise ServableError(
                 f"cannot listen at {host}, ports {port} and {syslog_port}: {error.strerror}",
-                hint="give other ports with --port and --syslog-port",
+                hint="choose other ports with --port and --syslog-port",
             ) from error
         self._thread = threading.Thread(target=self._listen, name="lines", daemon=True)
         self._open = True
@@ -50,12 +50,12 @@ class GatewayListener:
 
     @property
     def port(self) -> int:
-        """Where Prometheus asks."""
+        """The TCP port."""
         return int(self._http.server_port)
 
     @property
     def syslog_port(self) -> int:
-        """Where the lines go."""
+        """The UDP port."""
         return int(self._lines.getsockname()[1])
 
     def _listen(self) -> None:

@@ -1,8 +1,8 @@
-"""What the gateway tells of its requests, counted for Prometheus.
+"""The gateway's requests and state as Prometheus metrics.
 
-nginx sends a line of its log for each request, and the gateway's `start` once a second how the
-servers are, as syslog over UDP; here it becomes counters, histograms and gauges. Nothing waits
-for it: where nobody listens, the lines are lost and the gateway works on.
+nginx sends a log line for each request, and `servable gateway` the state of the servers once a
+second, as syslog over UDP; here they become counters, histograms and gauges. Nothing waits for
+delivery: without a listener the messages are lost and the gateway goes on.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _METHODS = {
 }
 _STATES = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
 _OTHER = "other"
-# How many names of a kind are told apart; the rest is one.
+# How many names of a kind have series of their own; the rest share one.
 _MOST = {"model": 50, "label": 20, "version": 100, "server": 64}
-# Seconds after which what a gateway said no longer holds.
+# Seconds after which a report of the gateway is out of date.
 _STALE = 15.0
 
 
 @dataclass
 class _Names:
-    """Names that are worth a series: strangers must not be able to fill the memory."""
+    """Names with series of their own: clients must not be able to exhaust the memory."""
 
     most: int
     known: set[str] = field(default_factory=set)
@@ -69,7 +69,7 @@ class _Names:
 
 
 class GatewayMetrics:
-    """Counts what the gateway sends.
+    """Counts the gateway's messages.
 
     Example:
         >>> metrics = GatewayMetrics()
@@ -83,20 +83,20 @@ class GatewayMetrics:
         names = ["model", "version", "label", "method", "transport"]
         requests = Counter(
             f"{PREFIX}requests",
-            "Requests, by the status that the client got.",
+            "Requests, by the status sent to the client.",
             [*names, "status"],
             registry=self.registry,
         )
         seconds = Histogram(
             f"{PREFIX}request_seconds",
-            "How long requests took that ended well, from the first byte read to the last sent.",
+            "Latency of successful requests, from the first byte read to the last byte sent.",
             names,
             buckets=BUCKETS,
             registry=self.registry,
         )
         served = Counter(
             f"{PREFIX}server_requests",
-            "Requests that were passed on, by the server that had the last word.",
+            "Requests passed on, by the server that answered.",
             ["server"],
             registry=self.registry,
         )
@@ -104,17 +104,19 @@ class GatewayMetrics:
         self._seconds = cache(seconds.labels)
         self._served = cache(served.labels)
         self._received = Counter(
-            f"{PREFIX}received_bytes", "What clients sent.", registry=self.registry
+            f"{PREFIX}received_bytes", "Bytes received from clients.", registry=self.registry
         )
-        self._sent = Counter(f"{PREFIX}sent_bytes", "What they got.", registry=self.registry)
-        self._unread = Counter(
-            f"{PREFIX}unread_messages",
-            "Messages to this companion that it could not read.",
+        self._sent = Counter(
+            f"{PREFIX}sent_bytes", "Bytes sent to clients.", registry=self.registry
+        )
+        self._invalid = Counter(
+            f"{PREFIX}invalid_messages",
+            "Messages that could not be parsed.",
             registry=self.registry,
         )
         self._heard = Gauge(
             f"{PREFIX}last_heard_timestamp_seconds",
-            "When the gateway last told of itself, in seconds since 1970.",
+            "Time of the gateway's last report, in seconds since 1970.",
             registry=self.registry,
         )
         self._names = {kind: _Names(most) for kind, most in _MOST.items()}
@@ -122,7 +124,7 @@ class GatewayMetrics:
         self.registry.register(self._state)
 
     def read(self, datagram: bytes) -> None:
-        """Take in one message; one that makes no sense is counted and left."""
+        """Process one message; an invalid one is counted and otherwise ignored."""
         try:
             message = orjson.loads(datagram[datagram.index(b"{") :])
             kind = message["kind"]
@@ -136,16 +138,16 @@ class GatewayMetrics:
             elif kind == "traffic":
                 self._traffic(message)
             else:
-                self._unread.inc()
+                self._invalid.inc()
         except (ValueError, LookupError, TypeError, AttributeError):
-            self._unread.inc()
+            self._invalid.inc()
 
     def _request(self, line: Mapping[str, str]) -> None:
         transport = line["transport"] if line["transport"] in ("rest", "grpc") else "page"
         status = _code(transport, line["status"], line["grpc_status"])
         seconds, received, sent = (float(line[k]) for k in ("seconds", "bytes_in", "bytes_out"))
         if status == "OK":
-            # What a server answered for is there; what else is asked for may be anything.
+            # A server answered, so these exist; names of failed requests may be anything.
             for kind in ("model", "label", "version"):
                 if line[kind]:
                     self._names[kind].admit(line[kind])
@@ -161,7 +163,7 @@ class GatewayMetrics:
             self._seconds(*series).observe(seconds)
         self._received.inc(received)
         self._sent.inc(sent)
-        # After retries nginx lists all that were tried, "a, b"; a group's name stands for none.
+        # After retries nginx lists all servers tried, "a, b"; a group's name: none was reached.
         server = line["upstream"].rpartition(", ")[2]
         if ":" in server:
             self._names["server"].admit(server)
@@ -205,7 +207,7 @@ def _code(transport: str, status: str, grpc_status: str) -> str:
     """The canonical code, by name, of an answer."""
     number = int(status)
     if transport == "grpc" and number == 200:
-        # Without one the call was broken off: by the client, or by the server in its midst.
+        # Without one the call was interrupted, by the client or by the server.
         return STATUS_CODES[int(grpc_status)] if grpc_status else "CANCELLED"
     if number == 499:
         return "CANCELLED"
@@ -213,7 +215,7 @@ def _code(transport: str, status: str, grpc_status: str) -> str:
 
 
 class _State:
-    """What was last heard of the servers and the gateway; no longer told once it is old."""
+    """The last reports of the servers and the gateway; stale ones are not exported."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -240,7 +242,7 @@ class _State:
             self._connections = (time.monotonic(), all_of_them, busy)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """No names taken ahead; without this Prometheus' client would collect at once."""
+        """No names in advance; without this prometheus_client would collect at once."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -262,12 +264,12 @@ def _server_gauges(
 ) -> Iterator[GaugeMetricFamily]:
     state = GaugeMetricFamily(
         "servable_model_version_state",
-        "1 for the state that a server says a version is in.",
+        "1 for the current state of a version on a server.",
         labels=["model", "server", "version", "state"],
     )
     available = GaugeMetricFamily(
         "servable_model_available_versions",
-        "How many versions of a model a server has AVAILABLE; 0 too where it did not answer.",
+        "Number of AVAILABLE versions of a model on a server; 0 if it did not answer.",
         labels=["model", "server"],
     )
     for (model, server), found in sorted(versions.items()):
@@ -280,11 +282,11 @@ def _server_gauges(
 
 def _route_gauges(routes: list[tuple[str, str, int, float]]) -> Iterator[GaugeMetricFamily]:
     version = GaugeMetricFamily(
-        "servable_model_label_version", "The version that a label names.", labels=["model", "label"]
+        "servable_model_label_version", "Version of a label.", labels=["model", "label"]
     )
     share = GaugeMetricFamily(
         "servable_model_label_share",
-        "The share of unpinned REST traffic that goes to a label, 0 to 1.",
+        "Share of REST requests without a version that goes to a label, 0 to 1.",
         labels=["model", "label"],
     )
     for model, label, number, part in routes:
@@ -298,13 +300,17 @@ def _gateway_gauges(
     gateway: Mapping[str, Any], connections: tuple[int, ...]
 ) -> Iterator[GaugeMetricFamily]:
     values: list[tuple[str, str, Any]] = [
-        ("ready", "1 where every model is AVAILABLE at some server.", gateway["ready"]),
-        ("servers", "Addresses that requests are spread over.", gateway["servers"]),
-        ("connections", "Open connections, at the last request.", connections[0]),
-        ("busy_connections", "Those with a request under way, at the last one.", connections[1]),
+        ("ready", "1 if every model is AVAILABLE on some server.", gateway["ready"]),
+        ("servers", "Number of server addresses.", gateway["servers"]),
+        ("connections", "Open connections, as of the last request.", connections[0]),
+        (
+            "busy_connections",
+            "Connections with a request in flight, as of the last request.",
+            connections[1],
+        ),
         (
             "certificate_expires_timestamp_seconds",
-            "When the certificate ends, in seconds since 1970.",
+            "Expiry time of the certificate, in seconds since 1970.",
             gateway.get("certificate_expires"),
         ),
     ]

@@ -31,6 +31,7 @@ _HEAD = """\
 # A label that the gateway can put into a path as it is.
 _LABEL = re.compile(r"[A-Za-z0-9._-]+")
 _WHOLE = 100.0
+_UNTIL = re.compile(r"# ([A-Za-z0-9._-]+) until ([0-9]{1,12})")
 
 
 class TrafficError(ServableError):
@@ -80,6 +81,16 @@ def read_traffic(models_root: Path) -> dict[str, list[Route]]:
             ) from None
         routes.setdefault(model, []).append(route)
     return routes
+
+
+def read_deadlines(models_root: Path) -> dict[str, int]:
+    """Until when the shares of a model hold, in seconds since 1970; see `write_traffic`."""
+    try:
+        text = (models_root / NAME).read_text()
+    except (OSError, ValueError):
+        return {}
+    found = (_UNTIL.fullmatch(line) for line in text.splitlines())
+    return {line[1]: int(line[2]) for line in found if line}
 
 
 def write_traffic(

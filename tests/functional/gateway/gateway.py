@@ -1,4 +1,4 @@
-"""The gateway as it is shipped, started by its own `start`, with Debian's nginx."""
+"""`servable gateway` with this machine's nginx."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
-from tests.conftest import ROOT, free_port, serving
+from tests.conftest import free_port, serving
 from tests.functional.serving.calls import eventually
 
 from servable_client import TLS, Client
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunningServer
 
-START = ROOT / "serving" / "gateway" / "start"
+START = (sys.executable, "-m", "servable", "gateway")
 KEY = "alices-key-0123456789-abcdefgh"
 OTHER_KEY = "bobs-key-0123456789-abcdefghij"
 ADMIN_KEY = "root-key-0123456789-abcdefghij"
@@ -117,7 +117,7 @@ class Gateway:
 
 
 def environment(folder: Path, ports: dict[str, int], **settings: object) -> dict[str, str]:
-    """What `start` needs to run beside the tests."""
+    """What the gateway needs to run beside the tests."""
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("SERVABLE_", "KUBERNETES"))},
         "SERVABLE_LISTEN": "127.0.0.1",
@@ -167,7 +167,7 @@ def gateway(
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [START], env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            START, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     running = Gateway(process, folder, {**ports, "http": ports["rest"]})
     try:

