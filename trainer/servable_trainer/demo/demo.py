@@ -32,7 +32,7 @@ from servable_serving.release.server_group import ServerGroup
 from servable_serving.release.steps import Steps
 from servable_serving.repository.local import Repository
 from servable_trainer.data import fashion_mnist
-from servable_trainer.demo.load_generator import DemoError
+from servable_trainer.demo.load_generator import DemoError, LoadGenerator
 from servable_trainer.scoring.scores import print_evaluation
 from servable_trainer.tuning.trials import print_trials, trials_of
 
