@@ -170,7 +170,11 @@ def test_a_path_with_a_zero_byte_is_an_error() -> None:
         prepare("boot\0.png")
 
 
-@pytest.mark.parametrize("picture", [7, None, ["boot.png"], io.StringIO("text")], ids=repr)
+@pytest.mark.parametrize(
+    "picture",
+    [7, None, ["boot.png"], io.StringIO("text")],
+    ids=["int", "None", "list", "text file"],
+)
 def test_what_is_not_an_image_is_refused(picture: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         prepare(picture)

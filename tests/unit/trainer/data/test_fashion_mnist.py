@@ -81,6 +81,7 @@ def test_the_dataset_names_its_classes_and_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"<html>", gzip.compress(b"other images"), gzip.compress(b"x" * 5000)[:20], b""],
+    ids=["HTML", "other content", "cut short", "empty"],
 )
 def test_a_damaged_file_is_named(folder: Path, content: bytes) -> None:
     (folder / IMAGES).write_bytes(content)
