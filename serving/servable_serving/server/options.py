@@ -23,7 +23,7 @@ def _threads() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """What a server is started with.
+    """The options of a server.
 
     Args:
         model_name: The name of the only model; ignored with `model_config_file`.
@@ -39,7 +39,7 @@ class ServerOptions:
         rest_api_num_threads: Maximum concurrent REST requests.
         rest_api_timeout_in_ms: Timeout of a REST request; 0 or less for none.
         rest_api_enable_cors_support: Whether to enable CORS.
-        enable_batching: Whether to batch every model as the parameters say. Without it the
+        enable_batching: Whether to batch every model with these parameters. Without it the
             models that Servable exported, whose rows are independent, share a run where
             several requests wait for it.
         batching_parameters_file: BatchingParameters in text.

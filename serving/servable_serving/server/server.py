@@ -196,8 +196,8 @@ class Server:
         if options.file_system_poll_wait_seconds > 0:
             self._models.start_polling(options.file_system_poll_wait_seconds)
         self._models.wait_for(names, alive=lambda: not self.stopping)
-        # More than TensorFlow Serving waits for, which opens with the first version of each:
-        # a stable and a canary are there together then.
+        # TensorFlow Serving opens with the first version of each; this waits for all of them, so
+        # that stable and canary are available together.
         self._models.wait_for_first(alive=lambda: not self.stopping)
         return not self.stopping
 
@@ -239,7 +239,7 @@ class Server:
     def _batching(self) -> Batching:
         options = self._options
         if not options.enable_batching:
-            # What waits while the runtime is busy goes together, and nothing waits for it.
+            # Requests that wait while the runtime is busy are batched; none is delayed for it.
             return Batching(max_batch_size=64, strict=False)
         if options.batching_parameters_file is None:
             return Batching()
@@ -272,11 +272,11 @@ class Server:
         while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
             trouble = ""
             try:
-                # Read and applied in one: a reload by gRPC in between, of what the file says by
-                # then, would be undone by what it said before.
+                # Read and applied under one lock: else a reload by gRPC in between, of a newer
+                # file, would be undone by the older content.
                 with self._models.reloading:
                     config = read_model_config(options.model_config_file)
-                    # An empty file is more likely half of one than a wish.
+                    # An empty file is more likely half written than intended.
                     if config.WhichOneof("config") == "model_config_list":
                         self._models.configure(
                             model_settings(config, repository_path=self._repository_path)

@@ -1,4 +1,4 @@
-"""What Prometheus reads: TensorFlow Serving's metrics under its names, and the process's own.
+"""Prometheus metrics: TensorFlow Serving's under its names, and the process's own.
 
 https://www.tensorflow.org/tfx/serving/serving_config#monitoring_configuration
 """
@@ -57,7 +57,7 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        # Finding a child by its labels costs more than observing; there are few of them.
+        # Cached: looking a child up by its labels costs more than observing; there are few of them.
         self._request_latency = cache(request_latency.labels)
         self._runtime_latency = cache(runtime_latency.labels)
 
@@ -82,7 +82,7 @@ class Metrics:
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""
         page = generate_latest(self._registry)
-        # prometheus-client insists on a suffix that TensorFlow Serving has not got.
+        # prometheus-client adds a suffix that TensorFlow Serving does not use.
         return page.replace(
             f"{_PREFIX}request_count_total ".encode(), f"{_PREFIX}request_count ".encode()
         )
@@ -114,7 +114,7 @@ _log = logging.getLogger("servable.requests")
 
 @dataclass(kw_only=True)
 class RequestRecord:
-    """What is known of a request in progress."""
+    """The record of a request in progress."""
 
     entrypoint: str
     api: str = ""
@@ -139,9 +139,9 @@ class RequestLog:
         self._is_known, self._metrics, self._log_rate = is_known, metrics, log_rate
 
     def keep(self, record: RequestRecord) -> None:
-        """Keep what is known of a request that has been answered."""
+        """Count and log a request that has been answered."""
         seconds = time.perf_counter() - record.began
-        # Callers may ask for any name, and each that is counted stays in memory for good.
+        # Clients may request any name, and each that is counted stays in memory for good.
         model = record.model if self._is_known(record.model) else ""
         if record.api:
             self._metrics.answered(model, record.api, record.entrypoint, record.code, seconds)

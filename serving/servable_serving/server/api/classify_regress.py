@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from servable_serving.server.runtime.model import Model
 
-# What the signatures of Classify and Regress call their tensors.
+# The names of the tensors in the signatures of Classify and Regress.
 _INPUTS, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 
@@ -39,8 +39,8 @@ def classify(
         deadline: Until when, by time.monotonic.
 
     Raises:
-        ModelError: The signature is no classifier's, there are no examples, or the graph
-            refused them.
+        ModelError: The signature is not for classification, there are no examples, or the graph
+            failed.
     """
     definition = _definition(model, signature, "No signature was found with the name: ")
     outputs = check_classify(definition)
@@ -253,7 +253,7 @@ def _definition(model: Model, signature: str, otherwise: str) -> wire.SignatureD
 
 
 def _label(item: bytes) -> str:
-    # A message's text is UTF-8; a label that is not would end the call without a reason.
+    # Strings in messages are UTF-8; another label would fail the call without an explanation.
     return item.decode("utf-8", "replace")
 
 

@@ -49,7 +49,7 @@ def predict(
 def check(
     definition: wire.SignatureDef, inputs: Collection[str], output_filter: Sequence[str] = ()
 ) -> None:
-    """Hold the names of inputs and of the outputs asked for against a signature.
+    """Check the names of inputs and of requested outputs against a signature.
 
     Raises:
         ModelError: They do not fit; `code` is INVALID_ARGUMENT.

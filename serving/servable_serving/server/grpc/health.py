@@ -19,22 +19,22 @@ _REFLECTION_STREAMS = 16
 
 
 class _InPool:
-    """A method that grpcio runs in a thread pool of its own, and not in the server's."""
+    """A method that grpcio runs in a separate thread pool."""
 
     def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
         self._method = method
-        self.experimental_thread_pool = pool  # the attribute that grpcio looks for
+        self.experimental_thread_pool = pool  # read by grpcio
 
     def __call__(self, *args: Any) -> Any:
         return self._method(*args)
 
 
 class Health(health.HealthServicer):
-    """grpc.health.v1 whose watches end with the server: each would take all of the grace."""
+    """grpc.health.v1 that ends its watches at shutdown: each would use up the grace period."""
 
     def __init__(self) -> None:
         super().__init__()
-        # A probe that waits behind slow requests would report a busy server as a dead one.
+        # A separate pool: a probe queued behind slow requests would report a busy server as dead.
         self._threads = ThreadPoolExecutor(1, "health")
         self.Check = _InPool(  # type: ignore[method-assign, assignment]
             super().Check, self._threads
@@ -68,11 +68,11 @@ class Health(health.HealthServicer):
 
 
 class Reflection(reflection.ReflectionServicer):
-    """Reflection, whose streams a caller keeps open for as long as it likes."""
+    """Reflection that ends its streams at shutdown; clients keep them open for any time."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
-        # Else a few idle streams keep every thread from the requests.
+        # A separate pool, or a few idle streams would occupy every thread of the server.
         self._threads = ThreadPoolExecutor(_REFLECTION_STREAMS, "reflection")
         self.ServerReflectionInfo = _InPool(  # type: ignore[method-assign, assignment]
             self._serve, self._threads
@@ -88,7 +88,7 @@ class Reflection(reflection.ReflectionServicer):
         return super().ServerReflectionInfo(request_iterator, context)
 
     def end(self) -> None:
-        """End every stream; each would take all of the server's grace."""
+        """End every stream; each would use up the server's grace period."""
         self._over = True
         for context in list(self._streams):
             context.cancel()

@@ -32,7 +32,7 @@ _log = logging.getLogger("servable.serving")
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 _LONGEST_DETAILS = 2000
-# How long the server, when it stops, waits for calls that it has not heard all of.
+# How long a stopping server waits for calls that it has not received completely.
 _STRAY_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 
@@ -95,7 +95,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", -1),
                 ("grpc.max_send_message_length", -1),
-                # Else two servers share a port in silence, and each gets some of the calls.
+                # Without this, two servers may share a port unnoticed, each with some of the calls.
                 ("grpc.so_reuseport", 0),
             ],
         )
@@ -122,7 +122,7 @@ class GrpcServer:
             raise OSError(str(error)) from error
 
     def start(self) -> None:
-        """Start answering."""
+        """Start serving."""
         self._server.start()
         if self._health is not None:
             # TensorFlow Serving names its services without their package.
@@ -150,7 +150,7 @@ class GrpcServer:
         self._reflection.close()
 
     def _cancel_strays(self, ended: threading.Event) -> None:
-        """Once no call is in progress, cancel what is left.
+        """Once no call is in progress, cancel the remaining ones.
 
         That is a call whose request does not come, or one that came in as the server stopped: now
         and then gRPC neither hands such a one on nor refuses it, and it would last until its
@@ -166,7 +166,7 @@ class GrpcServer:
 
 
 class _Calls:
-    """Counts the calls in progress, until their answer is out."""
+    """Counts the calls in progress, until their response is sent."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -177,7 +177,7 @@ class _Calls:
         with self._lock:
             self.count += 1
         if not context.add_callback(self._end):
-            self._end()  # the caller has gone meanwhile
+            self._end()  # the client has disconnected
 
     def _end(self) -> None:
         with self._lock:
@@ -209,9 +209,9 @@ def _handler(
             record.code, message = "INTERNAL", "internal server error; see the server's log"
         finally:
             requests.keep(record)
-        # In a trailer, of which clients take 8 KiB: what is longer would hide the code as well.
+        # Sent in a trailer, which clients limit to 8 KiB: beyond that the code would be lost, too.
         context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS])
         raise AssertionError  # abort raises
 
-    # As bytes, so that what cannot be parsed is ours to answer, without a traceback in the log.
+    # As bytes, so that invalid messages are answered here, without a traceback in the log.
     return grpc.unary_unary_rpc_method_handler(handle)

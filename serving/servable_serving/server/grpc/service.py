@@ -111,7 +111,7 @@ class GrpcService:
             signatures = wire.SignatureDefMap(signature_def=model.signatures)
         response = wire.GetModelMetadataResponse()
         _fill(response.model_spec, record)
-        # Not Pack: it would write our private type's name.
+        # Not Pack: it would write the name of our private message type.
         response.metadata[_SIGNATURES].type_url = _SIGNATURES_TYPE
         response.metadata[_SIGNATURES].value = signatures.SerializeToString()
         return response
@@ -137,7 +137,7 @@ class GrpcService:
     def handle_reload_config_request(
         self, request: wire.ReloadConfigRequest, _: RequestRecord, context: grpc.ServicerContext
     ) -> wire.ReloadConfigResponse:
-        """Serve other models; answers when those that are new are available."""
+        """Replace the models that are served; returns once new ones are available."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -155,7 +155,7 @@ class GrpcService:
 
 def _deadline(context: grpc.ServicerContext) -> float | None:
     remaining = context.time_remaining()
-    # Where the caller set no deadline, grpcio says that it has some hundred million years.
+    # Without a deadline, grpcio reports one of some hundred million years.
     return time.monotonic() + remaining if remaining < _FOREVER_SECONDS else None
 
 

@@ -29,8 +29,8 @@ from servable_serving.server.json.rapidjson_values import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Typed arrays that take integers, and check their range, at the speed of C. The small types are
-# read as int32, and lose their upper bits: 256 is 0 in uint8.
+# Typed arrays convert integers and check their range in C. The small types are read as int32, and
+# lose their upper bits: 256 is 0 in uint8.
 _INTEGERS: dict[int, tuple[str, type[np.generic]]] = {
     wire.DT_INT8: ("i", np.int8),
     wire.DT_UINT8: ("i", np.uint8),
@@ -44,7 +44,7 @@ _FLOATS = (wire.DT_FLOAT, wire.DT_DOUBLE)
 _NUMBERS = frozenset({int, float})
 _TYPES = frozenset({*_INTEGERS, *_FLOATS, wire.DT_BOOL, wire.DT_STRING})
 
-# NumPy's limit. TensorFlow's is 254, but no kernel takes as many.
+# NumPy's limit. TensorFlow's is 254, but no kernel accepts as many.
 _MOST_DIMENSIONS = 64
 
 
@@ -66,7 +66,7 @@ def dense(values: list[Any], data_type: int) -> NDArray[Any] | None:
 
 
 def _leaves(values: list[Any], data_type: int) -> NDArray[Any] | None:
-    """Values that are no lists as a flat array, or None where one of them does not fit."""
+    """Scalar values as a flat array, or None if one of them does not fit."""
     kinds = set(map(type, values))
     if data_type in _INTEGERS:
         return _integers(values, data_type) if kinds <= {int} else None
@@ -82,7 +82,7 @@ def _leaves(values: list[Any], data_type: int) -> NDArray[Any] | None:
         return np.array(values, np.bool_) if kinds <= {bool} else None
     if data_type == wire.DT_STRING:
         return _strings(values)
-    # The others have no words in JSON; but where there is no value, none is missed.
+    # The other dtypes have no representation in JSON, which an empty list does not need.
     return None if values else np.empty(0, _numpy_dtype(data_type))
 
 
@@ -113,7 +113,7 @@ def _strings(values: list[Any]) -> NDArray[Any] | None:
 
 
 def walk(value: Any, data_type: int) -> tuple[list[int], list[Any]]:
-    """The shape of nested lists, as their first elements tell it, and the values in them.
+    """The shape of nested lists, as given by their first elements, and the values in them.
 
     Raises:
         ModelError: The lists are not of that shape, or a value is not of the dtype.
@@ -159,7 +159,7 @@ def to_tensor(name: str, values: list[Any], data_type: int, shape: list[int]) ->
     """
     if len(shape) > _MOST_DIMENSIONS:
         raise invalid(f"tensor parsing error: {name}")
-    # Where a row names an input twice there are too many values, and the first ones count.
+    # If a row names an input twice there are too many values, and the first ones count.
     leaves = _leaves(values[: prod(shape)], data_type)
     assert leaves is not None, "checked one by one"
     return leaves.reshape(shape)

@@ -1,4 +1,4 @@
-"""Examples in JSON, and what classify and regress answer.
+"""Examples in JSON, and the responses of classify and regress.
 
 The format is https://www.tensorflow.org/tfx/serving/api_rest#classify_and_regress_api, the rules
 and the words those of TensorFlow Serving's util/json_tensor.cc.
@@ -26,17 +26,17 @@ _LISTS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
 
 
 def read_examples(request: dict[str, Any]) -> wire.Input:
-    """The examples in a classify or regress request, and their context where there is one.
+    """The examples in a classify or regress request, and their context if there is one.
 
     Raises:
-        ModelError: There are none, or one of them is no flat object of lists of one kind.
+        ModelError: There are no examples, or one is not a flat object of lists of one kind.
     """
     out = wire.Input()
     into: Any = out.example_list
     if "context" in request:
         into = out.example_list_with_context
         into.context.CopyFrom(_example(request["context"]))
-    # The words name classify whichever method was asked for.
+    # The message names classify for both methods.
     if "examples" not in request:
         raise _malformed(
             request, "When method is classify, key 'examples' is expected and was not found"
@@ -129,7 +129,7 @@ def _one_by_one(name: str, values: list[Any]) -> tuple[str, list[Any]]:
         expected = kind
         if kind == "int64" and value >= 1 << 63:
             raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-        # protobuf takes True for no integer.
+        # protobuf does not accept True as an integer.
         out.append(_bytes(value) if kind == "bytes" else +value)
     assert expected is not None
     return expected, _floats(out) if expected == "float" else out

@@ -1,8 +1,8 @@
 """Answers in JSON: tensors in rows or in columns.
 
-TensorFlow Serving prints a float with six digits, or nine where six do not tell it apart. Here
-it has the shortest digits that do, which every reader takes for the same float. What orjson
-cannot write (NaN, infinities, bytes that are no UTF-8) the standard library writes, slower.
+TensorFlow Serving prints a float with six digits, or nine where six are ambiguous. Here it
+has the shortest digits that identify it, which every parser reads as the same float. What orjson
+cannot write (NaN, infinities, invalid UTF-8) the standard library writes, more slowly.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def dump(value: Any) -> bytes:
     except orjson.JSONEncodeError:
         pass
     else:
-        # orjson writes null for what JSON has no word for; an answer holds no other null.
+        # orjson writes null for values that JSON lacks; responses contain no other null.
         if b"null" not in data:
             return data
     text = json.dumps(value, ensure_ascii=False, default=short_floats)
@@ -93,7 +93,7 @@ def dump(value: Any) -> bytes:
 
 
 def short_floats(array: NDArray[Any] | np.generic) -> Any:
-    """Lists of Python's numbers that print with a float32's digits, and not a float64's."""
+    """Lists of Python floats that print with a float32's digits, not a float64's."""
     array = np.asarray(array)
     if array.dtype != np.float32:
         return array.tolist()
@@ -117,7 +117,7 @@ def _check_rows(outputs: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _plain(name: str, array: NDArray[Any]) -> Any:
-    """What orjson takes and, but for scalars, iterates by rows."""
+    """An array that orjson can write and, unless a scalar, iterates by rows."""
     if array.dtype.kind == "O":
         return _strings(array, as_bytes=name.endswith("_bytes"))
     if not array.ndim:

@@ -1,8 +1,8 @@
 """A request's body as JSON, read the way TensorFlow Serving reads it.
 
 Three readers, the quick ones first: orjson, where it is sure to give what RapidJSON gives; the
-standard library's, for repeated keys, NaN, text after the document and bytes that are no UTF-8;
-and `_json_reader`, for whatever is malformed, strange or deeply nested.
+standard library's, for repeated keys, NaN, text after the document and bytes that are not valid
+UTF-8; and `rapidjson_reader`, for bodies that are malformed, unusual or deeply nested.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from servable_serving.server.json.rapidjson_values import show, to_object
 
 _DECODER = json.JSONDecoder(object_pairs_hook=to_object)
 
-# Where the standard library may differ: exponents and integers near the end of what a double
-# holds, halves of surrogate pairs, and RapidJSON's other names for infinity and NaN (which the
-# standard library refuses, and so need no mention).
+# Where the standard library may differ: exponents and integers near the limits of a double, and
+# halves of surrogate pairs. (It refuses RapidJSON's other names for infinity and NaN anyway.)
 _UNUSUAL = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}|\\u[dD][89a-fA-F]")
 
 _LARGE = re.compile(rb"\+?[0-9]{3}")
@@ -30,7 +29,7 @@ _BLANK = " \t\r\n"
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """The object in a request's body; what comes after it is passed over.
+    """The object in a request's body; text after it is ignored.
 
     Of a key that comes twice the first counts. Bytes that are no UTF-8 come as Python's
     surrogate escapes.
@@ -54,10 +53,10 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def read_signature_name(request: dict[str, Any]) -> str:
-    """The signature that a request asks for; empty where it names none.
+    """The signature that a request names; empty if it names none.
 
     Raises:
-        ModelError: It is no string.
+        ModelError: It is not a string.
     """
     name = request.get("signature_name", "")
     if not isinstance(name, str):
@@ -69,7 +68,7 @@ def read_signature_name(request: dict[str, Any]) -> str:
 
 
 def _quick(body: bytes) -> dict[str, Any] | None:
-    """The answer of orjson, or None where it might not be RapidJSON's.
+    """The result of orjson, or None if it might differ from RapidJSON's.
 
     orjson takes less than RapidJSON, but for `0e309`, and keeps the last of repeated keys. Every
     key has a colon, so where there are as many colons as keys that can be seen, none came twice.
@@ -86,7 +85,7 @@ def _quick(body: bytes) -> dict[str, Any] | None:
 
 def _has_large_exponent(body: bytes) -> bool:
     """Whether there may be a zero with an exponent that is too big, such as `0e309`."""
-    # Looking for one letter is much quicker, and most bodies have no capital E.
+    # Searching for one letter is much faster, and most bodies have no capital E.
     for mark in (b"0e", b"0E") if b"E" in body else (b"0e",):
         at = body.find(mark)
         while at >= 0:
@@ -97,7 +96,7 @@ def _has_large_exponent(body: bytes) -> bool:
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in objects, at least; lists of numbers cost next to nothing."""
+    """A lower bound of the number of keys in objects; fast for lists of numbers."""
     if type(value) is dict:
         return len(value) + sum(map(_keys, value.values()))
     if type(value) is list and value and type(value[0]) in (dict, list):
@@ -106,7 +105,7 @@ def _keys(value: Any) -> int:
 
 
 def _standard(body: bytes) -> dict[str, Any] | None:
-    """The standard library's answer, or None where it has none or it might not be RapidJSON's."""
+    """The standard library's result, or None if it fails or might differ from RapidJSON's."""
     if _UNUSUAL.search(body):
         return None
     text = body.decode("utf-8", "surrogateescape").lstrip(_BLANK)

@@ -1,11 +1,11 @@
-"""JSON as RapidJSON 1.1.0 reads it: what it takes, its words where it does not, and where.
+"""JSON as RapidJSON 1.1.0 reads it: what it accepts, and its error messages and offsets.
 
 TensorFlow Serving hands a body to RapidJSON's iterative parser with `kParseNanAndInfFlag` and
-`kParseStopWhenDoneFlag`. That takes more than JSON (`NaN`, `-Inf`, bytes that are no UTF-8, any
-depth, whatever follows the document) and its errors are part of the answer. python-rapidjson
+`kParseStopWhenDoneFlag`. That takes more than JSON (`NaN`, `-Inf`, invalid UTF-8, any
+depth, anything after the document) and its errors are part of the answer. python-rapidjson
 wraps a later version and its recursive parser: other words for control characters and for a body
 that begins with a bracket, and a limit of 1,000 levels. This reader is slow, and meant for the
-few bodies that are malformed or unusual; see `_json_body` for the rest.
+few bodies that are malformed or unusual; see `parse` for the rest.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TOO_BIG = "Number too big to be stored in double."
 _FRACTION = "Miss fraction part in number."
 _EXPONENT = "Miss exponent in number."
 
-# Each of the three bytes of a mark is passed over on its own.
+# Each of the three bytes of a byte order mark is skipped on its own.
 _BYTE_ORDER_MARK = re.compile(rb"\xef?\xbb?\xbf?")
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
 _HEX4 = re.compile(rb"[0-9a-fA-F]{4}")
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*+)")
 _DIGITS = re.compile(rb"[0-9]*+")
-# Unremarkable numbers in a list, which a parser in C may have: pictures are made of these.
+# Plain numbers in a list, as in images: left to a parser in C.
 _NUMBERS = re.compile(
     rb"N(?:[ \t\r\n]*+,[ \t\r\n]*+N)*+".replace(
         b"N",
@@ -53,15 +53,15 @@ _ESCAPES = dict(
 
 _MOST = 1.7976931348623157e307  # a tenth of the largest double
 
-# Ours alone: a body of nothing but brackets must not take a hundred times its size in memory.
+# Not in RapidJSON: a body of brackets only must not take a hundred times its size in memory.
 _DEEPEST = 100_000
 
 
 class JSONError(ValueError):
-    """The text is no JSON.
+    """The text is not valid JSON.
 
     Attributes:
-        offset: The byte at which RapidJSON gave up.
+        offset: The byte at which RapidJSON reports the error.
     """
 
     def __init__(self, message: str, offset: int) -> None:
@@ -71,7 +71,7 @@ class JSONError(ValueError):
 
 
 def read_json(data: bytes) -> Any:
-    """The value at the beginning of a text; what comes after it is passed over.
+    """The value at the beginning of a text; text after it is ignored.
 
     Bytes that are no UTF-8 come as Python's surrogate escapes.
 
@@ -91,8 +91,8 @@ class _Reader:
         self.at = _BYTE_ORDER_MARK.match(text).end()  # type: ignore[union-attr]
 
     def read(self) -> Any:
-        """The value; a loop and not a recursion, so that no depth is too deep."""
-        # What is open: a list, or the members of an object so far and the key that waits.
+        """The value; a loop rather than recursion, for any depth."""
+        # The open containers: a list, or an object's members so far and its pending key.
         open_: list[tuple[list[Any], bool]] = []
         keys: list[str] = []
         value = self._opens(_EMPTY)
@@ -111,7 +111,7 @@ class _Reader:
                     if value is not _CLOSED:
                         continue
                 value = {} if open_.pop()[1] else inner
-            # A value is whole: it goes into what is open, and closes that if a bracket follows.
+            # A value is complete: add it to the open container, and close that at a bracket.
             while True:
                 if not open_:
                     return value
@@ -162,7 +162,7 @@ class _Reader:
         return self._number()
 
     def _key(self, keys: list[str], *, closing: bytes = b"") -> bool:
-        """Read a key and its colon; False where the object closes instead."""
+        """Read a key and its colon; False if the object closes instead."""
         mark = self._peek()
         if mark == closing != b"":
             self.at += 1
@@ -214,7 +214,7 @@ class _Reader:
             if not 0xDC00 <= low <= 0xDFFF:
                 raise JSONError(_SURROGATE, start)
             code = ((code - 0xD800) << 10 | (low - 0xDC00)) + 0x10000
-        # The second half of a pair is taken on its own, and comes out as three bytes.
+        # A lone second half of a surrogate pair is accepted, and encoded as three bytes.
         return chr(code).encode("utf-8", "surrogatepass")
 
     def _hex(self, start: int) -> int:
@@ -278,7 +278,7 @@ class _Reader:
         return found
 
 
-# What `_opens` gives where no plain value stands.
+# The result of `_opens` if there is no plain value.
 _OPEN_OBJECT, _OPEN_ARRAY, _CLOSED = object(), object(), object()
 
 

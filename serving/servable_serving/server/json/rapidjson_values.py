@@ -1,4 +1,4 @@
-"""What TensorFlow Serving says about a JSON value: as RapidJSON prints it, and its type."""
+"""JSON values in TensorFlow Serving's errors: as RapidJSON prints them, and their types."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def quote(text: str) -> str:
 
 
 def write_error(message: str) -> bytes:
-    """The body of an answer that says what went wrong; bytes that were no UTF-8 come back so."""
+    """The body of an error response; bytes that are not valid UTF-8 are returned unchanged."""
     return f'{{\n    "error": {quote(message)}\n}}'.encode("utf-8", "surrogateescape")
 
 
@@ -87,7 +87,7 @@ class _Printed:
         elif math.isfinite(number := float(value)):
             self.put(_double(number))
         else:
-            return False  # the writer knows no word for it, and stops
+            return False  # the writer cannot write it, and stops
         return True
 
     def _add_array(self, items: list[Any], depth: int) -> bool:
@@ -146,7 +146,7 @@ _LENIENT = re.compile(r"([A-Za-z0-9+/]*+)([=.]*+)")
 
 
 class Repeated(dict[str, Any]):
-    """An object in which a key comes twice: the first counts, and `pairs` has them all."""
+    """An object with repeated keys: the first of each counts, and `pairs` has them all."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(reversed(pairs))
@@ -165,7 +165,7 @@ def pairs_of(members: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether a JSON value stands for bytes: an object of the one key `b64`, and that a string."""
+    """Whether a JSON value encodes bytes: an object with `b64`, a string, as its only key."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("b64"), str)
@@ -174,8 +174,8 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(text: str) -> bytes | None:
-    """The bytes, as abseil's Base64Unescape reads them; None where the text is no base64."""
-    # Strict as it calls itself, it takes padding that is not needed.
+    """The bytes, as abseil's Base64Unescape reads them; None if it is not valid base64."""
+    # Although it calls itself strict, it accepts padding that is not needed.
     if len(text) % 4 == 0 and not text.endswith("==="):
         try:
             return binascii.a2b_base64(text, strict_mode=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TensorInfo(Protocol):
-    """What is asked of an input: a signature's TensorInfo, ours or TensorFlow's."""
+    """The declaration of an input: a signature's TensorInfo, ours or TensorFlow's."""
 
     @property
     def dtype(self) -> int:
@@ -33,17 +33,17 @@ def read_inputs(
 
     Args:
         request: The request's object, as `parse_body` gives it.
-        inputs: What the signature asks for, by name.
-        signature: The signature's name as it was asked for, for an error's words.
+        inputs: The signature's inputs by name.
+        signature: The signature's name in the request, for error messages.
 
     Returns:
         Whether they came in rows (`instances`), and arrays by name, strings as objects (bytes).
-        In rows the first dimension is that of `instances`. Shapes are not held against `inputs`.
+        In rows the first dimension is that of `instances`. Shapes are not checked against `inputs`.
 
     Raises:
         ModelError: The values do not fit the dtypes, each other or the names.
     """
-    # A message's own map fails at a name that is no UTF-8, where a dict just does not hold it.
+    # A protobuf map raises at a key that is not valid UTF-8; in a dict it is just missing.
     inputs = dict(inputs)
     if not inputs:
         raise invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")

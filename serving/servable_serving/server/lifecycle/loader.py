@@ -1,4 +1,4 @@
-"""Load a version: the graph, then its warm-up, then what real requests need."""
+"""Load a version: the graph, then its warm-up, then batching and metrics for real requests."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ class ModelManager:
         self._scheduler = scheduler or ThreadScheduler()
         self._lock = changed
         self._managed: dict[int, Version] = {}
-        # Every version there ever was, for the status; the newest of each number.
+        # Every version that ever existed, for the status; the newest of each number.
         self._seen: dict[int, Version] = {}
-        self._awaited: list[Version] = []  # what has come since the model was added
+        self._awaited: list[Version] = []  # versions found since the model was added
         self._trouble: str | None = None  # logged last; not repeated at every poll
         self._served = True
         self._closed = False
@@ -77,7 +77,7 @@ class ModelManager:
         """The model's name."""
         return self.settings.name
 
-    # What answers requests.
+    # Requests.
 
     @contextmanager
     def model(self, number: int | None = None) -> Iterator[tuple[int, Model]]:
@@ -105,7 +105,7 @@ class ModelManager:
             yield version.number, model
 
     def status(self, number: int | None = None) -> list[VersionStatus]:
-        """Every version there ever was, highest first, or one of them.
+        """Every version that ever existed, highest first, or one of them.
 
         Raises:
             ModelError: There is none; `code` is NOT_FOUND.
@@ -141,16 +141,16 @@ class ModelManager:
             settled = [v for v in self._awaited if v.settled]
             return max(settled, key=lambda v: v.number, default=None)
 
-    # What decides which versions there are.
+    # Configuration and polling.
 
     def look(self) -> None:
-        """List the versions, and start the loads and unloads that the policy asks for."""
+        """List the versions, and start the loads and unloads that the policy requires."""
         before, trouble = self._trouble, None
         settings = self.settings
         try:
             folders = version_folders(settings.base_path)
         except OSError as error:
-            # An unreadable folder says nothing about its versions: keep what is loaded.
+            # An unreadable folder does not mean that its versions are gone: keep what is loaded.
             trouble = f"cannot list {settings.base_path}: {error.strerror or error}"
         else:
             selected = settings.policy.select(folders)
@@ -172,7 +172,7 @@ class ModelManager:
         with self._lock:
             self.settings = settings
             self._served = True
-            # What was not unloaded yet stays, and counts as loaded for this addition.
+            # Versions that are not unloaded yet stay, and count as loaded for this addition.
             self._awaited = [
                 v for v in self._managed.values() if v.state in {"START", "LOADING", "AVAILABLE"}
             ]
@@ -245,7 +245,7 @@ class ModelManager:
         began = time.monotonic()
         with self._lock:
             if not version.aspired or self._closed:
-                # Removed while it was queued: the loads behind it are not to wait.
+                # Removed while it was queued: later loads must not wait for it.
                 self._fail(version)
                 self._step()
                 return
@@ -253,9 +253,9 @@ class ModelManager:
         try:
             model = self._load_model(self.name, version.number, version.folder)
         except Exception as error:  # noqa: BLE001
-            # A version can be broken in more ways than there are names for; each ends its own
-            # load, and neither the server nor the version that is serving.
-            # Made anew: its traceback would keep the graph for as long as the status is told.
+            # A version can be broken in any way: whatever it raises fails its own load, and neither
+            # the server nor the version that is serving.
+            # A new object: the traceback of `error` would keep the graph in memory with the status.
             failure = (
                 ModelError(error.code or "UNKNOWN", error.message)
                 if isinstance(error, ModelError)
@@ -312,8 +312,8 @@ class ModelManager:
             self._forget(version)
 
     def _drained(self, version: Version) -> None:
-        # Called by the last request or by the poll: neither is to wait for the memory.
-        # To its end, too: TensorFlow's memory must not be released while the process ends.
+        # In the scheduler: neither the last request nor the poll may wait until memory is released,
+        # and the process must not exit meanwhile.
         self._scheduler.run(partial(self._unload, version))
 
     def _unload(self, version: Version) -> None:
@@ -336,7 +336,7 @@ class ModelManager:
             self._step()
 
     def _forget(self, version: Version) -> None:
-        """Stop managing a version; if it is aspired to again, the next poll loads it anew."""
+        """Stop managing a version; if it is aspired to again, the next poll loads it again."""
         if self._managed.get(version.number) is version:
             del self._managed[version.number]
 

@@ -75,7 +75,7 @@ class Models:
         self._scheduler = scheduler or ThreadScheduler()
         # One lock for all that changes: it is held for microseconds, and never for a load.
         self._changed = threading.Condition(threading.RLock())
-        self._managers: dict[str, ModelManager] = {}  # every model there ever was
+        self._managers: dict[str, ModelManager] = {}  # every model that was ever served
         self._served: dict[str, ModelSettings] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         # Held from reading a configuration to `configure`, since each replaces everything.
@@ -83,7 +83,7 @@ class Models:
         self._closing = threading.Event()
         self._poll: threading.Thread | None = None
 
-    # What answers requests.
+    # Requests.
 
     def find(self, spec: Spec) -> AbstractContextManager[tuple[int, Model]]:
         """The version that a request is for, loaded while the block lasts.
@@ -104,7 +104,7 @@ class Models:
         return manager.model(version)
 
     def status(self, spec: Spec) -> list[VersionStatus]:
-        """The versions of a model, highest first, or one of them; a label is passed over.
+        """The versions of a model, highest first, or one of them; a label is ignored.
 
         Raises:
             ModelError: There is none.
@@ -115,10 +115,10 @@ class Models:
         return manager.status(spec.version)
 
     def knows(self, name: str) -> bool:
-        """Whether there is, or was, such a model."""
+        """Whether the model is, or was, served."""
         return name in self._managers
 
-    # What decides which models there are.
+    # Configuration and polling.
 
     def configure(self, settings: Sequence[ModelSettings], *, look: bool = True) -> list[str]:
         """Serve these models and no others.
@@ -192,16 +192,16 @@ class Models:
     def wait_for(self, names: Sequence[str], *, alive: Callable[[], bool]) -> None:
         """Wait until each of some models has an available version.
 
-        And until what was taken away before is gone, but for a second at most: the memory of
-        the old is not to stand beside the new for longer than it must.
+        First wait, for a second at most, until removed versions are unloaded, so that old and new
+        versions share memory as briefly as possible.
 
         Args:
             names: The models.
-            alive: Whether to go on waiting; asked several times a second.
+            alive: Whether to keep waiting; called several times a second.
 
         Raises:
-            ModelError: The first version of one that came to an end failed; `code` is UNKNOWN,
-                and the words are TensorFlow Serving's. Or the model was taken away (ABORTED).
+            ModelError: The first version of one to finish loading failed (UNKNOWN, worded as by
+                TensorFlow Serving), or the model was removed (ABORTED).
         """
         waiting = list(names)
         failed: list[tuple[str, Version]] = []
@@ -241,7 +241,7 @@ class Models:
             )
 
     def _is_settled(self) -> bool:
-        """Whether no model that is not served has a version in memory any more."""
+        """Whether every model that is no longer served has been unloaded."""
         return all(
             manager.is_empty()
             for name, manager in self._managers.items()
@@ -252,14 +252,14 @@ class Models:
         """Wait until every version there is has been loaded, or has failed once.
 
         Args:
-            alive: Whether to go on waiting; asked several times a second.
+            alive: Whether to keep waiting; called several times a second.
         """
         with self._changed:
             while alive() and any(m.is_beginning() for m in self._managers.values()):
                 self._changed.wait(0.2)
 
     def start_polling(self, seconds: float) -> None:
-        """Look for versions at an interval, in a thread of its own."""
+        """Look for versions at an interval, in a background thread."""
         self._poll = threading.Thread(target=self._look, args=(seconds,), name="poll", daemon=True)
         self._poll.start()
 

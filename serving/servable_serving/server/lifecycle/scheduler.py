@@ -1,4 +1,4 @@
-"""Threads and timers of the version manager, behind a protocol, so that tests need neither."""
+"""Threads and timers of the version manager, behind a protocol for tests."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ if TYPE_CHECKING:
 
 
 class Timer(Protocol):
-    """A call to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Cancel the call."""
 
 
 class Scheduler(Protocol):
-    """Makes calls elsewhere and later."""
+    """Makes calls in other threads, at once or later."""
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Make a call once so much time has passed, unless the process ends before."""
+        """Make a call after a delay, unless the process exits first."""
 
     def run(self, call: Callable[[], None]) -> None:
-        """Make a call beside the caller; the process does not end before it does."""
+        """Make a call in the background; the process does not exit before it returns."""
 
 
 class ThreadScheduler:
     """A thread for each call."""
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Make a call once so much time has passed, unless the process ends before."""
+        """Make a call after a delay, unless the process exits first."""
         timer = threading.Timer(seconds, call)
         timer.daemon = True
         timer.start()
         return timer
 
     def run(self, call: Callable[[], None]) -> None:
-        """Make a call beside the caller; the process does not end before it does."""
+        """Make a call in the background; the process does not exit before it returns."""
         threading.Thread(target=call, name="unload").start()

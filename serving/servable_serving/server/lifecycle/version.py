@@ -1,4 +1,4 @@
-"""One version of a model: its life from the folder to its end.
+"""One version of a model: its lifecycle from the folder to the unload.
 
 The states are ModelVersionStatus.State of tensorflow_serving/apis/get_model_status.proto.
 """
@@ -36,7 +36,7 @@ class Version:
         self.state = "START"
         self.error: ModelError | None = None
         self.model: Model | None = None
-        self.attempts = 0  # to load it, so far
+        self.attempts = 0  # number of load attempts
         self.retry: Timer | None = None
         self._changed = changed
         self._users = 0
@@ -44,7 +44,7 @@ class Version:
         self._lock = threading.Lock()
 
     def acquire(self) -> bool:
-        """Start using the model; False where it is draining."""
+        """Start using the model; False if it is draining."""
         with self._lock:
             if self._draining:
                 return False
@@ -52,7 +52,7 @@ class Version:
             return True
 
     def release(self) -> None:
-        """End what `acquire` began."""
+        """End a use that `acquire` began."""
         with self._lock:
             self._users -= 1
             last = self._draining and self._users == 0
@@ -61,7 +61,7 @@ class Version:
 
     @contextmanager
     def used(self) -> Iterator[Model]:
-        """The model that `acquire` was asked for; released at the end."""
+        """The model, acquired by `acquire`; released at the end."""
         assert self.model is not None
         try:
             yield self.model
@@ -78,7 +78,7 @@ class Version:
 
     @property
     def settled(self) -> bool:
-        """Whether it is available, or will not be."""
+        """Whether it is available, or never will be."""
         return self.state in {"AVAILABLE", "END"}
 
     def status(self) -> VersionStatus:

@@ -36,7 +36,7 @@ def read_records(path: Path) -> Iterator[bytes]:
     try:
         yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     except tf.errors.DataLossError as error:
-        # Without what Python's TensorFlow says of the op that reads.
+        # Silences the deprecation warning of the op that reads.
         reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
         raise ModelError(
             "DATA_LOSS",

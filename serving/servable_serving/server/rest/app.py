@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from servable_serving.server.rest.service import RestService
     from servable_serving.server.telemetry import Metrics
 
-# What libevent takes for a path and a query (RFC 3986).
+# The characters that libevent accepts in a path and a query (RFC 3986).
 _TARGET = re.compile(
     r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*"
     r"(?:\?(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?"
@@ -31,13 +31,13 @@ _CORS = {
     "Access-Control-Allow-Headers": "Content-Type",
 }
 _JSON = "application/json"
-_HTML = "text/html; charset=ISO-8859-1"  # what libevent says where nothing else is said
+_HTML = "text/html; charset=ISO-8859-1"  # libevent's default
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _MAX_BODY = 1 << 31
 
 
 class _BodyError(Exception):
-    """A body that is too large."""
+    """The body is too large."""
 
 
 class Endpoint:
@@ -57,14 +57,14 @@ class Endpoint:
         self._metrics = metrics[1] if metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
-            # The grace of the shutdown is over; what works on it in its thread is let be.
+            # The shutdown grace period has ended; the thread that runs the request is abandoned.
             response = _answer(write_error("The server is stopping"), 503, _JSON, self._headers)
         await response(scope, receive, send)
 
@@ -89,7 +89,7 @@ class Endpoint:
             body, zipped = await _body(request)
         except _BodyError:
             return _page(413, "Request Entity Too Large")
-        # TensorFlow lets go of the interpreter while it works, so threads serve side by side.
+        # TensorFlow releases the GIL while it runs, so threads serve in parallel.
         status, data = await asyncio.get_running_loop().run_in_executor(
             self._executor, self._service.answer, request.method, whole, body, zipped
         )
@@ -104,7 +104,7 @@ class Endpoint:
 
 
 async def _body(request: Request) -> tuple[bytes, bool]:
-    """The body as it came, and whether it is zipped."""
+    """The raw body, and whether it is compressed with gzip."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -135,9 +135,9 @@ def _answer(
 
 
 class _Name(bytes):
-    """A header's name that keeps its case, which Starlette and uvicorn would take from it.
+    """A header's name that keeps its case, which Starlette and uvicorn would lower.
 
-    No client should care, and those that were written against TensorFlow Serving may.
+    No client should depend on it, but one written against TensorFlow Serving may.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""The web page: static files beside the REST API, for a browser to ask it with."""
+"""The web page: static files, served with the REST API that the page uses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path(str(files("servable_serving"))) / "web"
 
-# What a browser is served; the notes beside it are for people.
+# Only these file types are served; the folder also contains notes for developers.
 _SUFFIXES = frozenset({".html", ".css", ".js", ".svg", ".png"})
 
-# Said in a <meta> too, where it holds under any server; but no <meta> can forbid framing.
+# Also in a <meta>, for other servers; but a <meta> cannot forbid framing.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -31,13 +31,13 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Asked for again each time, and answered with 304: a new release is seen at once.
+    # Revalidated each time, and answered with 304: a new release takes effect at once.
     "Cache-Control": "no-cache",
 }
 
 
 class Page:
-    """Answers for the page's own files, and hands every other request on, as an ASGI application.
+    """An ASGI application that serves the page's files, and passes all other requests on.
 
     Args:
         rest: What answers all else.
@@ -52,14 +52,14 @@ class Page:
         self._paths -= {reserved}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         ours = scope["path"] in self._paths and scope["method"] in {"GET", "HEAD"}
         await (self._files if ours else self._rest)(scope, receive, send)
 
 
 class _Files(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """A file, with the headers that tell a browser what the page may do."""
+        """A file, with the security headers of the page."""
         response = super().file_response(*args, **kwargs)
         response.headers.update(HEADERS)
         return response

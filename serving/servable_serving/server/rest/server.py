@@ -33,7 +33,7 @@ _BACKLOG = 128
 
 
 class RestServer:
-    """uvicorn in a thread of its own.
+    """uvicorn in a background thread.
 
     Args:
         models: The models.
@@ -66,19 +66,19 @@ class RestServer:
         self._thread: threading.Thread | None = None
 
     def start(self, sock: socket.socket) -> None:
-        """Start answering at a bound socket, which is closed at the end."""
+        """Start serving at a bound socket, which is closed at the end."""
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app,
                 log_config=None,
-                log_level="error",  # at warning, each client's mistake is one
+                log_level="error",  # at "warning", each invalid request would be logged
                 access_log=False,
                 lifespan="off",
                 ws="none",
                 http=HttpProtocol,
                 server_header=False,
-                # libevent's. uvicorn's 5 s come to an end under the POST of whoever asks that
-                # often, which no client may send again by itself.
+                # libevent's. With uvicorn's 5 s, a connection may be closed just as a client that
+                # sends one POST every 5 s reuses it, and a POST must not be retried implicitly.
                 timeout_keep_alive=50,
             )
         )
@@ -93,8 +93,8 @@ class RestServer:
             grace: Seconds to wait for them.
         """
         if self._server is not None and self._thread is not None:
-            # Seconds of any kind, whatever the annotation says; not 0, which is an error even
-            # where nothing is in flight.
+            # A float works, although the annotation is int; 0 would be an error even if no
+            # request is in flight.
             self._server.config.timeout_graceful_shutdown = max(grace, 0.1)  # type: ignore[assignment]
             self._server.should_exit = True
             self._thread.join()
@@ -112,14 +112,14 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 that ignores a request to upgrade, as RFC 9110, 7.8, allows.
 
-    httptools ends a request after the headers where they ask for an upgrade, and so loses the
-    body: that of each first POST of Java's HttpClient, which asks for HTTP/2 by default.
+    httptools ends a request after the headers if they request an upgrade, and so loses the body:
+    that of each first POST of Java's HttpClient, which requests HTTP/2 by default.
     """
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse received bytes."""
         if not getattr(self.cycle, "more_body", False):
-            # What comes begins with headers, or with some of them.
+            # The bytes begin with all or some of the headers.
             end = data.find(b"\r\n\r\n")
             head = data if end < 0 else data[:end]
             if _UPGRADE.search(head):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
 
 _log = logging.getLogger("servable.serving")
-# The path is matched without regard to case, the name is not.
+# The path is matched case-insensitively, the name is not.
 _VERSION = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
 _ASK = re.compile(
     rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE
@@ -75,13 +75,13 @@ class RestService:
     def answer(
         self, method: str, path: str, body: bytes, zipped: bool = False
     ) -> tuple[int, bytes]:
-        """The status and the body of an answer; whatever went wrong is in it.
+        """The status and the body of a response; errors are in the body.
 
         Args:
             method: GET, POST and so on.
             path: The path and what comes after it, as it came.
-            body: The body, empty where there is none.
-            zipped: Whether the body is to be unzipped.
+            body: The body; empty if the request has none.
+            zipped: Whether the body is compressed with gzip.
         """
         record = RequestRecord(entrypoint="REST")
         try:
@@ -107,7 +107,7 @@ class RestService:
             spec = _spec(found, record)
             record.api = found["method"].lower()
             deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
-            # As TensorFlow Serving, which knows no CLASSIFY where the path says so.
+            # Case-sensitive, as in TensorFlow Serving: `:CLASSIFY` is not a method.
             if found["method"] == "predict":
                 return self._predict(spec, record, body, deadline)
             if found["method"] in {"classify", "regress"}:
@@ -180,7 +180,7 @@ class RestService:
 
 
 class _EmptyError(Exception):
-    """What TensorFlow Serving answers with a status and no word."""
+    """A request that TensorFlow Serving answers with a status and an empty body."""
 
 
 def _spec(found: re.Match[str], record: RequestRecord) -> Spec:
@@ -210,7 +210,7 @@ def _message(signature: wire.SignatureDef) -> dict[str, Any]:
 
 
 def _unzipped(body: bytes) -> bytes:
-    """A zipped body; empty where it is none or too large, as TensorFlow Serving takes it."""
+    """A gzip body, decompressed; empty if invalid or too large, as in TensorFlow Serving."""
     unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         plain = unzip.decompress(body, _MAX_UNZIPPED)

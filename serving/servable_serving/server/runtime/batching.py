@@ -7,7 +7,7 @@ There is no collector thread. A request's own thread runs it, in one of three wa
    outputs, and wakes the others.
 2. No slot is free: the request joins the queue of its key, and its thread sleeps on a lock of
    its own, until a leader has its outputs or makes it the next leader, or its deadline passes.
-3. When a run ends, its leader hands the slot to the longest waiting request, of whatever key.
+3. When a run ends, its leader hands the slot to the longest waiting request of any key.
 
 So a single request is never delayed, and under load the batches grow by themselves. A run that
 fails is repeated request by request, so that one bad request does not fail the others. With a
@@ -108,7 +108,7 @@ class Batching:
 
 
 class _Task:
-    """One request that waits."""
+    """A waiting request."""
 
     def __init__(self, inputs: Arrays, size: int, deadline: float | None) -> None:
         self.inputs, self.size, self.deadline = inputs, size, deadline
@@ -116,7 +116,7 @@ class _Task:
         self.leads = False
         self.outputs: dict[str, NDArray[Any]] | None = None
         self.error: BaseException | None = None
-        # A bare lock is the cheapest thing that a thread can be woken by.
+        # A bare lock is the cheapest way to wake a thread.
         self._woken = threading.Lock()
         self._woken.acquire()
 
@@ -169,7 +169,7 @@ class Batcher:
         self._running = 0
 
     def apart(self) -> Batcher:
-        """Another with the same settings and run slots of its own."""
+        """Another batcher with the same settings and separate run slots."""
         return Batcher(self._settings)
 
     def run(
@@ -180,14 +180,14 @@ class Batcher:
         Args:
             key: Which requests may go together.
             inputs: Arrays of shape [rows, ...] by name.
-            run: Runs a whole batch until a deadline, as below. It may be given requests of others,
-                and others may run this one: it is to know of the key alone.
+            run: Runs a whole batch until a deadline, as below. It may get the requests of other
+                callers, and their `run` may get this one: it must depend on the key alone.
             deadline: Until when to wait for the start, by time.monotonic.
 
         Raises:
             ModelError: The inputs cannot be batched, too much waits already (UNAVAILABLE), the
                 deadline has passed (RESOURCE_EXHAUSTED where strict, as TensorFlow Serving, else
-                DEADLINE_EXCEEDED), or whatever `run` raised.
+                DEADLINE_EXCEEDED), or `run` failed.
         """
         settings = self._settings
         size = self._size(inputs)
@@ -231,7 +231,7 @@ class Batcher:
         return task.outputs
 
     def _size(self, inputs: Arrays) -> int | None:
-        """The rows of a request; None where it is to be run alone."""
+        """The rows of a request; None if it must run alone."""
         sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
         if len(sizes) == 1 and None not in sizes:
             return sizes.pop()
@@ -254,7 +254,7 @@ class Batcher:
                 )
 
     def _wait(self, key: Hashable, queue: _Queue, task: _Task) -> None:
-        """Wait until the task is done, or is to lead."""
+        """Wait until the task is done, or becomes the leader."""
         remaining = None if task.deadline is None else task.deadline - time.monotonic()
         if task.wait(remaining):
             return
@@ -331,11 +331,11 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].finish(None, error)
                 return
-            # One request is at fault; the others must not fail with it.
+            # One invalid request must not fail the others.
             for task in batch:
                 self._execute(run, [task])
         except BaseException:
-            # It ends this thread, and would leave the others asleep.
+            # It ends this thread; without this the other requests would wait forever.
             for task in batch:
                 task.finish(None, ModelError("INTERNAL", "The run of the batch was interrupted"))
             raise
@@ -347,7 +347,7 @@ class Batcher:
         settings = self._settings
         rows = sum(task.size for task in batch)
         filled = next((size for size in settings.allowed_sizes if size >= rows), rows)
-        # The latest of them: a request with less time must not end what others wait for.
+        # The latest deadline: a request with an earlier one must not cancel the others' run.
         deadlines = [task.deadline for task in batch if task.deadline is not None]
         deadline = max(deadlines) if len(deadlines) == len(batch) else None
         if len(batch) == 1 and filled == rows and not settings.strict:
@@ -374,7 +374,7 @@ class Batcher:
 
 
 def _merged(arrays: list[NDArray[Any]], missing: int) -> NDArray[Any]:
-    """Arrays one below the other, zeros where one is smaller, and the first row `missing` times."""
+    """Arrays concatenated by rows, padded with zeros; the first row `missing` times more."""
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1:
         if len({len(shape) for shape in shapes}) > 1:

@@ -34,8 +34,8 @@ class LoadOptions:
         batch_all: Whether for every model, or for those alone whose rows are known to be
             independent of each other: those that Servable exported.
         metrics: Where runs are counted.
-        timeout: Seconds after which a slow run is given up whose deadline is no later; one for
-            all, since TensorFlow optimizes the graph for each anew.
+        timeout: Seconds after which a slow run is cancelled if its deadline is no later; one value
+            for all runs, since TensorFlow optimizes the graph again for each.
     """
 
     intra_op_threads: int = 0

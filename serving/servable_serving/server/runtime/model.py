@@ -1,4 +1,4 @@
-"""What answers requests, as the APIs and the version manager see it; `LoadedModel` is one."""
+"""The model interface of the APIs and the version manager; `LoadedModel` implements it."""
 
 from __future__ import annotations
 
