@@ -1,4 +1,4 @@
-"""One form for a SavedModel's graph, whatever the process did before it wrote it.
+"""A canonical form of a SavedModel's graph, independent of what the process did before.
 
 TensorFlow numbers the functions of a process in one row and keeps them in a hash table's order:
 the same network, written after a training and in a fresh process, differs in thousands of bytes.
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NUMBERED = re.compile(r"(.*_)(\d+)")
-# An argument that a loop's condition has no use for is named after the condition's function.
+# An argument that a loop's condition does not use is named after the condition's function.
 _UNUSED = re.compile(r"_(\d+)(___redundant_placeholder\d+)")
-# What training in Python would need: names of the process's own registry of gradients.
+# Needed only for training in Python: names in the process's own registry of gradients.
 _GRADIENTS = ("_gradient_op_type", "forward_function_name", "backward_function_name")
 
 
@@ -27,8 +27,8 @@ def canonicalize(folder: Path) -> None:
     """Renumber the functions of a SavedModel, and write it in one order.
 
     Args:
-        folder: With a `saved_model.pb`, which is replaced, and a `fingerprint.pb`, which is made
-            anew and holds a random number in any case.
+        folder: With a `saved_model.pb`, which is replaced, and a `fingerprint.pb`, which is
+            generated again and contains a random number in any case.
     """
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-# Decoding runs side by side within a batch, and each picture of the largest size takes about
-# 300 MiB while it is shrunk.
+# Images of a batch are decoded in parallel, and each of the largest size takes about 300 MiB while
+# it is shrunk.
 _DECODE_PARALLEL = 2
 
 
 class Classifier:
     """An image classifier with the signatures of the model contract.
 
-    What the signatures have in common, the network and the decoding of a picture, is a function
-    that each calls: so the weights stand in the graph once.
+    The signatures share the network and the decoding of images as functions that each calls, so
+    that the graph contains the weights once.
 
     Args:
         probabilities: uint8 [N, *shape] to float32 [N, C], for inference, of constants alone.
         labels: The name of each of the C classes.
-        shape: Height and width of a picture, and 3 where it is in colour.
+        shape: Height and width of an image, and 3 if it is in colour.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Classifier:
         self._image = tf.TensorSpec([None, *shape], tf.uint8, name="image")
         self._strings = tf.TensorSpec([None], tf.string, name="image_bytes")
         self._network = _function(probabilities, self._image)
-        self._pictures = _function(self._decode, self._strings)
+        self._decode_all = _function(self._decode, self._strings)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The three signatures, traced."""
@@ -68,12 +68,12 @@ class Classifier:
         examples = tf.io.parse_example(
             tf.ensure_shape(inputs, [None]), {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
         )
-        answer = self._answer(self._pictures(examples[IMAGE_FEATURE]))
+        answer = self._answer(self._decode_all(examples[IMAGE_FEATURE]))
         scores, order = tf.math.top_k(answer["probabilities"], k=len(self._labels))
         return {"classes": tf.gather(tf.constant(self._labels), order), "scores": scores}
 
     def _answer_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self._pictures(tf.ensure_shape(image_bytes, [None])))
+        return self._answer(self._decode_all(tf.ensure_shape(image_bytes, [None])))
 
     def _answer(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *self._shape])

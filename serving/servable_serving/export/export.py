@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 WARMUP_BATCHES = (1, 8, 32)
 
 _GOLDEN = 4
-# How Keras calls the state of a layer that draws random numbers, as Dropout does.
+# Keras' name for the state of a layer that draws random numbers, such as Dropout.
 _SEED = "seed_generator_state"
 _TAG = "serve"
 
@@ -73,7 +73,7 @@ def export(
         target: A new folder, outside the model repository.
         name: The name that it will be served under.
         labels: The name of each of the C classes.
-        examples: Pictures as the network takes them, for warm-up records and golden requests: 32
+        examples: Images as the network takes them, for warm-up records and golden requests: 32
             or, where there are fewer, these again; not from the test set.
         about: What else the manifest should hold: seed, hyperparameters, metrics.
 
@@ -139,7 +139,7 @@ def _checked_shape(model: keras.Model, labels: Sequence[str]) -> tuple[int, ...]
 
 def _constant(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """A network for inference whose weights are constants in the graph that calls it."""
-    # At inference nothing is drawn, and a seed is another each time a network is loaded.
+    # Unused at inference, and seeds differ each time a network is loaded.
     weights = [
         [
             np.zeros(variable.shape, variable.dtype) if variable.name == _SEED else variable.numpy()
@@ -164,22 +164,22 @@ def mark_classify(folder: Path) -> None:
     updater.save()
 
 
-def encode_png(picture: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 [height, width] or [height, width, 3], as a PNG file."""
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """An image, uint8 [height, width] or [height, width, 3], as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
+    Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _warmup_records(name: str, examples: NDArray[np.uint8]) -> Iterator[wire.PredictionLog]:
     for batch in WARMUP_BATCHES:
-        pictures = examples[:batch]
-        encoded = [encode_png(picture) for picture in pictures]
+        images = examples[:batch]
+        encoded = [encode_png(image) for image in images]
 
         plain = wire.PredictionLog()
         plain.predict_log.request.model_spec.name = name
         plain.predict_log.request.model_spec.signature_name = DEFAULT_SIGNATURE
-        plain.predict_log.request.inputs["image"].CopyFrom(to_proto(pictures))
+        plain.predict_log.request.inputs["image"].CopyFrom(to_proto(images))
         yield plain
 
         files = wire.PredictionLog()
@@ -199,9 +199,9 @@ def _warmup_records(name: str, examples: NDArray[np.uint8]) -> Iterator[wire.Pre
 
 
 def _golden_requests(
-    signature: tf.types.experimental.ConcreteFunction, pictures: NDArray[np.uint8]
+    signature: tf.types.experimental.ConcreteFunction, images: NDArray[np.uint8]
 ) -> list[dict[str, Any]]:
-    files = [encode_png(picture) for picture in pictures]
+    files = [encode_png(image) for image in images]
     answers = {k: v.numpy() for k, v in signature(image_bytes=tf.constant(files)).items()}
     return [
         {
@@ -221,5 +221,5 @@ def _git_revision() -> str | None:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     except OSError:
-        return None  # no git here
+        return None  # git is not installed
     return done.stdout.strip() or None

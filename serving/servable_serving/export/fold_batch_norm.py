@@ -11,19 +11,19 @@ from keras import layers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What ends in a multiplication by a kernel whose last axis is the output's, and a bias.
+# Layers that end in a multiplication by a kernel whose last axis is the output's, and a bias.
 _LINEAR = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.Dense)
 
 
-class _Nothing(layers.Layer):  # type: ignore[misc]
-    """What stands where a normalization was, and is called as that was."""
+class _Identity(layers.Layer):  # type: ignore[misc]
+    """Replaces a folded normalization, with the same call signature."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002
         return inputs
 
 
 def folded(model: keras.Model) -> keras.Model:
-    """A network that answers as `model` does, with as few batch normalizations as can be.
+    """A network equivalent to `model`, with as few batch normalizations as possible.
 
     One that follows a convolution or a dense layer, and nothing else follows that, becomes part of
     its kernel and bias. So does one behind a max pooling, as long as all its scales are positive:
@@ -46,7 +46,7 @@ def folded(model: keras.Model) -> keras.Model:
 
     def clone(layer: Any) -> Any:
         if layer in pairs:
-            made[layer] = _Nothing(name=layer.name)
+            made[layer] = _Identity(name=layer.name)
         elif layer in into:
             made[layer] = type(layer).from_config({**layer.get_config(), "use_bias": True})
         elif type(layer).__name__ in ("Functional", "Sequential"):
@@ -61,7 +61,7 @@ def folded(model: keras.Model) -> keras.Model:
             copy.set_weights(_merged(layer, into[layer]))
         elif (
             layer not in pairs
-            and isinstance(layer, layers.Layer)  # `a + b` is an operation, and holds nothing
+            and isinstance(layer, layers.Layer)  # `a + b` is an operation, without weights
             and type(layer).__name__ not in ("Functional", "Sequential")
         ):
             copy.set_weights(layer.get_weights())
@@ -96,7 +96,7 @@ def _producer(layer: Any) -> Any:
 
 
 def _affine(normalization: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a normalization multiplies each channel by and what it adds, at inference."""
+    """The scale and offset of each channel in a normalization at inference."""
     mean, variance = (
         np.asarray(weight.numpy(), np.float64)
         for weight in (normalization.moving_mean, normalization.moving_variance)
@@ -111,7 +111,7 @@ def _affine(normalization: Any) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def _merged(layer: Any, normalization: Any) -> list[NDArray[np.float32]]:
-    """The kernel and bias of both."""
+    """The combined kernel and bias."""
     kernel, *rest = (np.asarray(weight, np.float64) for weight in layer.get_weights())
     scale, offset = _affine(normalization)
     bias = rest[0] if rest else 0.0

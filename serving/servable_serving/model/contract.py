@@ -75,8 +75,8 @@ def check_contract(signatures: Mapping[str, Any], classes: int) -> None:
         "class_id": ("DT_INT64", [-1]),
         "label": ("DT_STRING", [-1]),
     }
-    pictures = {"image": ("DT_UINT8", _pictures(signatures[DEFAULT_SIGNATURE]))}
-    _check(signatures, DEFAULT_SIGNATURE, PREDICT_METHOD, pictures, answers)
+    images = {"image": ("DT_UINT8", _image_shape(signatures[DEFAULT_SIGNATURE]))}
+    _check(signatures, DEFAULT_SIGNATURE, PREDICT_METHOD, images, answers)
     _check(
         signatures, BYTES_SIGNATURE, PREDICT_METHOD, {"image_bytes": ("DT_STRING", [-1])}, answers
     )
@@ -117,8 +117,8 @@ def check_compatible(signatures: Mapping[str, Any], served: Mapping[str, Any]) -
                 )
 
 
-def _pictures(signature: Mapping[str, Any]) -> list[int]:
-    """The shape of pictures, in grey or in colour, that a signature declares, or the usual one."""
+def _image_shape(signature: Mapping[str, Any]) -> list[int]:
+    """The shape of the images, grey or in colour, that a signature declares, or the default."""
     shape = signature["inputs"].get("image", {}).get("shape") or []
     sides = shape[1:3]
     fits = shape[:1] == [-1] and len(sides) == 2 and min(sides) > 0 and shape[3:] in ([], [3])
@@ -150,7 +150,7 @@ def _check(
         found = signature["inputs" if name in inputs else "outputs"].get(name)
         if found is None:
             raise CandidateError(f"the signature {key} gives no {name}", hint=_HINT)
-        # An output's shape may be left open; what a request may hold must be said.
+        # An output's shape may be left open; an input's must be declared.
         fits = found["shape"] == list(shape) if name in inputs else _open(found["shape"], shape)
         if found["dtype"] != dtype or not fits:
             raise CandidateError(

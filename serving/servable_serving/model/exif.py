@@ -22,16 +22,16 @@ _TAG, _LONG = 0x0112, 4
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """How an encoded picture, string [], is to be turned, int64 []: 1 to 8 as in Exif.
+    """The Exif orientation of an encoded image, string [], as int64 []: 1 to 8.
 
-    1, as it lies, for all that is no JPEG file, and where the Exif data are missing or damaged.
+    1, not rotated, if the file is not a JPEG, or its Exif data are missing or damaged.
     """
     jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
     return tf.cond(jpeg, lambda: _of_jpeg(encoded), lambda: tf.constant(1, tf.int64))
 
 
 def upright(image: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    """Turn [H, W, C] by what `orientation` says."""
+    """Rotate and mirror [H, W, C] as `orientation` requires."""
 
     def turned() -> tf.Tensor:
         out = tf.cond(turn >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)

@@ -1,4 +1,4 @@
-"""What an encoded picture may declare before it is decoded.
+"""Limits on the size that an encoded image declares, checked before it is decoded.
 
 A file of 140 KB may hold 12,000 x 12,000 pixels, whose decoding takes seconds and gigabytes.
 """
@@ -11,14 +11,14 @@ from servable_serving.core.names import MAX_BYTES, MAX_SIDE
 
 
 def refusals(encoded: tf.Tensor) -> list[tf.Operation]:
-    """Assertions that a picture is not too large, from its first bytes alone."""
+    """Assertions that an image is not too large, from its first bytes alone."""
     length = tf.strings.length(encoded)
     height, width = _declared_size(encoded)
     return [
-        tf.debugging.Assert(length <= MAX_BYTES, ["a picture of more than 10 MiB:", length]),
+        tf.debugging.Assert(length <= MAX_BYTES, ["an image of more than 10 MiB:", length]),
         tf.debugging.Assert(
             (height <= MAX_SIDE) & (width <= MAX_SIDE),
-            ["a picture of more than 4096 x 4096 pixels:", width, "x", height],
+            ["an image of more than 4096 x 4096 pixels:", width, "x", height],
         ),
     ]
 
@@ -26,7 +26,7 @@ def refusals(encoded: tf.Tensor) -> list[tf.Operation]:
 def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width that a file declares, int64 []; zeros where its format is not known.
 
-    The formats are told apart as tf.io.decode_image does it. Sources: PNG (W3C) 11.2.2, GIF89a
+    Formats are detected as tf.io.decode_image does. Sources: PNG (W3C) 11.2.2, GIF89a
     18, BITMAPINFOHEADER, RFC 9649 for WebP.
     """
     head = tf.strings.substr(encoded, 0, 32)
@@ -55,7 +55,7 @@ def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([number(20, 21, 22, 23), number(16, 17, 18, 19)])
 
     def gif() -> tf.Tensor:
-        # The screen's size binds nobody: what is allocated is each frame at its own, all of them.
+        # The logical screen's size is not a bound: memory is allocated for every frame.
         pixels = _gif_pixels(encoded)
         side = tf.cast(tf.math.ceil(tf.sqrt(tf.cast(pixels, tf.float64))), tf.int64)
         return tf.stack([tf.maximum(number(9, 8), side), tf.maximum(number(7, 6), side)])
@@ -87,7 +87,7 @@ def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """The pixels of all frames of a GIF together, int64 [], found by walking its blocks.
 
-    The walk ends with the file, at what is no block, or once there are too many to be taken.
+    The walk ends with the file, at an invalid block, or once the limit is exceeded.
     GIF89a: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
     """
     byte = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int64)

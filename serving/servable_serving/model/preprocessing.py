@@ -9,11 +9,11 @@ from servable_serving.model.image_limits import refusals
 
 
 def decode(encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1) -> tf.Tensor:
-    """What a person would do by hand to make a picture look like the dataset's.
+    """Decode an image and make it look like the dataset's.
 
-    Decode, turn it as its Exif data say, put it on white where it is transparent, centre it on a
-    ground of its border's mean, and shrink with anti-aliasing. In grey, a picture whose border is
-    light is inverted; in colour none is.
+    Rotate it by its Exif data, put transparent pixels on white, centre it on a background of its
+    border's mean, and shrink it with anti-aliasing. A grey image whose border is light is
+    inverted; a colour image never is.
 
     Args:
         encoded: A PNG, JPEG, GIF, BMP or WebP file, string []; of an animation the first frame.
@@ -21,8 +21,8 @@ def decode(encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1) -> t
         channels: 1 for grey, 3 for colour.
 
     Returns:
-        uint8 [height, width], light on dark, or uint8 [height, width, 3]. A picture of that very
-        size, opaque and not turned, comes out as it is, if it is dark at the border or in colour.
+        uint8 [height, width], light on dark, or uint8 [height, width, 3]. An opaque image of
+        exactly that size, not rotated, is unchanged if its border is dark or it is in colour.
     """
     with tf.control_dependencies(refusals(encoded)):
         image = tf.io.decode_image(tf.identity(encoded), channels=0, expand_animations=False)

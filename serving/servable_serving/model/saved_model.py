@@ -105,9 +105,9 @@ class SavedModel:
                 inter_op_parallelism_threads=inter_op_threads,
             ),
         )
-        # Of each set of feeds and fetches that has been run, where they are in the graph.
+        # The places in the graph of each set of feeds and fetches that has been run.
         self._places: dict[tuple[str, ...], tuple[list[Any], list[Any]]] = {}
-        # With more than one thread asked for, ops are to run side by side.
+        # With more than one inter-op thread configured, ops must be able to run in parallel.
         self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
         try:
@@ -177,7 +177,7 @@ class SavedModel:
         rows = max((len(array) if array.ndim else 1 for array in feeds.values()), default=1)
         few = rows <= self._inline_rows
         # A few rows of a fast graph cost a third less where the calling thread runs the ops
-        # itself. It then cannot be given up, so a graph that was slow goes another way.
+        # itself. It then cannot be cancelled, so a graph that was slow runs the other way.
         inline = few and what not in self._slow
         milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)
         known = self._places.get(what)
@@ -187,16 +187,16 @@ class SavedModel:
         )
         given = dict(zip(places[0], feeds.values(), strict=True))
         options = _run_options(-1 if inline else 0, milliseconds)
-        # `Session.run` would hold inputs against the placeholders' shapes, which TensorFlow Serving
-        # does not, and convert dtypes in silence. This is what it ends in. A callable would be
-        # optimized anew for each timeout and each pool of threads.
+        # `Session.run` would check inputs against the placeholders' shapes, as TensorFlow Serving
+        # does not, and silently convert dtypes. This is what it calls in the end. A callable would
+        # be optimized again for each timeout and each pool of threads.
         began = time.monotonic()
         try:
             values = self._session._call_tf_sessionrun(options, given, places[1], [], None)  # noqa: SLF001
         except tf.errors.OpError as error:
             raise _as_model_error(error) from error
         finally:
-            # The first run has TensorFlow optimize the graph, and tells nothing.
+            # In the first run TensorFlow optimizes the graph: its duration is not representative.
             self._places[what] = places
             if known and few:
                 if time.monotonic() - began > _SLOW_SECONDS:
@@ -232,7 +232,7 @@ def _as_model_error(error: tf.errors.OpError) -> ModelError:
 
 @cache
 def _run_options(pool: int, milliseconds: int) -> Any:
-    """How a run is to be made, as TensorFlow's own C interface has it."""
+    """The options of a run, serialized for TensorFlow's C API."""
     options = config_pb2.RunOptions(inter_op_thread_pool=pool, timeout_in_ms=milliseconds)
     return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
 
@@ -241,8 +241,8 @@ def _run_options(pool: int, milliseconds: int) -> Any:
 def _quiet_first_session() -> None:
     """Open a session while standard error is redirected; for the process of a command alone.
 
-    The first one of a process has TensorFlow write that an optimization pass is not enabled,
-    whatever the log level.
+    In a process's first session TensorFlow writes that an optimization pass is not enabled, at
+    any log level.
     """
     with _stderr_discarded(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
