@@ -1,4 +1,4 @@
-"""The deployment of a model: which versions servers load, and what its labels stand for.
+"""The deployment of a model: which versions servers load, and its labels.
 
 In two phases, so that no request uses a label without a version: a version is listed in
 models.config and waited for, and only then labelled. A version that lost its label stays loaded
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from servable_serving.repository.history import Event
     from servable_serving.repository.local import Repository
 
-# Over REST the client uses the number that a label stood for up to a second ago.
+# Over REST the client caches the version of a label for up to a second.
 _FOLLOW_SECONDS = 3.0
-# A server that shows no sign of reading models.config is not waited for longer.
+# Wait no longer for a server that does not seem to read models.config.
 _SIGN_SECONDS = 15.0
 
 
@@ -57,7 +57,7 @@ class Deployment:
         return ModelsConfig(self.repository.path.parent)
 
     def labels(self) -> dict[str, int]:
-        """The version that each label stands for.
+        """The version of each label.
 
         Raises:
             ModelsConfigError: models.config cannot be read.
@@ -73,7 +73,7 @@ class Deployment:
         return self.config.listed(self.model, self.repository.path)
 
     def served(self) -> int | None:
-        """The version of `stable`, else the highest; None where there is none."""
+        """The version of `stable`, else the highest; None if there is none."""
         there = self.repository.versions()
         stable = self.labels().get(STABLE)
         return stable if stable in there else max(there, default=None)
@@ -82,7 +82,7 @@ class Deployment:
         """Make sure that servers can apply models.config as it is.
 
         Args:
-            moving: A label that is about to be moved, and may stand for a missing version.
+            moving: A label that is about to be moved, and may point to a missing version.
 
         Raises:
             ModelsConfigError: They cannot.
@@ -90,7 +90,7 @@ class Deployment:
         check_labels(self.config, self.model, self.repository.path, moving=moving)
 
     def load(self, version: int) -> str:
-        """Have a version loaded, and wait until every server that answers serves it.
+        """Load a version, and wait until every server that answers serves it.
 
         Returns:
             The outcome, in words.
@@ -117,7 +117,7 @@ class Deployment:
         return f"version {version} is AVAILABLE at {self.servers.address}"
 
     def unload(self, version: int) -> None:
-        """Have a version unloaded, and its labels removed.
+        """Unload a version, and remove its labels.
 
         Raises:
             FolderError: models.config cannot be written.
@@ -132,7 +132,7 @@ class Deployment:
             self._request_reload(self._watched())
 
     def set_label(self, label: str, version: int, *, what: str) -> str:
-        """Have a label stand for a version that is loaded, and wait until it does.
+        """Point a label to a version that is loaded, and wait until servers have applied it.
 
         Args:
             label: The label.
@@ -176,7 +176,7 @@ class Deployment:
         return said
 
     def adopt_current_as_stable(self, version: int) -> None:
-        """Label the version that is served now `stable`, where no version is.
+        """Label the version that is served now `stable`, if no version is.
 
         Raises:
             FolderError: models.config cannot be written.
@@ -189,7 +189,7 @@ class Deployment:
         self.repository.note(history.event("adopt", label=STABLE, version=version, before=None))
 
     def unload_unlabelled(self) -> None:
-        """Have the versions unloaded that have no label and are not the previous `stable`.
+        """Unload the versions that have no label and are not the previous `stable`.
 
         The repository is locked: else one of them might be a version that a push waits for.
 
@@ -212,13 +212,13 @@ class Deployment:
             self._request_reload(self._watched())
 
     def _watched(self) -> bool | None:
-        """Whether the servers read models.config; None where that cannot be told."""
+        """Whether the servers read models.config; None if that cannot be determined."""
         return None if self.servers is None else self.servers.watches_config(self.labels())
 
     def _reset_traffic(self) -> None:
-        """Have the gateway send requests without a label to `stable`.
+        """Make the gateway send requests without a label to `stable`.
 
-        A share of `canary` was meant for another version than it stands for now.
+        A share of `canary` was meant for its previous version.
         """
         shares = {label: 0.0 for label in self.labels() if label != STABLE}
         # The labels have moved already: an error in the gateway's file must not fail that.
@@ -226,7 +226,7 @@ class Deployment:
             write_traffic(self.config.root, {self.model: shares})
 
     def _request_reload(self, watched: bool | None) -> None:
-        # Only of servers that read the file: another may not have the folders in it.
+        # Only at servers that read the file: others may not have its folders.
         if self.servers is not None and watched:
             self.servers.request_reload(self.config.text())
 
@@ -238,7 +238,7 @@ class Deployment:
     def _write(self, label: str, version: int | None, *, was: int | None = None) -> int | None:
         """Write the version of a label; returns the one before.
 
-        With `was`, only where it still stands for that: somebody else may have moved it.
+        With `was`, only if it still points to that: another process may have moved it.
         """
         with self.config.change(self.model, self.repository.path) as entry:
             before = entry.version_labels.get(label)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from servable_serving.gates.holdout import Holdout
 
-# They differ between any two versions; `servable versions` shows them.
+# These differ between any two versions; `servable versions` shows them.
 _APART = {"created", "git_revision", "golden", "history", "sha256", "signatures", "versions"}
 
 

@@ -38,11 +38,11 @@ class FolderTarget:
         return str(self.deployment.repository.path)
 
     def describe(self, version: int) -> str:
-        """A version and where it is, for people."""
+        """A version and its location, for messages."""
         return f"version {version} of {self.deployment.model} in {self.location}"
 
     def labels(self) -> dict[str, int]:
-        """The version that each label stands for."""
+        """The version of each label."""
         return self.deployment.labels()
 
     def check(self, plan: Plan) -> None:
@@ -51,7 +51,7 @@ class FolderTarget:
         Raises:
             ModelsConfigError: Servers cannot apply models.config.
             NoAnswer: No server answers.
-            ReleaseError: `stable` would move to a version that nobody waits for.
+            ReleaseError: `stable` would move without waiting for the version.
         """
         deployment = self.deployment
         deployment.check()
@@ -73,7 +73,7 @@ class FolderTarget:
 
     @contextmanager
     def publishing(self, steps: Steps) -> Iterator[None]:
-        """Hold the repository's lock, and unload what no label needs before and after.
+        """Hold the repository's lock, and unload unlabelled versions before and after.
 
         Before, since a killed push leaves versions loaded, and the new one needs memory beside the
         served one.
@@ -104,7 +104,7 @@ class FolderTarget:
         return published
 
     def bring_up(self, version: int, candidate: Candidate, steps: Steps) -> None:
-        """Wait until a version is served, and test it there; what is served so far stays.
+        """Wait until a version is served, and smoke-test it there; other versions stay.
 
         Raises:
             ReleaseError: It fails to load or to answer.
@@ -114,7 +114,7 @@ class FolderTarget:
         bring_up(version, self.deployment, steps, candidate.manifest)
 
     def quarantine(self, version: int, steps: Steps, error: BaseException) -> None:
-        """Unload a version that failed or whose push was interrupted, and move it away."""
+        """Unload and quarantine a version that failed or whose push was interrupted."""
         deployment = self.deployment
         reason = {
             "reason": error.message if isinstance(error, ServableError) else "push interrupted",
@@ -166,7 +166,7 @@ class FolderTarget:
         return roll_back(self.deployment, steps, to=to)
 
     def _served_before(self, version: int) -> int | None:
-        """The version that is served without a label, so far."""
+        """The highest version below `version` that exists and, with servers, is available."""
         there = {v for v in self.deployment.repository.versions() if v < version}
         if self.deployment.servers is not None:
             there &= self.deployment.servers.available()

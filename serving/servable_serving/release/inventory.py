@@ -31,8 +31,8 @@ class Entry:
     Attributes:
         version: Its number.
         state: Its state at the servers; without one, whether models.config lists it.
-        labels: The labels that stand for it.
-        accuracy: The test accuracy in its manifest, None where there is none.
+        labels: Its labels.
+        accuracy: The test accuracy in its manifest, None if there is none.
         size: Bytes of all its files.
         created: When it was exported.
         git: The revision that it was exported at.
@@ -124,7 +124,7 @@ def verify(deployment: Deployment) -> list[Checked]:
         found.append(
             Checked(
                 what=str(deployment.config.path),
-                trouble=f"lists {listed}, and there is no such version" if missing else None,
+                trouble=f"lists {listed}, which does not exist" if missing else None,
             )
         )
     return found
@@ -144,14 +144,14 @@ def prune(deployment: Deployment, *, keep: int) -> list[int]:
 
     Raises:
         FolderError: The repository cannot be written.
-        ServableError: models.config cannot be read: it says what is needed.
+        ServableError: models.config is needed and cannot be read.
     """
     repository = deployment.repository
     with repository.locked():
         deployment.unload_unlabelled()
         gone = []
         for version in _prunable(deployment, keep):
-            # Under the lock that labels move under, so that no server begins to load it.
+            # Under the lock of models.config, so that no server begins to load it.
             with deployment.config.change(deployment.model, repository.path) as entry:
                 if version in entry.model_version_policy.specific.versions:
                     continue

@@ -100,5 +100,5 @@ def _check(version: int, deployment: Deployment) -> None:
 
 def _tidy(deployment: Deployment) -> None:
     with deployment.repository.locked_if_free() as held:
-        if held:  # else a push is running, which does it at its end
+        if held:  # else a running push does it at its end
             deployment.unload_unlabelled()

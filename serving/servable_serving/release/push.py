@@ -1,7 +1,7 @@
-"""Push: a candidate passes the gates, is published, loaded, tested where it is served, labelled.
+"""Push: check a candidate at the gates, publish, load, smoke-test and label it.
 
 The flow is the same for a folder with its servers and for a repository behind a URL; what differs
-is the `Target`. Whatever fails, servers serve what they served before.
+is the `Target`. If a step fails, servers continue to serve what they served before.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ class Target(Protocol):
         """The repository's path or URL."""
 
     def describe(self, version: int) -> str:
-        """A version and where it is, for people."""
+        """A version and its location, for messages."""
 
     def labels(self) -> dict[str, int]:
-        """The version that each label stands for."""
+        """The version of each label."""
 
     def check(self, plan: Plan) -> None:
-        """Fail early: what would fail at the end is better known before minutes of gates."""
+        """Fail early, before minutes of gates, if a later step would fail."""
 
     def served(self, steps: Steps) -> AbstractContextManager[Path | None]:
-        """The folder of the served version, to compare with; None where there is none."""
+        """The folder of the served version, to compare with; None if there is none."""
 
     def publishing(self, steps: Steps) -> AbstractContextManager[None]:
-        """Hold what keeps two pushes apart, for the block."""
+        """Hold the lock that keeps two pushes apart, for the block."""
 
     def publish(
         self, candidate: Candidate, steps: Steps, *, version: int | None, about: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Target(Protocol):
         """Copy a candidate into the repository; returns its version, which no server loads yet."""
 
     def bring_up(self, version: int, candidate: Candidate, steps: Steps) -> None:
-        """Have a version served, and test it where it is."""
+        """Have a version served, and smoke-test it there."""
 
     def quarantine(self, version: int, steps: Steps, error: BaseException) -> None:
         """Undo `publish` and `bring_up` of a version that failed."""

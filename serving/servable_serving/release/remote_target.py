@@ -38,11 +38,11 @@ class RemoteTarget:
         return self.remote.url
 
     def describe(self, version: int) -> str:
-        """A version and where it is, for people."""
+        """A version and its location, for messages."""
         return f"version {version} of {self.model} at {self.location}"
 
     def labels(self) -> dict[str, int]:
-        """The version that each label stands for."""
+        """The version of each label."""
         return self.remote.labels(self.model)
 
     def check(self, plan: Plan) -> None:
@@ -59,7 +59,7 @@ class RemoteTarget:
 
     @contextmanager
     def served(self, steps: Steps) -> Iterator[Path | None]:
-        """A temporary copy of the version that `stable` stands for."""
+        """A temporary copy of the `stable` version."""
         stable = self.labels().get(STABLE)
         if stable is None:
             yield None
@@ -72,7 +72,7 @@ class RemoteTarget:
 
     @contextmanager
     def publishing(self, steps: Steps) -> Iterator[None]:  # noqa: ARG002
-        """Nothing to hold: each push claims a number of its own."""
+        """No lock is needed: each push claims its own number."""
         yield
 
     def publish(

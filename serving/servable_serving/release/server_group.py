@@ -51,7 +51,7 @@ class ReleaseClient(Protocol):
         """The model's versions."""
 
     def resolve(self, *, label: str) -> int:
-        """The version that a label stands for."""
+        """The version of a label."""
 
     def reload_config(self, config: str, *, timeout: float) -> None:
         """Have the server apply a configuration."""
@@ -76,7 +76,7 @@ class Servers(Protocol):
 
     @property
     def address(self) -> str:
-        """Their addresses, for people."""
+        """Their addresses, for messages."""
 
     @property
     def clients(self) -> Sequence[ReleaseClient]:
@@ -95,7 +95,7 @@ class Servers(Protocol):
         """Whether the servers read models.config."""
 
     def request_reload(self, text: str) -> None:
-        """Have the servers apply models.config now."""
+        """Make the servers apply models.config now."""
 
     def wait_for(
         self, version: int, *, timeout: float, before: list[dict[int, VersionStatus]]
@@ -105,7 +105,7 @@ class Servers(Protocol):
     def wait_for_label(
         self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
     ) -> None:
-        """Wait until a label stands for a version at every server that answers."""
+        """Wait until a label points to a version at every server that answers."""
 
 
 class ServerGroup:
@@ -128,7 +128,7 @@ class ServerGroup:
         tls = None if ca is None else TLS(ca=ca)
 
         def client(one: str) -> Client:
-            # Without retries: the waits here ask again anyway, and a person waits for the rest.
+            # Without retries: the waits here poll anyway, and all else must fail fast.
             return Client(
                 one, model=model, api_key=api_key, tls=tls, timeout=_ASK_SECONDS,
                 retry=Retry(attempts=1),
@@ -140,7 +140,7 @@ class ServerGroup:
         self.clients: list[ReleaseClient] = [client(one) for one in addresses]
 
     def check(self) -> None:
-        """Make sure that a server answers, whatever it reports.
+        """Make sure that a server answers, even if with an error.
 
         Raises:
             NoAnswer: None does.
@@ -177,7 +177,7 @@ class ServerGroup:
     def watches_config(self, labels: Mapping[str, int]) -> bool | None:
         """Whether the servers read models.config: they know the labels in it.
 
-        None where there is no label to tell by.
+        None if there is no label to look up.
         """
         known = None
         for label in labels:
@@ -187,7 +187,7 @@ class ServerGroup:
         return known
 
     def request_reload(self, text: str) -> None:
-        """Have the servers that allow it apply models.config now, and not at their next poll.
+        """Make the servers that allow it apply models.config now, not at their next poll.
 
         Args:
             text: The content of the file: any other would be undone at the next poll.
@@ -248,11 +248,11 @@ class ServerGroup:
     def wait_for_label(
         self, label: str, version: int, *, timeout: float, reload: Callable[[], None]
     ) -> None:
-        """Wait until a label stands for a version at every server that answers.
+        """Wait until a label points to a version at every server that answers.
 
         Args:
             label: The label.
-            version: The version that it is to stand for.
+            version: The version to wait for.
             timeout: Seconds.
             reload: Called every two seconds.
 
@@ -282,7 +282,7 @@ class ServerGroup:
             )
 
     def _resolved(self, label: str) -> list[int | None]:
-        """What a label stands for at each server that answers."""
+        """The version of a label at each server that answers."""
         found, trouble = self._each(lambda client: client.resolve(label=label), None)
         if not found:
             raise NoAnswer(f"no server answers at {self.address}: {trouble}")
@@ -314,7 +314,7 @@ class ServerGroup:
 
 
 def _wait(lacking: Callable[[], str], timeout: float) -> str:
-    """Poll until nothing is lacking, or until the timeout; returns what is lacking then."""
+    """Poll until nothing is missing, or until the timeout; returns what is missing then."""
     end = time.monotonic() + timeout
     pause = _FIRST_PAUSE
     while True:

@@ -1,4 +1,4 @@
-"""The smoke test: a version is asked its own golden requests where it is served."""
+"""The smoke test: send a version its own golden requests where it is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a release, for the person who waits: a line each, with its duration."""
+"""The steps of a release: progress lines with their durations."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Steps:
             self.taken.append(step)
 
     def note(self, name: str, *, outcome: str, said: str, seconds: float) -> None:
-        """Report a step that has run elsewhere."""
+        """Report a step that was run by another function."""
         told = said if outcome == "passed" else f"{outcome}: {said}"
         self._write(f"{name:<{_NAME_WIDTH}} {seconds:6.2f} s  {told}\n")
         self.taken.append(Step(name, outcome, said, round(seconds, 3)))
@@ -70,7 +70,7 @@ class Steps:
         self._write(f"{text}\n")
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The steps, for machines."""
+        """The steps as JSON values."""
         return [vars(step) for step in self.taken]
 
     def _write(self, text: str) -> None:

@@ -48,7 +48,7 @@ class Candidate:
         """The model's name, even where the rest of the manifest is damaged.
 
         Raises:
-            CandidateError: There is no such name.
+            CandidateError: The manifest has no valid name.
         """
         try:
             name = json.loads(self.manifest_bytes)["name"]
@@ -59,7 +59,7 @@ class Candidate:
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
-        """What the manifest says; the files are not verified yet.
+        """The manifest; the files are not verified yet.
 
         Raises:
             CandidateError: There is no SavedModel, or its manifest cannot be read.
@@ -181,6 +181,6 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _refuse_link(path: Path) -> None:
-    # It would be copied as what it points to, unverified.
+    # A link's target would be copied, unverified.
     if path.is_symlink():
         raise CandidateError(f"{path} is a link", hint=_EXPORT_AGAIN)

@@ -1,6 +1,6 @@
-"""The history of a model's versions: what was done, when and by whom, one JSON object a line.
+"""The history of a model's versions: what, when and by whom; one JSON object per line.
 
-The file stands beside the versions and is append-only. models.config is the source of truth for
+The file is next to the versions and is append-only. models.config is the source of truth for
 labels; the history is how they came there.
 """
 
@@ -34,7 +34,7 @@ def who() -> str:
 
 
 def event(what: str, **facts: Any) -> Event:
-    """An event of this moment."""
+    """An event with the current time."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return {"when": now, "who": who(), "what": what, **facts}
 
@@ -80,7 +80,7 @@ def moves(events: Sequence[Event], label: str) -> list[Event]:
 
 
 def last_other(events: Sequence[Event], now: int | None) -> int | None:
-    """The version of `stable` before `now`; None where that is not known."""
+    """The version of `stable` before `now`; None if unknown."""
     for move in reversed(moves(events, STABLE)):
         for version in (move["version"], move.get("before")):
             if isinstance(version, int) and version != now:
@@ -103,7 +103,7 @@ def before(events: Sequence[Event], now: int | None) -> int | None:
             line.append(move["before"])
         if line[-1:] != [version]:
             line.append(version)
-    if now in line:  # else models.config was edited by hand, and all of the line is older
+    if now in line:  # else models.config was edited manually, and the whole line is older
         while line.pop() != now:
             pass
     return line[-1] if line else None

@@ -1,4 +1,4 @@
-"""What counts as a version folder, for the server that reads and the push that writes."""
+"""Version folders: the naming rules that server and push share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,99})[ \t\n\v\f\r]*")
 
 
 def version_of(name: str) -> int | None:
-    """The version that a folder's name stands for: a 64-bit number, leading zeros or not.
+    """The version that a folder's name denotes: a 64-bit number, possibly with leading zeros.
 
-    None where it is another name, which servers pass over.
+    None for any other name, which servers ignore.
     """
     found = _NUMBER.fullmatch(name)
     version = int(found[1]) if found else _LIMIT
@@ -24,9 +24,9 @@ def version_of(name: str) -> int | None:
 
 
 def version_folders(base_path: Path) -> dict[int, Path]:
-    """What lies under `base_path` with a version for a name, by version.
+    """The entries of `base_path` that are named after a version, by version.
 
-    Where two names stand for one version, the last in the alphabet counts. A file is a version
+    If two names denote one version, the last in the alphabet counts. A file is a version
     too, which then fails to load, as in TensorFlow Serving.
 
     Raises:

@@ -114,7 +114,7 @@ class Repository:
         version: int,
         about: Mapping[str, Any] | None = None,
     ) -> int:
-        """Publish a version of another repository, of which this is a mirror; it is `locked`.
+        """Publish a version of the repository that this one mirrors; it is `locked`.
 
         Its number may have been used here before, if it is not now: the other gives the numbers.
 
@@ -169,7 +169,7 @@ class Repository:
         try:
             self._remember(max(self._used()))
             pruned = tempfile.mkdtemp(dir=self.path, prefix=_PRUNED)
-            # Renamed first, so that no server reads half of it.
+            # Renamed first, so that no server reads a partly deleted version.
             self.folders()[version].rename(os.path.join(pruned, str(version)))  # noqa: PTH118
             sync_folder(self.path)
             shutil.rmtree(pruned)
@@ -205,7 +205,7 @@ class Repository:
 
     @contextmanager
     def locked(self, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the repository's lock; the system releases it when its holder dies.
+        """Hold the repository's lock; the system releases it when the process exits.
 
         Args:
             waiting: Called before waiting for another holder.
@@ -243,8 +243,8 @@ class Repository:
         self._clear_leftovers()
         used = self._used()
         if version is None:
-            # The highest ever used plus one: the number of a version that was pruned must not
-            # come back with another model behind it.
+            # The highest ever used plus one: the number of a pruned version must not be reused
+            # for another model.
             version = max(used) + 1
         elif version < 1 or version in (self.folders() if reuse else used):
             raise FolderError(
@@ -283,7 +283,7 @@ class Repository:
             os.close(handle)
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed push left: none is under way, the lock is ours."""
+        """Remove the leftovers of a killed push; requires the lock, so that none is running."""
         for left in self.leftovers():
             shutil.rmtree(left, ignore_errors=True)
 
@@ -297,6 +297,6 @@ def _keep_history(folder: Path, happened: Event) -> None:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Let servers of other users read a version, whatever the umask of the push."""
+    """Let servers of other users read a version, regardless of the umask of the push."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

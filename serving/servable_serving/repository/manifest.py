@@ -30,7 +30,7 @@ def check_name(name: object) -> None:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a candidate, the manifest apart, by its path in the folder."""
+    """SHA-256 of every file in a candidate except the manifest, by its path in the folder."""
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
@@ -39,7 +39,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """A version's manifest; empty where it has none."""
+    """A version's manifest; empty if it has none."""
     try:
         found = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""models.config: which versions servers load, and what the labels stand for.
+"""models.config: which versions servers load, and the labels of versions.
 
 A ModelServerConfig in text that servers poll. It is parsed with the client's messages, which have
 every field of TensorFlow Serving's and need no TensorFlow: a rollback must not wait for its import.
@@ -42,7 +42,7 @@ class VersionPolicy:
     https://www.tensorflow.org/tfx/serving/serving_config#serving_a_specific_version_of_a_model
 
     Args:
-        latest: This many of the highest; None where another field says which.
+        latest: This many of the highest; None if another field selects them.
         specific: These alone.
         all: Every one.
     """
@@ -53,7 +53,7 @@ class VersionPolicy:
 
     @classmethod
     def read(cls, policy: wire.FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> Self:
-        """From a model's entry; the highest version alone where the entry has none."""
+        """The policy of a model's entry; the default is the highest version alone."""
         choice = policy.WhichOneof("policy_choice")
         if choice == "all":
             return cls(latest=None, all=True)
@@ -62,7 +62,7 @@ class VersionPolicy:
         return cls(latest=max(policy.latest.num_versions, 1))
 
     def select(self, versions: Iterable[int]) -> set[int]:
-        """Those of the versions that exist which servers load."""
+        """The versions, of those that exist, that servers load."""
         if self.all:
             return set(versions)
         if self.specific is not None:
@@ -86,7 +86,7 @@ class ModelsConfig:
         self.path = root / NAME
 
     def text(self) -> str:
-        """What is in it.
+        """The parsed content.
 
         Raises:
             ModelsConfigError: It cannot be read.
@@ -100,7 +100,7 @@ class ModelsConfig:
             raise ModelsConfigError(f"cannot read {self.path}: {reason}") from error
 
     def labels(self, model: str) -> dict[str, int]:
-        """What each label of a model stands for.
+        """The version of each label of a model.
 
         Raises:
             ModelsConfigError: It cannot be read, or is not valid.
@@ -109,7 +109,7 @@ class ModelsConfig:
         return {} if entry is None else dict(sorted(entry.version_labels.items()))
 
     def all_labels(self) -> dict[str, dict[str, int]]:
-        """What each label of each model stands for."""
+        """The version of each label of each model."""
         models = self._read().model_config_list.config
         return {model.name: dict(sorted(model.version_labels.items())) for model in models}
 
@@ -130,7 +130,7 @@ class ModelsConfig:
     def change(self, model: str, folder: Path) -> Iterator[wire.ModelConfig]:
         """A model's entry to be changed; written if the block succeeds and changes it.
 
-        Under a lock that is held for a moment only: nobody waits for a server here. The policy is
+        Holds a lock, but briefly: no server is contacted here. The policy is
         `specific` afterwards, with the versions that were loaded before.
 
         Args:
@@ -183,7 +183,7 @@ class ModelsConfig:
         text = self.text()
         head = re.match(r"(?:[ \t]*(?:#.*)?\n)*", text)
         body = text_format.MessageToString(config)
-        path = self.path.resolve()  # through a link, which a rename would replace
+        path = self.path.resolve()  # a rename would replace a link, not its target
         try:
             remove_leftovers(path)  # the lock is ours
             atomic_write(path, (head[0] if text and head else _HEAD) + body, durable=True)
@@ -207,7 +207,7 @@ def check_labels(config: ModelsConfig, model: str, folder: Path, *, moving: str 
     for label, version in config.labels(model).items():
         if label != moving and version not in there:
             raise ModelsConfigError(
-                f"{config.path} labels version {version} of {model} {label}, and there is none",
+                f"{config.path} labels version {version} of {model} {label}, which does not exist",
                 hint=f"`servable rollback` moves stable; else remove {label} from the file",
             )
 

@@ -1,6 +1,6 @@
 """A model repository behind a URL: push versions into it, and read them.
 
-    URL/models.config               what servers load and what the labels stand for
+    URL/models.config               versions that servers load, and labels
     URL/NAME/VERSION/...            a version; complete when its manifest, the last file, is there
     URL/NAME/.claims/VERSION        who took that number, and the findings of the gates; kept, so
                                     that no number is reused
@@ -58,7 +58,7 @@ class Remote:
         self.url = self.store.url
 
     def config(self) -> str | None:
-        """The text of models.config; None where there is none.
+        """The text of models.config; None if there is none.
 
         Raises:
             StoreError: It cannot be read.
@@ -79,7 +79,7 @@ class Remote:
         return sorted({version for version in found if version is not None and version > 0})
 
     def manifest(self, model: str, version: int) -> dict[str, Any] | None:
-        """A version's manifest; None where there is none, so that the version is incomplete.
+        """A version's manifest; None if there is none, so that the version is incomplete.
 
         Raises:
             StoreError: It cannot be read.
@@ -160,7 +160,7 @@ class Remote:
         return version
 
     def labels(self, model: str) -> dict[str, int]:
-        """The version that each label of a model stands for.
+        """The version of each label of a model.
 
         Raises:
             StoreError: models.config cannot be read.
@@ -173,12 +173,12 @@ class Remote:
             return config.labels(model)
 
     def label(self, model: str, version: int, label: str) -> dict[str, int]:
-        """Have models.config name a version, and a label stand for it.
+        """Add a version to models.config, and point a label to it.
 
         The previous versions of `stable` and `canary` stay loaded: that of `stable` for a rollback.
 
         Returns:
-            The version that each label of the model stands for now.
+            The version of each label of the model afterwards.
 
         Raises:
             StoreError: The version is incomplete there, or models.config cannot be written.
@@ -206,7 +206,7 @@ class Remote:
             return config.labels(model)
 
     def _claim(self, model: str, about: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Take the next number, which was never used."""
+        """Claim the next number that was never used."""
         happened = history.event("push", id=uuid.uuid4().hex, **about)
         claim = json.dumps(happened, ensure_ascii=False, indent=1).encode()
         claimed = (version_of(name) for name in self.store.names(f"{model}/{_CLAIMS}"))
@@ -218,7 +218,7 @@ class Remote:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock of models.config, for the moment that a change takes."""
+        """Hold the lock of models.config, briefly, for a change."""
         mine = json.dumps({**history.event("turn"), "id": uuid.uuid4().hex}).encode()
         seen: bytes | None = None
         since = time.monotonic()

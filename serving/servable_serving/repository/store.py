@@ -1,4 +1,4 @@
-"""Files behind a URL: a bucket, a machine reached by SSH, a folder; whatever fsspec supports."""
+"""Files behind a URL: a bucket, a machine reached by SSH, a folder; any file system of fsspec."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 8 << 20
-# Where a file in the making would be seen: elsewhere a put is whole or not at all.
+# Stores in which a partly written file is visible; in the others a put is atomic.
 _FOLDERS = ("file", "local", "sftp", "ssh")
-# Each store's library has errors of its own, and is there only where it is used.
+# Each store's library has its own errors, and is installed only if it is used.
 _NO_CREDENTIALS = (
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
     "DefaultCredentialsError", "NoAuthTokenError", "ProfileNotFound",
 )  # fmt: skip
-# Error codes of S3 and Azure; Google's store has none of its own for it.
+# Error codes of S3 and Azure; Google's store has no specific code.
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _DENIED = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
@@ -84,7 +84,7 @@ class Store:
         return self._open()[0]
 
     def _open(self) -> tuple[Any, str]:
-        """The file system and the path in it; created anew after a failure.
+        """The file system and the path in it; created again after a failure.
 
         The old one would keep a broken connection or expired credentials.
         """
@@ -96,7 +96,7 @@ class Store:
                 options["auto_mkdir"] = True
             configured = fsspec.config.conf.get(self._protocol, {})
             if self._protocol in ("ssh", "sftp") and "known_hosts" not in configured:
-                # sshfs alone trusts any host; this has asyncssh read ~/.ssh/known_hosts.
+                # By default, sshfs trusts any host; this has asyncssh read ~/.ssh/known_hosts.
                 options["known_hosts"] = ()
             with self._reaching():
                 opened, root = fsspec.url_to_fs(self._given, **options)
@@ -166,7 +166,7 @@ class Store:
             fs.put_file(str(source), target)
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file, whole or not at all.
+        """Write a file atomically.
 
         Raises:
             StoreError: It cannot be written; what was there before stays.
@@ -197,7 +197,7 @@ class Store:
                     fs.pipe_file(target, content, mode="create")
                     return True
             except Exception as error:
-                # SFTP has no error of its own for it.
+                # SFTP has no specific error for it.
                 if not isinstance(error, FileExistsError) and not fs.exists(target):
                     raise
                 return False
@@ -205,7 +205,7 @@ class Store:
                 with file:
                     file.write(content)
             except BaseException:
-                # Half of it would be taken for somebody's claim.
+                # A partly written file would count as a claim.
                 with suppress(Exception):
                     fs.rm_file(target)
                 raise
@@ -281,7 +281,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _codes(error: BaseException) -> set[str]:
-    """The codes that a store's own library gives an error: botocore's and Azure's ways."""
+    """The error codes of the store's own library: botocore's and Azure's."""
     found: set[object] = set()
     for cause in _chain(error):
         response = getattr(cause, "response", None)

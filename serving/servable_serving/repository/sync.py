@@ -93,7 +93,7 @@ class ReadingServer(Protocol):
         ...
 
     def version_of(self, model: str, label: str) -> int:
-        """The version that a label stands for.
+        """The version of a label.
 
         Raises:
             ServableError: There is none, or the server does not answer.
@@ -109,7 +109,7 @@ class ServerAt:
     """
 
     def __init__(self, address: str) -> None:
-        Client(address, model="any").close()  # checks the address alone
+        Client(address, model="any").close()  # only validates the address
         self._address = address
 
     def wait_until_loaded(self, model: str, version: int, timeout: float) -> None:
@@ -124,7 +124,7 @@ class ServerAt:
 
 
 def interval_after_failure(interval: float, every: float) -> float:
-    """The next interval: twice the last one, up to a minute, or `every` where that is longer."""
+    """The next interval: twice the last one, up to a minute, or `every` if that is longer."""
     return min(interval * 2, max(_LONGEST_WAIT, every))
 
 
@@ -196,7 +196,7 @@ class Mirror:
                     if self._pull(model, version):
                         changes.pulled.append((model, version))
                 except (SyncError, StoreError, CandidateError) as error:
-                    # The other versions are useful all the same; models.config is not.
+                    # The other versions are useful nevertheless; models.config is not.
                     failed = failed or error
         if failed is not None:
             raise failed
@@ -249,7 +249,7 @@ class Mirror:
                 if said:
                     log.info("syncing from %s again", self.url, extra={"event": "recovered"})
                 said, wait = "", every
-            # Jitter, so that replicas do not all ask at the same moment.
+            # Jitter, so that replicas do not all poll at the same moment.
             self._stop.wait(wait * random.uniform(0.8, 1.2))
 
     def _wait(self, waits: bool) -> None:
@@ -303,7 +303,7 @@ class Mirror:
         return True
 
     def _unused(self, path: Path, config: wire.ModelServerConfig, moved: bool | None) -> bool:
-        """Whether no label at the server can stand for a dropped version any more.
+        """Whether no label at the server can still point to a dropped version.
 
         Args:
             path: models.config.
@@ -314,7 +314,7 @@ class Mirror:
         if moved is False:
             return True
         if self._server is None:
-            # The version that replaces it must be loaded first; nobody knows here when that is.
+            # The version that replaces it must be loaded first; without a server that is a guess.
             return time.time() - path.stat().st_mtime >= _LOAD_SECONDS
         return all(
             self._stands(self._server, entry.name, label, version)
@@ -323,7 +323,7 @@ class Mirror:
         )
 
     def _stands(self, server: ReadingServer, model: str, label: str, version: int) -> bool:
-        """Whether a label stands for a version at the server."""
+        """Whether a label points to a version at the server."""
         self._wait(True)
         try:
             return server.version_of(model, label) == version
@@ -341,7 +341,7 @@ class Mirror:
         between, moving, moved = config_between(path, new, asked=self._server is not None)
         if not moving:
             return moved
-        # Not rewritten if it is there already: a server that was asked in vain goes on loading.
+        # Not rewritten if unchanged: after a timeout the server is still loading.
         text = text_format.MessageToString(between)
         if path.read_text() != text:
             atomic_write(path, text, durable=True)
@@ -359,7 +359,7 @@ class Mirror:
                     hint="`servable rollback --to VERSION --repository URL`",
                 ) from error
             except DeadlineExceeded as error:
-                # A server that starts later reads the final models.config, and takes that.
+                # A server that starts later loads the final models.config anyway.
                 if not error.unreachable:
                     raise SyncError(f"{error}; its labels stay") from error
             finally:

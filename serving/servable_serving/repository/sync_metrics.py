@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class SyncMetrics:
     """Metrics of the syncs with a remote repository.
 
-    Every path of the port serves them, `/healthz` too: a store that is away is no reason to
+    Every path of the port serves them, `/healthz` too: an unreachable store must not
     restart the process, so any response means that it is alive.
 
     Args:
-        port: Port to listen at; 0 for none.
+        port: Port to listen at; 0 disables the metrics.
         host: Address to listen at.
 
     Raises:

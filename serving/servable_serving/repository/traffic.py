@@ -28,7 +28,7 @@ _HEAD = """\
 # Where the gateway sends requests that name no version, in percent: MODEL LABEL VERSION PERCENT.
 # Written by `servable` whenever a label moves; `servable canary` sets the shares.
 """
-# A label that the gateway can put into a path as it is.
+# A label that the gateway can put into a path unescaped.
 _LABEL = re.compile(r"[A-Za-z0-9._-]+")
 _WHOLE = 100.0
 _UNTIL = re.compile(r"# ([A-Za-z0-9._-]+) until ([0-9]{1,12})")
@@ -44,7 +44,7 @@ class Route:
 
     Attributes:
         label: A label of the model.
-        version: What it stands for.
+        version: The version of the label.
         percent: How much of the requests that name no version goes to it, 0 to 100.
     """
 
@@ -54,7 +54,7 @@ class Route:
 
 
 def read_traffic(models_root: Path) -> dict[str, list[Route]]:
-    """The routes of each model; none where there is no file.
+    """The routes of each model; none if there is no file.
 
     Raises:
         TrafficError: It cannot be read, or a line is not valid.
@@ -101,14 +101,14 @@ def write_traffic(
 ) -> None:
     """Write where requests go that name no version; the labels are those of models.config.
 
-    What `shares` does not name keeps its share, new labels get none, and `stable` has what is left
-    over, so that a label that was taken away sends nobody to a version that no one chose.
+    Labels that `shares` does not name keep theirs, new labels get 0, and `stable` has the rest, so
+    that a removed label does not route requests to a version that no one chose.
 
     Args:
         models_root: The folder with models.config.
         shares: Percent by model and label, 0 to 100.
         until: Seconds since 1970, by model, after which the gateway sends all of it to the label
-            with the largest share: a trial ends even if whoever began it is gone.
+            with the largest share: a trial ends even if its process has died.
 
     Raises:
         TrafficError: A share is not a percentage, they add up to more than 100, or a label is not
@@ -126,7 +126,7 @@ def write_traffic(
         lines = [_HEAD]
         for model, versions in sorted(labels.items()):
             if not all(_LABEL.fullmatch(name) for name in (model, *versions)):
-                continue  # the gateway passes these on as they are
+                continue  # the gateway does not rewrite these
             if model in (until or {}):
                 lines.append(f"# {model} until {math.ceil((until or {})[model])}\n")
             kept = {route.label: route.percent for route in before.get(model, ())}
@@ -148,11 +148,11 @@ def _percents(
         rest = sum(percent for label, percent in percents.items() if label != STABLE)
         percents[STABLE] = max(_WHOLE - rest, 0.0)
     if sum(percents.values()) > _WHOLE:
-        # What was there before makes way for what is asked for now.
+        # The requested shares replace all previous ones.
         percents = {label: asked.get(label, 0.0) for label in versions}
         if STABLE in versions and STABLE not in asked:
             percents[STABLE] = _WHOLE - sum(percents.values())
-    # nginx knows hundredths of a percent.
+    # nginx has a resolution of a hundredth of a percent.
     return {label: round(percent, 2) for label, percent in percents.items()}
 
 
