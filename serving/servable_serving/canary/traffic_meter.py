@@ -138,7 +138,7 @@ class TrafficMeter:
         now = self._read()
         for series, value in now.items():
             before = self._last.get(series, 0.0)
-            # A counter that decreased was reset: the companion was restarted.
+            # A counter that decreased was reset: `gateway-metrics` was restarted.
             self._added[series] += value - before if value >= before else value
         self._last = now
 

@@ -34,7 +34,7 @@ _SETTLE_LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 120.0
 # How many looks in a row the latency must exceed its limit to end the trial early.
 _LOOKS = 5
-# How many looks in a row may fail: the companion may be restarted during the trial.
+# How many polls in a row may fail: `gateway-metrics` may be restarted during the trial.
 _BLIND_LOOKS = 15
 
 # Outcomes; reports and the history keep these words.

@@ -22,7 +22,7 @@ def gateway() -> None:
     import os
     import sys
 
-    # Its module first: a missing one names the extra that brings both.
+    # Imported first: if it is missing, the error names the extra that installs both.
     import cryptography  # noqa: F401
 
     from servable_serving.gateway.errors import GatewayError
@@ -35,7 +35,7 @@ def gateway() -> None:
         format="%(asctime)s gateway: %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
-    os.umask(0o077)  # keys and the private key are in what it writes
+    os.umask(0o077)  # the files it writes contain API keys and the private key
     try:
         status = run_gateway(Settings.from_environment(os.environ))
     except GatewayError as error:

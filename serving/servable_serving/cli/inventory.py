@@ -174,7 +174,7 @@ def diff(
     else:
         say("manifests are identical")
     if answers is None:
-        say(f"there is no held-out set for {model}; name one with --holdout")
+        say(f"no held-out images for {model}; pass some with --holdout")
         return
     typer.echo(
         f"predictions differ on {answers.changed} of {answers.pictures} images "

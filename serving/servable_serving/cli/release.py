@@ -156,7 +156,7 @@ def push(
 
 
 def promote(
-    version: Annotated[int, typer.Argument(help="Version that stable is to stand for.")],
+    version: Annotated[int, typer.Argument(help="Version to move stable to.")],
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,

@@ -234,7 +234,7 @@ def _tune_garbage_collection() -> None:
 def _exit_past_stuck_threads() -> None:
     """End the process where a load or a request has outlasted the grace period.
 
-    It may take minutes, cannot be interrupted, and nobody waits for it any more; Python would.
+    It may take minutes and cannot be interrupted; Python would wait for it at exit.
     """
     import logging
     import os

@@ -29,7 +29,7 @@ _BATCH = 500
 def compare_accuracy(
     candidate: Classifier, served: Classifier | None, holdout: Holdout | None, tolerance: float
 ) -> Verdict:
-    """Compare a candidate's answers with the truth and with the served version's.
+    """Compare a candidate's answers with the true classes and with the served version's.
 
     Args:
         candidate: The candidate.

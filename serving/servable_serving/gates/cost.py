@@ -152,7 +152,7 @@ def _ms(seconds: list[float]) -> float:
 
 
 def _images(version: Classifier, holdout: Holdout | None) -> NDArray[np.uint8]:
-    """As many images as the largest batch: held-out ones, or noise where there are none."""
+    """As many images as the largest batch: held-out ones, or noise if there are none."""
     most = max(_ROUNDS)
     if holdout is not None:
         return holdout.images[np.arange(most) % len(holdout.images)]

@@ -31,7 +31,7 @@ class Holdout:
     """Images with their true classes.
 
     Attributes:
-        source: Where they come from, for people.
+        source: Where they come from, for messages.
         images: uint8 [N, height, width], or [N, height, width, 3] in colour.
         targets: Class numbers, int64 [N].
         labels: The name of each class, by its number; empty where only the numbers are known.

@@ -1,4 +1,4 @@
-"""Gate `operations`: nothing in a graph that reaches outside of it.
+"""Gate `operations`: no operation in a graph has effects outside of it.
 
 A SavedModel is a program, and TensorFlow advises against running untrusted ones:
 https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md. `operations.txt` lists the
@@ -90,7 +90,7 @@ def check_operations(meta: Any) -> Verdict:
             (node.op in _SAVING and key in saving and key not in restoring | starting)
             or (node.op in _RESTORING and key in restoring and graph.reads_own_files(place, node))
             or (node.op in _ASSIGNING and key in restoring | starting)
-            # TensorFlow 1 and Keras leave initializers behind that nothing runs.
+            # TensorFlow 1 and Keras leave unused initializers behind.
             or (node.op in _ASSIGNING and not place)
         ):
             continue
@@ -165,11 +165,11 @@ class _Graph:
         return seen
 
     def calls_own_function(self, node: Any) -> bool:
-        """Whether a node calls a function of the library by its name, and no operation."""
+        """Whether a node calls a function of the library by its name, not an operation."""
         return node.op in self._arguments and op_def_registry.get(node.op) is None
 
     def reads_own_files(self, place: str, node: Any) -> bool:
-        """Whether a RestoreV2 reads what the loader names, and no file of its own choice."""
+        """Whether a RestoreV2 reads the loader's path, not one of its own choice."""
         source = self._source(place, node.input[0])
         if not place:
             return source == self._checkpoint

@@ -50,11 +50,11 @@ def inspect(
 
     Args:
         candidate: A folder as `export` writes it; nothing in it is changed.
-        served: The folder of the served version, to compare with; None where there is none.
+        served: The folder of the served version, to compare with; None if there is none.
         holdout: Images that neither version was trained on, with their classes; without, the gate
             `accuracy` is skipped.
         skip: The gates to skip, each with the reason.
-        tell: Called with each finding as soon as there is one, that of a failure too.
+        tell: Called with each finding as soon as its gate ends, also if it failed.
         tolerances: How much worse than the served version it may be.
         server: A tensorflow_model_server for the trial; `servable serve` unless given.
 

@@ -102,7 +102,7 @@ def _variables(folder: Path, graph: Any) -> Iterator[tuple[str, Any]]:
     if not prefix.with_suffix(".index").is_file():
         if any(node.op in _VARIABLES for node in _nodes(graph)):
             raise Refused(
-                f"the graph has variables, and there is no {VARIABLES}.index with their values",
+                f"the graph has variables, but {VARIABLES}.index with their values is missing",
                 hint=hint,
             )
         return

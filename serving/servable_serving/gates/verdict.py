@@ -1,4 +1,4 @@
-"""What a gate says of a candidate."""
+"""Verdicts and findings of the gates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Finding:
         outcome: "passed", "failed" or "skipped".
         said: One sentence, with the figures.
         seconds: Its duration.
-        figures: The same for machines; serializable as JSON.
+        figures: The same as JSON values.
     """
 
     gate: str

@@ -36,7 +36,7 @@ class AdversarialRequest:
     """A request.
 
     Attributes:
-        said: A description, for people.
+        said: A description, for messages.
         path: A gRPC method, or the path of a URL.
         body: The message, or the JSON.
         rest: Whether it is sent over REST.
@@ -51,7 +51,7 @@ class AdversarialRequest:
 
 
 def adversarial_requests(name: str, contract: Mapping[str, Any]) -> Iterator[AdversarialRequest]:
-    """All of them, from the likeliest accident to the most malicious.
+    """All requests, from the most likely accident to the most malicious.
 
     Args:
         name: The model's name.

@@ -1,4 +1,4 @@
-"""A server in a process of its own that loads one candidate, and that may die of it."""
+"""A server in a subprocess that loads one candidate, which may crash it."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class TrialServer:
                 "--max_num_load_retries=0", "--file_system_poll_wait_seconds=0",
             ]  # fmt: skip
             with ServerProcess.running(
-                # As JSON, a failed load can be told from what else is logged.
+                # In JSON, a failed load can be distinguished from other messages.
                 [str(program), *flags] if program else serve_command(*flags, "--log_json"),
                 Path(folder) / "log",
-                # TensorFlow uses oneDNN's kernels by default on some processors alone: where it
-                # will be served they may be in use, and they are what dies of a wrong rank.
+                # TensorFlow enables oneDNN's kernels by default only on some processors. The
+                # servers may use them, and they are what crashes at a wrong rank.
                 env={"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ},
             ) as process:
                 server = cls(process, ports)
