@@ -45,7 +45,7 @@ CONTENDERS = [RAW, SERVABLE, ASYNC, REST, UPSTREAM, MIN_TFS, OVMS]
 # -- the clients, each in a process of its own -------------------------------------------------
 
 
-def pictures(count: int) -> Any:
+def random_images(count: int) -> Any:
     """Random images: the cost of a call does not depend on their content."""
     import numpy as np
 
@@ -54,7 +54,7 @@ def pictures(count: int) -> Any:
 
 def calls_of(contender: str, port: int, rest_port: int) -> dict[str, Callable[[], object]]:
     """A contender's call for one image, and for a batch; each reads the probabilities."""
-    one, batch = pictures(1)[0], pictures(BATCH)
+    one, batch = random_images(1)[0], random_images(BATCH)
     if contender in (SERVABLE, REST):
         from servable_client import Client
 
@@ -161,7 +161,7 @@ def stream(port: int, count: int, rounds: int) -> None:
     """Images per second, one by one and by `classify_many`, in turns."""
     from servable_client import Client
 
-    images = pictures(count)
+    images = random_images(count)
     few = images[: max(count // 10, 1)]
     singles, many = [], []
     with Client(f"grpc://127.0.0.1:{port}", model=NAME, timeout=60) as client:

@@ -26,7 +26,7 @@ import numpy as np
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import from_proto, to_proto
-from serving import MODEL, PICTURES, free_port, grpc_caller, load
+from serving import IMAGES, MODEL, free_port, grpc_caller, load
 
 THREADS = 8
 SERVICE = "tensorflow.serving.PredictionService"
@@ -92,7 +92,7 @@ def main() -> None:
         kind, port = options.serve
         {"threads": serve_with_threads, "asyncio": serve_with_asyncio}[kind](int(port))
         return
-    images = np.random.default_rng(1).integers(0, 256, (PICTURES, 28, 28), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (IMAGES, 28, 28), dtype=np.uint8)
     results: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for _ in range(options.rounds):
         for kind in ("threads", "asyncio"):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "fashion_mnist"
-PICTURES = 256
+IMAGES = 256
 
 LOOP = """
 import sys, time, numpy as np, tensorflow as tf
@@ -126,7 +126,7 @@ def load(
 
     def ask(number: int) -> None:
         while not stop.is_set():
-            callers[number]((counts[number] + 17 * number) % PICTURES)
+            callers[number]((counts[number] + 17 * number) % IMAGES)
             counts[number] += 1
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(callers))]
@@ -147,7 +147,7 @@ def load(
 
 
 def measure(rounds: int, seconds: float, flags: list[str]) -> dict[str, list[tuple[float, float]]]:
-    images = np.random.default_rng(1).integers(0, 256, (PICTURES, 28, 28), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (IMAGES, 28, 28), dtype=np.uint8)
     path = ROOT / "build" / "benchmark.npy"
     path.parent.mkdir(exist_ok=True)
     np.save(path, images)

@@ -140,7 +140,7 @@ _SIGNATURE = ("Serving signature key ", "Serving signature name: ")
 
 
 def code_of_http_status(status: int) -> str:
-    """The canonical status code, by name, that an HTTP status stands for."""
+    """The canonical status code, by name, of an HTTP status."""
     return _CODE_BY_HTTP_STATUS.get(status, "UNKNOWN")
 
 

@@ -44,7 +44,7 @@ _DATA_TYPES = {np.dtype(kind): data_type for data_type, (kind, _) in _FIELDS.ite
 
 LITTLE = sys.byteorder == "little"
 
-# A shape is a few bytes on the wire, whatever its size: bound what it makes us allocate.
+# A shape of any size is a few bytes on the wire: bound what it makes us allocate.
 MAX_BYTES = 1 << 31
 # The maximum number of strings that one string may fill; each takes dozens of bytes in memory.
 _MAX_FILLED = 1 << 20

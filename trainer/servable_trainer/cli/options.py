@@ -67,7 +67,7 @@ def find_dataset(
     Args:
         data: Fashion-MNIST's directory.
         folder: A directory of images to use instead.
-        size: The size to bring these to, as it was typed.
+        size: The size to resize these to, as it was typed.
         channels: 1 or 3, likewise.
         skip_corrupt: Skip those of them that cannot be read.
         like: A run or candidate whose size and channels are the default.

@@ -31,8 +31,8 @@ _NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFile:
-    """An image file, and what its path says of it.
+class ImageFile:
+    """An image file, with its part and label from its path.
 
     Attributes:
         path: The file.
@@ -45,7 +45,7 @@ class PictureFile:
     label: str
 
 
-def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
+def scan(folder: Path) -> tuple[list[str], list[ImageFile]]:
     """Find the images of a directory by their suffix, and report other files.
 
     Links are followed; hidden files are ignored.
@@ -63,7 +63,7 @@ def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
         )
     roots = _roots(folder)
     labels: dict[str, set[str]] = {}
-    files: list[PictureFile] = []
+    files: list[ImageFile] = []
     others: list[str] = []
     for part, root in roots.items():
         entries = _entries(root)
@@ -71,8 +71,8 @@ def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
         others += [path.name for path in entries if not path.is_dir()]
         for name in sorted(labels[part]):
             for path in _entries(root / name):
-                if _is_picture(path):
-                    files.append(PictureFile(path=path, part=part, label=name))
+                if _is_image(path):
+                    files.append(ImageFile(path=path, part=part, label=name))
                 else:
                     others.append(f"{name}/{path.name}")
     if others:
@@ -85,11 +85,11 @@ def scan(folder: Path) -> tuple[list[str], list[PictureFile]]:
                 "the other part",
                 hint=f"{TRAIN} and {TEST} must have the same classes",
             )
-    _check_labels(folder, found, any_picture=bool(others))
+    _check_labels(folder, found, any_image=bool(others))
     return found, files
 
 
-def check_counts(folder: Path, labels: list[str], files: list[PictureFile]) -> None:
+def check_counts(folder: Path, labels: list[str], files: list[ImageFile]) -> None:
     """Check that each class has enough images.
 
     Raises:
@@ -142,19 +142,19 @@ def _entries(folder: Path) -> list[Path]:
         raise DatasetError(f"cannot read {shown(folder)}: {error.strerror}") from error
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def _holds_classes(folder: Path) -> bool:
     inside = _entries(folder)
-    return any(p.is_dir() for p in inside) and not any(_is_picture(p) for p in inside)
+    return any(p.is_dir() for p in inside) and not any(_is_image(p) for p in inside)
 
 
-def _check_labels(folder: Path, labels: list[str], *, any_picture: bool) -> None:
+def _check_labels(folder: Path, labels: list[str], *, any_image: bool) -> None:
     hint = "create a subdirectory for each class, with its images in it"
     if not labels:
-        what = "has no class subdirectories" if any_picture else "is empty"
+        what = "has no class subdirectories" if any_image else "is empty"
         raise DatasetError(f"{shown(folder)} {what}", hint=hint)
     for label in labels:
         try:
@@ -191,7 +191,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path in printable form, whatever bytes it has."""
+    """A path in printable form, even if it is not valid UTF-8."""
     return _printable(str(path))
 
 

@@ -95,7 +95,7 @@ def has_colour(path: Path) -> bool:
 def read(
     paths: Sequence[Path], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], list[bytes | Refusal]]:
-    """Read image files and bring them to one shape.
+    """Read image files and resize them to one shape.
 
     Args:
         paths: The files.

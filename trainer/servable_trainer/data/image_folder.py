@@ -18,7 +18,7 @@ from servable_trainer.data.class_folders import (
     TEST,
     TRAIN,
     UNDIVIDED,
-    PictureFile,
+    ImageFile,
     check_counts,
     scan,
     shown,
@@ -53,7 +53,7 @@ def load(
     The files are PNG, JPEG, GIF, BMP or WebP, preprocessed as the exported model does: rotated by
     their Exif data, centred and resized. If the directory is not divided into train and test, a
     fifth of each class is set aside by the images' content: the same files are split in the same
-    way whatever the seed, so that no run is tested on images that another was trained on.
+    way with any seed, so that no run is tested on images that another was trained on.
 
     Args:
         folder: The directory of train/CLASS/* and test/CLASS/*, or of CLASS/*.
@@ -119,7 +119,7 @@ def load(
 def shape_of(what: Path) -> tuple[int, ...] | None:
     """Height and width, and 3 for colour, of the input of a run or a candidate.
 
-    None if it is neither, which whoever reads it next reports.
+    None if it is neither, which the next reader reports.
     """
     try:
         if (what / "run.json").is_file():
@@ -136,7 +136,7 @@ def shape_of(what: Path) -> tuple[int, ...] | None:
 def _shape(
     paths: list[Path], size: tuple[int, ...] | None, channels: int | None
 ) -> tuple[int, ...]:
-    """Determine the shape to bring images to, and report it."""
+    """Determine the shape to resize images to, and report it."""
     if size and channels:
         return size if channels == 1 else (*size, channels)
     found = headers(paths)
@@ -158,7 +158,7 @@ def _shape(
 
 
 def _usual_size(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], str]:
-    """The size to bring images to, and why."""
+    """The size to resize images to, and why."""
     if not sizes:
         return (MIN_SIDE, MIN_SIDE), "as none can be read"
     (height, width), count = max(Counter(sizes).items(), key=lambda item: (item[1], item[0]))
@@ -185,7 +185,7 @@ def _check_memory(folder: Path, count: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _divided(files: list[PictureFile], contents: list[bytes]) -> list[PictureFile]:
+def _divided(files: list[ImageFile], contents: list[bytes]) -> list[ImageFile]:
     """The same files, each in TRAIN or TEST."""
     if not any(file.part == UNDIVIDED for file in files):
         return files
@@ -203,7 +203,7 @@ def _divided(files: list[PictureFile], contents: list[bytes]) -> list[PictureFil
     ]
 
 
-def _report_copies(files: list[PictureFile], contents: list[bytes]) -> None:
+def _report_copies(files: list[ImageFile], contents: list[bytes]) -> None:
     """Report duplicate images that distort the evaluation."""
     labels, parts = defaultdict(set), defaultdict(set)
     for file, content in zip(files, contents, strict=True):
@@ -228,7 +228,7 @@ def _name(folder: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name).lstrip(".-")[:128] or "pictures"
 
 
-def _checksums(folder: Path, files: list[PictureFile], contents: list[bytes]) -> dict[str, str]:
+def _checksums(folder: Path, files: list[ImageFile], contents: list[bytes]) -> dict[str, str]:
     """SHA-256 over the paths and contents of each part's files, in their order."""
     sums = {}
     for part in sorted({file.part for file in files}):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from servable_trainer.data.dataset import Dataset
 
 MISTAKES = 24
-_PICTURES = {"validation": "validation images", "half of test": "of the test images"}
+_FITTED_ON = {"validation": "validation images", "half of test": "of the test images"}
 # One number is fitted: more images would cost time and change little.
 _TO_FIT = 2000
 
@@ -114,7 +114,7 @@ class Examination:
         c = self.calibration
         found = [
             (
-                f"temperature, fitted to {c.fitted} {_PICTURES[c.fitted_on]}",
+                f"temperature, fitted to {c.fitted} {_FITTED_ON[c.fitted_on]}",
                 f"{c.temperature:.3f}",
             ),
             (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from servable_trainer.evaluation.evaluated_model import EvaluatedModel
 
 # Enough for an interval of about plus or minus two points, at a fifth of the cost of all.
-PICTURES = 2000
+SAMPLE = 2000
 
 # Each disturbance with the unit of its levels, and the levels.
 LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -139,7 +139,7 @@ def robustness(
     return found
 
 
-def sample(pictures: Pictures, count: int = PICTURES, *, seed: int = 0) -> Pictures:
+def sample(pictures: Pictures, count: int = SAMPLE, *, seed: int = 0) -> Pictures:
     """A random sample of at most `count` images."""
     if len(pictures) <= count:
         return pictures

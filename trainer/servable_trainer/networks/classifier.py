@@ -216,7 +216,7 @@ class HyperparameterError(ServableError):
 
 
 def space_of(classifier: ImageClassifier) -> keras_tuner.HyperParameters:
-    """Every hyperparameter that `classifier` asks for, at its default."""
+    """Every hyperparameter that `classifier` queries, at its default."""
     space = keras_tuner.HyperParameters()
     classifier.network(space, learning=True)
     training_from(space)

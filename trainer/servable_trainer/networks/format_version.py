@@ -1,4 +1,4 @@
-"""What an interrupted training or search was made with, so that it resumes only with the same."""
+"""The version of the algorithm; a training or search resumes only with the same one."""
 
 from __future__ import annotations
 

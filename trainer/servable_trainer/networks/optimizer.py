@@ -12,8 +12,8 @@ from keras import ops
 if TYPE_CHECKING:
     import keras_tuner
 
-# Adam's steps have the size of the rate whatever the gradient; SGD's scale with the gradient, which
-# for these networks needs a rate that is about this much higher.
+# The size of Adam's steps depends on the rate only; SGD's scale with the gradient, too, and for
+# these networks need a rate that is about this much higher.
 _SGD_FACTOR = 50
 # The share of warm-up in one cycle, and the fraction of the peak where it starts.
 _WARM_UP_SHARE, _WARM_UP_FROM = 0.2, 0.04

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RecipeError(ServableError, LookupError):
-    """There is no such recipe."""
+    """The recipe does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)

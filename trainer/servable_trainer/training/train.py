@@ -161,7 +161,7 @@ class TrainingPlan:
         recipe: The recipe's name.
         classifier: The family of networks.
         hp: The network's hyperparameters.
-        training: The part of them that says how to learn.
+        training: Their part that configures the training.
         epochs: Number of epochs.
         seed: Seed of the split, the weights and the batches.
         start: The run to fine-tune, if any.
@@ -169,7 +169,7 @@ class TrainingPlan:
         weights: "imagenet", a file, or None.
         teacher: A teacher's probabilities for each training image, if any.
         patience: Epochs without improvement before stopping, or None.
-        precision: The precision as it was asked for.
+        precision: The requested precision.
         tensorboard: A directory for TensorBoard's logs, or None.
         calibrate: Whether to fit a temperature.
     """

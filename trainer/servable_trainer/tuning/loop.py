@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from servable_trainer.tuning.protocol import Outcome
 
-# How long an idle worker waits before it asks again.
+# How long an idle worker waits before it polls again.
 _IDLE_SECONDS = 0.5
 
 

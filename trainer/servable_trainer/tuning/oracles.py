@@ -29,7 +29,7 @@ _NEVER = 1 << 30
 
 
 class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
-    """What is added to each of KerasTuner's oracles.
+    """A mix-in for each of KerasTuner's oracles.
 
     The state is one file, replaced atomically, that includes the trials; each trial's own file is a
     backup, from which a damaged state is rebuilt. Nothing here raises within KerasTuner's lock,
@@ -74,7 +74,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         else:
             trial = super().create_trial(tuner_id)
         if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
-            # If one of those is lost, somebody must be left to run it.
+            # If one of those is lost, a worker must be left to run it.
             trial.status = TrialStatus.IDLE
         return trial
 
@@ -200,7 +200,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
     def _rebuild(self) -> None:
         """Rebuild the state from the trials' own files."""
         names = sorted(path.name.removeprefix("trial_") for path in self.folder.glob("trial_*"))
-        # Counts gaps too, or a missing name would be given again.
+        # Counts gaps too, or a missing name would be reused.
         count = int(names[-1]) + 1 if names else 0
         self.trials, self.notes, self.ongoing_trials = {}, {}, {}
         self.end_order, self._retry_queue = [], []
@@ -221,7 +221,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
             if trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED):
                 self.end_order.append(name)
             else:
-                self.ongoing_trials[name] = trial  # by whichever worker
+                self.ongoing_trials[name] = trial  # of any worker
         self.start_order = list(self.trials)
         # Far beyond the seeds that were used.
         self._seed_state = self.seed + 1000 * count

@@ -44,7 +44,7 @@ class StopSignal:
         self._trial = True
 
     def raise_if_cancelled(self) -> None:
-        """Raise TrialCancelled if the current trial is to end."""
+        """Raise TrialCancelled if the current trial must end."""
         if self.reason or self._trial:
             raise TrialCancelled
 

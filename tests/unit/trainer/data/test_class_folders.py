@@ -11,7 +11,7 @@ from servable_trainer.data.class_folders import (
     TEST,
     TRAIN,
     UNDIVIDED,
-    PictureFile,
+    ImageFile,
     check_counts,
     scan,
     shown,
@@ -120,9 +120,9 @@ def test_invalid_labels_are_refused_with_a_printable_error(tmp_path: Path, name:
     assert str(caught.value).encode().isascii() or name == "ﬁsh"
 
 
-def files_of(**counts: int) -> list[PictureFile]:
+def files_of(**counts: int) -> list[ImageFile]:
     return [
-        PictureFile(path=Path(f"{key}{n}.png"), part=part, label=label)
+        ImageFile(path=Path(f"{key}{n}.png"), part=part, label=label)
         for key, count in counts.items()
         for part, label in [key.split("_")]
         for n in range(count)
