@@ -10,9 +10,9 @@ from servable_serving.core.statistics import binomial_tail
 if TYPE_CHECKING:
     from servable_serving.canary.traffic_meter import Tally
 
-# A 95th percentile that is worse by less than this is no reason, whatever its ratio.
+# A 95th percentile that is worse by less than this passes at any ratio.
 _LEAST_SECONDS = 0.005
-# A running trial is ended by errors that chance brings about less often than this.
+# A running trial is ended if its errors are less likely than this by chance.
 _CHANCE = 0.001
 
 
@@ -62,7 +62,7 @@ def too_many_errors(canary: Tally, stable: Tally, rules: PromotionRules, *, sure
 
 
 def too_slow(canary: Tally, stable: Tally, rules: PromotionRules) -> str:
-    """Why a version is too slow; empty if it is not, or if there are too few requests to tell."""
+    """Why a version is too slow; empty if it is not, or if there are too few requests to decide."""
     enough = all(tally.statuses.get("OK", 0) >= rules.min_requests for tally in (canary, stable))
     mine, theirs = canary.percentile(0.95), stable.percentile(0.95)
     if not enough or mine is None or theirs is None:

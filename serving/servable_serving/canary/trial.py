@@ -32,7 +32,7 @@ _SETTLE_SECONDS = 2.0
 _SETTLE_LOOK_SECONDS = 0.2
 # A trial whose process was killed is ended by the gateway, this long after its planned end.
 _GRACE_SECONDS = 120.0
-# How many looks in a row the latency must exceed its limit to end the trial early.
+# How many polls in a row the latency must exceed its limit to end the trial early.
 _LOOKS = 5
 # How many polls in a row may fail: `gateway-metrics` may be restarted during the trial.
 _BLIND_LOOKS = 15
@@ -148,14 +148,14 @@ def run_trial(
 ) -> None:
     """Give a version a share of the traffic, observe it, then promote or withdraw it.
 
-    Whatever happens, it gets no traffic without a label afterwards unless it was promoted.
+    Also after an error, it gets no traffic without a label afterwards unless it was promoted.
 
     Args:
         trial: The trial; its result is filled in.
         deployment: The model's deployment.
         steps: Where the steps are reported.
         metrics: URL of the metrics of `servable gateway-metrics`.
-        tell: Called with the figures at each look.
+        tell: Called with the figures at each poll.
 
     Raises:
         NoMetrics: The metrics cannot be read.
@@ -191,7 +191,7 @@ def run_trial(
         trial.reason = f"interrupted: {_described(error)}"
         raise
     finally:
-        # First of all, so that the traffic is back whatever fails afterwards. The label may be
+        # First, so that the traffic is restored even if a later step fails. The label may be
         # gone by then, so it is not named.
         write_traffic(root, {trial.model: {STABLE: 100.0}})
         trial.seconds = round(time.monotonic() - began, 1)
@@ -225,7 +225,7 @@ def observe(
     Args:
         meter: Counts the requests.
         trial: The trial; its figures are filled in.
-        tell: Called with the figures at each look.
+        tell: Called with the figures at each poll.
         clock: The time.
 
     Returns:
@@ -264,7 +264,7 @@ def observe(
 
 
 def settle(meter: Meter, clock: Clock = time) -> None:
-    """Wait until the gateway no longer sends the canary anything."""
+    """Wait until the gateway no longer sends requests to the canary."""
     end = clock.monotonic() + _APPLIED_SECONDS
     while clock.monotonic() < end:
         try:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 VALID_FOR = dt.timedelta(days=825)
 RENEW_BEFORE = dt.timedelta(days=30)
-# Marks the folder of a certificate of our own, which may be replaced.
+# Marks the folder of a self-signed certificate of ours, which may be replaced.
 MARK = "self-signed"
 
 
 def ensure_certificate(settings: Settings, now: dt.datetime | None = None) -> bool:
-    """Have a certificate: the user's, or one of our own that is not about to expire.
+    """Ensure a certificate: the user's, or a self-signed one that is not about to expire.
 
     Args:
         settings: Where it is, and the names to make one for.
@@ -69,7 +69,7 @@ def needs_new(settings: Settings, now: dt.datetime) -> bool:
 
 
 def expiry(certificate: Path) -> dt.datetime | None:
-    """When a certificate expires; None where the file cannot be read as one."""
+    """When a certificate expires; None if the file is not a readable certificate."""
     try:
         return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     except (OSError, ValueError):
@@ -131,7 +131,7 @@ def _make(settings: Settings, now: dt.datetime) -> None:
     certificate, key = self_signed(settings.tls_names, now)
     settings.certs.mkdir(parents=True, exist_ok=True)
     _write(settings.certificate_key, key, 0o600)
-    _write(settings.certificate, certificate, 0o644)  # clients are to trust it
+    _write(settings.certificate, certificate, 0o644)  # clients need it to trust it
     (settings.certs / MARK).touch()
 
 
@@ -141,5 +141,5 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     handle = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
-        os.fchmod(file.fileno(), mode)  # whatever the umask
+        os.fchmod(file.fileno(), mode)  # regardless of the umask
     incoming.replace(path)

@@ -17,7 +17,7 @@ _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 
 
 class KeysError(GatewayError):
-    """A file of keys cannot be used; the message never holds a key."""
+    """A file of keys cannot be used; the message never contains a key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_status=USAGE)
@@ -50,7 +50,7 @@ class Keys:
 
     @property
     def all(self) -> tuple[Key, ...]:
-        """Both."""
+        """The keys of both files."""
         return self.api + self.admin
 
 

@@ -17,7 +17,7 @@ _LARGEST = 1 << 16
 
 
 class GatewayListener:
-    """Listens for the length of a `with` block.
+    """Listens for the duration of a `with` block.
 
     Args:
         host: Address of both.

@@ -2,7 +2,7 @@
 
 nginx sends a log line for each request, and `servable gateway` the state of the servers once a
 second, as syslog over UDP; here they become counters, histograms and gauges. Nothing waits for
-delivery: without a listener the messages are lost and the gateway goes on.
+delivery: without a listener the messages are lost, and the gateway is not affected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREFIX = "servable_gateway_"
 
-# Seconds; a step is about a half more, fine enough to tell two versions apart.
+# Seconds; each about 1.5 times the previous one, fine enough to compare two versions.
 BUCKETS = (
     0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from servable_serving.repository.traffic import Route
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# A file that exists while every model is available; nginx looks at it for each /readyz.
+# A file that exists while every model is available; nginx checks it for each /readyz.
 READY = "ready"
 
 
@@ -69,7 +69,7 @@ def render(
 
 
 def _environment() -> Environment:
-    environment = Environment(  # noqa: S701 - nginx's configuration is no HTML
+    environment = Environment(  # noqa: S701 - nginx's configuration is not HTML
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -81,7 +81,7 @@ def _environment() -> Environment:
 
 
 def quoted(value: object) -> str:
-    """A value as one word of nginx's configuration, whatever characters it has."""
+    """A value, of any characters, quoted as one word of nginx's configuration."""
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
@@ -105,7 +105,7 @@ class Nginx:
         self._process: subprocess.Popen[bytes] | None = None
 
     def install(self, configuration: str) -> None:
-        """Put a configuration in the place of the last one, once nginx has checked it.
+        """Replace the configuration once nginx has checked the new one.
 
         Raises:
             ConfigurationRejected: nginx does not accept it, or it cannot be written; the last one
@@ -114,7 +114,7 @@ class Nginx:
         incoming = self._path.with_name("nginx.conf.new")
         try:
             incoming.unlink(missing_ok=True)
-            # The keys are in it.
+            # It contains the API keys.
             with os.fdopen(os.open(incoming, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(configuration)
         except OSError as error:
@@ -132,17 +132,17 @@ class Nginx:
 
     def start(self) -> None:
         """Start it with the configuration that is installed."""
-        # A process group of its own: Ctrl-C is for the supervisor, which ends nginx gracefully.
+        # A separate process group: Ctrl-C is for the supervisor, which stops nginx gracefully.
         self._process = subprocess.Popen(
             [self._program, "-c", str(self._path)], process_group=0
         )  # fmt: skip
 
     def reload(self) -> None:
-        """Have it read its configuration again."""
+        """Make it reload its configuration."""
         self._signal(signal.SIGHUP)
 
     def quit(self) -> None:
-        """Have it finish the requests in flight, and end."""
+        """Make it finish the requests in flight, and exit."""
         self._signal(signal.SIGQUIT)
 
     def poll(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Whether every model is available, asked of the servers once a second and passed on as metrics."""
+"""Polls once a second whether every model is available, and reports it as metrics."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ States = dict[int, str]
 
 
 class View(Protocol):
-    """What the gateway has in force."""
+    """The state that nginx was configured with."""
 
     @property
     def addresses(self) -> Sequence[str]:
-        """The model servers'."""
+        """The addresses of the model servers."""
 
     @property
     def metrics_address(self) -> str | None:
-        """Of `servable gateway-metrics`, where it has one."""
+        """The address of `servable gateway-metrics`, if known."""
 
     @property
     def traffic(self) -> Mapping[str, Sequence[Route]]:
@@ -49,17 +49,17 @@ class View(Protocol):
 
 
 class StatusSource(Protocol):
-    """Asks servers for the states of a model's versions."""
+    """Queries the states of a model's versions at servers."""
 
     def __call__(self, address: str, model: str) -> States:
-        """The states; none where the server does not answer or does not know the model."""
+        """The states; none if the server does not answer or does not know the model."""
 
 
 class MetricsSink(Protocol):
-    """Passes messages on to `servable gateway-metrics`."""
+    """Sends messages to `servable gateway-metrics`."""
 
     def __call__(self, address: str, message: Mapping[str, Any]) -> None:
-        """Send one message; nobody waits for it to arrive."""
+        """Send one message, without confirmation."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Readiness:
 
 
 class ReadinessCheck:
-    """Looks after the servers, and keeps the file that /readyz reads.
+    """Polls the servers, and maintains the file that /readyz checks.
 
     Args:
         settings: The gateway's.
@@ -96,7 +96,7 @@ class ReadinessCheck:
         self._config_error = ""
 
     def step(self) -> Readiness:
-        """Ask every server for every model, once."""
+        """Query every server for every model, once."""
         found = self._check()
         if found.ready:
             self._ready_file.touch()
@@ -134,7 +134,7 @@ class ReadinessCheck:
         return available
 
     def _wanted(self) -> list[str] | None:
-        """The models that must be available; None where models.config never could be read."""
+        """The models that must be available; None if models.config could never be read."""
         if self._settings.models:
             return list(self._settings.models)
         try:
@@ -159,7 +159,7 @@ class ReadinessCheck:
                 "certificate_expires": None if expires is None else int(expires.timestamp()),
             }
         )
-        # What is in force: `servable canary` unloads a version once nothing is sent to it.
+        # As nginx has them: `servable canary` unloads a version once nginx sends nothing to it.
         self._tell({"kind": "traffic", "routes": lines(self._view.traffic)})
 
     def _tell(self, message: Mapping[str, Any]) -> None:
@@ -169,7 +169,7 @@ class ReadinessCheck:
 
 
 class RestStatus:
-    """Asks servers over REST.
+    """Queries servers over REST.
 
     Args:
         port: The servers' REST port.
@@ -191,7 +191,7 @@ class RestStatus:
 
 
 def parse_status(body: bytes) -> States:
-    """The states in TensorFlow Serving's answer; none where it is another."""
+    """The states in TensorFlow Serving's response; none if it is of another form."""
     try:
         versions = json.loads(body)["model_version_status"]
         return {int(each["version"]): str(each["state"]) for each in versions}

@@ -1,4 +1,4 @@
-"""Keeps nginx in step with what changes under it: servers, certificate, keys, traffic."""
+"""Reloads nginx when servers, certificate, keys or traffic shares change."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("servable.gateway")
 
-# Where there is no gateway-metrics its name is unknown, and some name servers are slow to say so.
+# Without gateway-metrics its name does not resolve, and some name servers are slow to answer.
 _METRICS_EVERY = 10
 _METRICS_SECONDS = 1.0
 _SERVER_SECONDS = 5.0
 
-# What a file is, cheaply: inode, size, time of modification; None where there is none.
+# The identity of a file's content: inode, size, modification time; None if it is missing.
 Mark = tuple[int, int, int] | None
 
 
 class Resolver(Protocol):
-    """Looks names up."""
+    """Resolves host names."""
 
     def __call__(self, names: Iterable[str], seconds: float, /) -> tuple[str, ...]:
-        """The addresses behind some names, each lookup within so many seconds."""
+        """The addresses of names, with a timeout in seconds for each lookup."""
 
 
 class Proxy(Protocol):
-    """nginx, as far as its configuration is concerned."""
+    """The configuration of nginx."""
 
     def install(self, configuration: str) -> None:
         """Put a configuration in force at the next reload, or raise ConfigurationRejected."""
 
     def reload(self) -> None:
-        """Have it read its configuration again."""
+        """Make it reload its configuration."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Observed:
 
 
 class Reconciler:
-    """Looks at what may have changed, and has nginx follow.
+    """Checks for changes, and reloads nginx.
 
     Args:
         settings: The gateway's.
@@ -121,7 +121,7 @@ class Reconciler:
         self.traffic = self._next_traffic
 
     def step(self) -> bool:
-        """Look once; whether nginx was reloaded."""
+        """Check once; whether nginx was reloaded."""
         found = self._look()
         if found == self._seen:
             return False
@@ -160,7 +160,7 @@ class Reconciler:
         )
 
     def _ended(self) -> frozenset[str]:
-        """The models whose canary has run out of time, its command having died."""
+        """The models whose canary trial is past its end, its command having died."""
         now = self._clock()
         deadlines = read_deadlines(self._settings.models_root)
         return frozenset(model for model, until in deadlines.items() if now > until)
@@ -193,7 +193,7 @@ class Reconciler:
 
 
 def mark(path: Path) -> Mark:
-    """What a file is now; another mark means that it has changed."""
+    """The identity of a file's content; a different one means a change."""
     try:
         found = path.stat()
     except OSError:

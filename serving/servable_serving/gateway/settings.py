@@ -191,7 +191,7 @@ class Settings:
 
     @property
     def cors_varies(self) -> bool:
-        """Whether answers differ by the origin that asks, which caches must know."""
+        """Whether responses depend on the request's origin (`Vary: Origin`)."""
         return bool(self.cors_origins) and self.cors_origins != ("*",)
 
     def check_exposure(self, *, with_keys: bool) -> None:
@@ -200,7 +200,7 @@ class Settings:
         Raises:
             SettingsError: There are none, and the address is not this machine's alone.
         """
-        # In a container only `bind` says where the ports are published.
+        # In a container only `bind` shows where the ports are published.
         here_alone = is_loopback(self.bind) and (self.contained or is_loopback(self.listen))
         if not with_keys and not here_alone:
             address = self.bind if self.contained else self.listen
@@ -259,7 +259,7 @@ class _Reader:
         return number
 
     def path(self, variable: str) -> Path:
-        # nginx would take a relative one from the folder of its configuration.
+        # nginx would resolve a relative one against the folder of its configuration.
         return Path(self.text(variable)).absolute()
 
     def optional_path(self, variable: str) -> Path | None:
@@ -329,7 +329,7 @@ def in_container(environment: Mapping[str, str]) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is reachable from this machine alone."""
+    """Whether an address is reachable only from this machine."""
     address = address.strip("[]")
     return address == "localhost" or (
         is_ip_address(address) and ipaddress.ip_address(address).is_loopback
@@ -337,7 +337,7 @@ def is_loopback(address: str) -> bool:
 
 
 def is_ip_address(text: str) -> bool:
-    """Whether a host is named by its address."""
+    """Whether a host is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -346,5 +346,5 @@ def is_ip_address(text: str) -> bool:
 
 
 def in_url(address: str) -> str:
-    """An address as it stands before a port: IPv6 in brackets."""
+    """An address as written before a port: IPv6 in brackets."""
     return f"[{address}]" if ":" in address else address

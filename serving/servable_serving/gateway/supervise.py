@@ -26,13 +26,13 @@ _EVERY = 1.0
 
 
 class Process(Protocol):
-    """nginx, as far as its life is concerned."""
+    """The lifecycle of nginx."""
 
     def start(self) -> None:
         """Start it."""
 
     def quit(self) -> None:
-        """Have it finish the requests in flight, and end."""
+        """Make it finish the requests in flight, and exit."""
 
     def poll(self) -> int | None:
         """Its exit status, or None while it runs."""
@@ -42,7 +42,7 @@ class Process(Protocol):
 
 
 class Worker(Protocol):
-    """Something that runs beside the supervisor and must not end."""
+    """A background task that must not end."""
 
     def start(self) -> None:
         """Start it."""
@@ -52,20 +52,20 @@ class Worker(Protocol):
 
 
 class Stop(Protocol):
-    """The wish to end; a `threading.Event`."""
+    """The stop request; a `threading.Event`."""
 
     def set(self) -> None:
-        """Wish it."""
+        """Request the stop."""
 
     def is_set(self) -> bool:
-        """Whether it is wished."""
+        """Whether a stop was requested."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait for it, for some seconds at most; whether it is wished."""
+        """Wait for the request, with a timeout in seconds; whether it was made."""
 
 
 class Supervisor:
-    """nginx and what keeps it in step.
+    """Runs nginx and the tasks that keep it up to date.
 
     Args:
         nginx: The process.
@@ -94,7 +94,7 @@ class Supervisor:
             logger.info("stopping: waiting for requests in flight")
 
     def run(self, started: Callable[[], object] = lambda: None) -> int:
-        """Run until it is stopped, or something ends that must not.
+        """Run until stopped, or until nginx or a background task ends unexpectedly.
 
         Args:
             started: Called once nginx and the watcher run.
@@ -104,7 +104,7 @@ class Supervisor:
         """
         self._nginx.start()
         try:
-            if self._stopping.is_set():  # before there was a process to tell
+            if self._stopping.is_set():  # before nginx could be signalled
                 self._nginx.quit()
             self._watcher.start()
             started()
@@ -153,7 +153,7 @@ def run_gateway(settings: Settings) -> int:
     )
     supervisor = Supervisor(nginx, _watcher(check), reconciler.step)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does
             signal.signal(number, lambda *_: supervisor.stop())
 
     def started() -> None:

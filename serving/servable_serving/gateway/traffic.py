@@ -1,4 +1,4 @@
-"""models.traffic as nginx splits it."""
+"""The traffic split of models.traffic, for nginx."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Traffic = dict[str, list[Route]]
 
-# Names that can stand in nginx's configuration and in a path as they are.
+# Names that nginx's configuration and paths can contain unescaped.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _WHOLE = 10_000  # hundredths of a percent, nginx's precision
 
@@ -52,7 +52,7 @@ def check(traffic: Mapping[str, Sequence[Route]]) -> None:
 
 
 def splits(traffic: Mapping[str, Sequence[Route]], ended: Collection[str] = ()) -> list[Split]:
-    """What nginx is to do.
+    """The split for nginx's configuration.
 
     Args:
         traffic: The routes of each model.
@@ -68,7 +68,7 @@ def splits(traffic: Mapping[str, Sequence[Route]], ended: Collection[str] = ()) 
         else:
             parts = [(_percentage(route), route.label) for route in taken]
             if sum(map(_hundredths, taken)) == _WHOLE:
-                # The last takes the rest, so that rounding leaves none over.
+                # The last gets the rest, so that rounding leaves no remainder.
                 parts[-1] = ("*", taken[-1].label)
             else:
                 parts.append(("*", ""))

@@ -1,4 +1,4 @@
-"""The addresses behind the servers' host name."""
+"""Resolves the servers' host names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOKUP_SECONDS = 5.0
 
 
 def resolve(names: Iterable[str], seconds: float = LOOKUP_SECONDS) -> tuple[str, ...]:
-    """The addresses of some names, in order, each once; IPv6 where a name has no IPv4.
+    """The addresses of some names, in order, each once; IPv6 if a name has no IPv4.
 
     Args:
         names: Host names or addresses.
@@ -30,8 +30,8 @@ def resolve(names: Iterable[str], seconds: float = LOOKUP_SECONDS) -> tuple[str,
 
 
 def _lookup(database: str, name: str, seconds: float) -> list[str]:
-    # By a program and not by getaddrinfo, which cannot be interrupted: a name server that does not
-    # answer would hold up reloads, and the end, for as long as its own timeouts.
+    # By a program rather than getaddrinfo, which cannot be interrupted: an unresponsive name server
+    # would block reloads, and the shutdown, for its own timeouts.
     try:
         done = subprocess.run(
             ["getent", database, name], capture_output=True, text=True, check=False, timeout=seconds

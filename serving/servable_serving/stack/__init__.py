@@ -1,1 +1,1 @@
-"""The stack of containers, and a server in the background where there is no Docker."""
+"""The stack of containers, and a server in the background if there is no Docker."""

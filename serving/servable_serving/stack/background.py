@@ -1,4 +1,4 @@
-"""The embedded server in the background, where there is no Docker."""
+"""The embedded server in the background, if there is no Docker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LOOK_SECONDS = 0.1
-# Longer than the server gives to requests under way.
+# Longer than the server's shutdown grace period.
 _GRACE_SECONDS = 20.0
 
 
@@ -163,7 +163,7 @@ class Background:
                 return told
 
     def _wait(self, told: dict[str, Any], model: str, timeout: float) -> dict[str, Any]:
-        # By the lock and not by its process, which another command may have started.
+        # By the lock rather than the process, which another command may have started.
         with model_probe(told["grpc"], model) as probe:
             try:
                 version = wait_until_ready(probe, running=self.runs, timeout=timeout)
