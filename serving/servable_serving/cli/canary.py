@@ -128,7 +128,7 @@ def canary(
 
 
 def _sparsely(say: Callable[[str], None]) -> Callable[[str], None]:
-    """At most every ten seconds, and not at each look."""
+    """Call `say` at most every ten seconds, rather than at each poll."""
     last = 0.0
 
     def tell(text: str) -> None:

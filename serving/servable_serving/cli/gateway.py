@@ -52,7 +52,7 @@ def gateway_metrics(
         int, typer.Option(help="UDP port for the gateway's messages.", min=0, max=65535)
     ] = 5145,
     host: Annotated[
-        str, typer.Option(envvar="SERVABLE_HOST", help="Address of both ports.")
+        str, typer.Option(envvar="SERVABLE_HOST", help="Bind address of both ports.")
     ] = "127.0.0.1",
 ) -> None:
     """Count the gateway's requests for Prometheus: syslog in, metrics out at /metrics."""

@@ -1,4 +1,4 @@
-"""The sub-commands that look at a repository: versions, verify, prune, diff."""
+"""The sub-commands that manage a repository: versions, verify, prune, diff."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Folder = Annotated[
         "repository, e.g. s3://bucket/models."
     ),
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Publish without waiting for a server.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not contact or wait for a server.")]
 StepTimeout = Annotated[float, typer.Option(help="Timeout per step, in seconds.", min=0.1)]
 STEP_TIMEOUT = 120.0
 HoldoutFile = Annotated[

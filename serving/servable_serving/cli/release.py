@@ -117,7 +117,7 @@ def push(
     exit_on_signals()
 
     def held_out() -> Holdout | None:
-        # Only where it is needed: it may be a download.
+        # Only if needed: it may be a download.
         needed = holdout is not None or "accuracy" not in skipped
         return find_holdout(name, file=holdout, data=data) if needed else None
 
@@ -177,7 +177,7 @@ def promote(
 
 def rollback(
     to: Annotated[
-        int | None, typer.Option(help="Version (default: the one that was stable before).")
+        int | None, typer.Option(help="Version to move stable to (default: the previous one).")
     ] = None,
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
@@ -227,7 +227,7 @@ def _report(target: Target, version: int, steps: Steps, *, json: bool) -> None:
     from servable_client.cli.console import print_json
 
     if json:
-        # A repository behind a URL takes no steps that are worth a line.
+        # Steps in a repository behind a URL are too short to report.
         taken = {"steps": steps.as_json()} if steps.taken else {}
         print_json(
             {

@@ -219,20 +219,20 @@ def serve(
 
 
 def _tune_garbage_collection() -> None:
-    """Set the collector's policy, which is the whole process's and so not the server's to set."""
+    """Configure the garbage collector; not in the server, since it affects the whole process."""
     import gc
 
-    # TensorFlow's modules stay for good: looked through at every collection, as after each
-    # unload, they would delay requests by a fifth of a second.
+    # TensorFlow's modules stay for good: scanned in every full collection, as after each unload,
+    # they would delay requests by a fifth of a second.
     gc.collect()
     gc.freeze()
-    # A large JSON body is many lists, whose creation alone would start a collection after every
-    # 700: twice the time, in which no other request makes progress.
+    # A large JSON body consists of many lists. By default each 700 allocations start a collection,
+    # which doubles the time and blocks all other requests.
     gc.set_threshold(50_000, 20, 20)
 
 
 def _exit_past_stuck_threads() -> None:
-    """End the process where a load or a request has outlasted the grace period.
+    """End the process if a load or a request has outlasted the grace period.
 
     It may take minutes and cannot be interrupted; Python would wait for it at exit.
     """

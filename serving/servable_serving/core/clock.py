@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time that passes: the module `time`, or a test's own."""
+    """A clock: the module `time`, or a fake in tests."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment; they never run backwards."""
+        """Seconds since an arbitrary moment; never decreases."""
         ...
 
     def sleep(self, seconds: float, /) -> None:
-        """Let time pass."""
+        """Wait for some seconds."""
         ...

@@ -10,7 +10,7 @@ class FolderError(ServableError):
 
 
 class ModelError(ServableError):
-    """A SavedModel cannot be loaded or run; `code` says why, as TensorFlow Serving would."""
+    """A SavedModel cannot be loaded or run; `code` is as in TensorFlow Serving."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)

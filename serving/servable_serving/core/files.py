@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic creation and replacement of files and folders."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
     except OSError as error:
         raise FolderError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
-        incoming.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
+        incoming.chmod(0o755)  # with mkdtemp's 0700 a server of another user could not read it
         yield incoming
         incoming.rename(target)
     except (OSError, shutil.Error) as error:
@@ -48,7 +48,7 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
 
 
 def check_absent(target: Path) -> None:
-    """Fail early where a folder exists that is about to be created.
+    """Fail early if a folder that is about to be created exists.
 
     Raises:
         FolderError: It exists.
@@ -102,7 +102,7 @@ def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> 
     """
     incoming = path.with_name(f"{_incoming_prefix(path)}{uuid.uuid4().hex}")
     try:
-        # Not by mkstemp, whose 0600 would lock other users out: the umask decides, as for any file.
+        # Not mkstemp, whose mode 0600 excludes other users: the umask applies, as for any file.
         with incoming.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()

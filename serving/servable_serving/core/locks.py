@@ -1,4 +1,4 @@
-"""File locks between processes; the kernel releases one when its holder dies."""
+"""File locks between processes; the kernel releases one when its holder exits."""
 
 from __future__ import annotations
 

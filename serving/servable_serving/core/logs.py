@@ -1,4 +1,4 @@
-"""The log of `servable serve`: one line an event, as text or as JSON."""
+"""The log of `servable serve`: one line per event, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def log_to_stderr(*, as_json: bool) -> None:
         else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # TensorFlow tells of its own deprecations, and what goes wrong comes as an exception.
+    # TensorFlow logs its own deprecations; failures raise exceptions.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ from pathlib import Path
 # Labels that releases move.
 STABLE, CANARY = "stable", "canary"
 
-# The signature that a request without a signature name is for.
+# The signature of requests that name none.
 DEFAULT_SIGNATURE = "serving_default"
 # Signatures of the model contract, see the README.
 BYTES_SIGNATURE = "serving_bytes"

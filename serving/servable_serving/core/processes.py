@@ -1,4 +1,4 @@
-"""Servers in processes of their own: started, waited for, ended.
+"""Server subprocesses: start, wait until ready, stop.
 
 A server counts as ready when a probe says so, which asks it as its callers will. While it is not,
 its process is watched as well, so that a server which ends at once is not waited for.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # How long a probe may take, and how long to wait before the next one.
 _PROBE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.05
-# Longer than the server gives to requests under way.
+# Longer than the server's shutdown grace period.
 _GRACE_SECONDS = 20.0
 
 
@@ -37,7 +37,7 @@ class ServerEnded(ServerNotReady):
 
 
 class Probe(Protocol):
-    """Asks a server once whether it is ready."""
+    """Checks once whether a server is ready."""
 
     def __call__(self) -> int:
         """The version that it serves.
@@ -84,14 +84,14 @@ def wait_until_ready(
 
 @contextmanager
 def model_probe(address: str, model: str) -> Iterator[Probe]:
-    """A probe that asks whether a version of a model is available."""
+    """A probe for whether a version of a model is available."""
     with Client(address, model=model) as client:
         yield lambda: client.wait_until_available(timeout=_PROBE_SECONDS)
 
 
 @dataclass(frozen=True, eq=False)
 class ServerProcess:
-    """A server in a process of its own, with its output in a file.
+    """A server in a subprocess, with its output in a file.
 
     Attributes:
         process: The process.
@@ -131,8 +131,8 @@ class ServerProcess:
                     stderr=subprocess.STDOUT,
                     env=env,
                     pass_fds=pass_fds,
-                    # Out of reach of the terminal's Ctrl-C: the program that started the server
-                    # ends it, or leaves it running.
+                    # Not affected by the terminal's Ctrl-C: the program that started the server
+                    # stops it, or leaves it running.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -172,7 +172,7 @@ class ServerProcess:
         return True
 
     def stop(self, grace: float = _GRACE_SECONDS) -> None:
-        """End the process: by SIGTERM, and by SIGKILL where that takes longer than `grace`."""
+        """End the process: by SIGTERM, and by SIGKILL if that takes longer than `grace`."""
         self.process.terminate()
         if not self.ends_within(grace):
             self.process.kill()

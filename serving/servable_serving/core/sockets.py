@@ -20,8 +20,8 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         ServableError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio switches Nagle's algorithm off only where it is, and
-    # with it on each answer waits 40 ms for the client's delayed acknowledgement.
+    # With an explicit protocol, without which asyncio does not disable Nagle's algorithm; each
+    # response would then wait 40 ms for the client's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -59,7 +59,7 @@ def check_free(port: int, flag: str, *, error: type[ServableError]) -> None:
 
 
 def check_socket(path: str) -> None:
-    """Fail if a program listens at a UNIX socket: gRPC would take the path over from it.
+    """Fail if a program listens at a UNIX socket: gRPC would take over the path.
 
     Raises:
         ServableError: It does.

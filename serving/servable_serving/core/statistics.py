@@ -1,4 +1,4 @@
-"""How far a share that was counted may be from the true one."""
+"""Confidence intervals and tests of proportions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Z = 1.959963984540054
 
 
 def binomial_tail(least: int, count: int, share: float) -> float:
-    """How likely at least so many of `count` are, where each is so with the probability `share`."""
+    """The probability of at least `least` of `count` successes, each of probability `share`."""
     if share <= 0.0:
         return 0.0
-    # The logarithms of binomial coefficients: the numbers themselves grow past any float.
+    # By logarithms: binomial coefficients overflow a float.
     log, rest = math.log(share), math.log1p(-share)
     whole = math.lgamma(count + 1)
     return math.fsum(
@@ -24,7 +24,7 @@ def binomial_tail(least: int, count: int, share: float) -> float:
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Where the true share lies with 95 % confidence, when `right` of `count` were right.
+    """The 95 % confidence interval of a proportion, `right` of `count`.
 
     By Wilson's score interval (1927), which stays within 0 and 1 and holds for shares near either,
     where the usual plus-minus does not.
@@ -33,7 +33,7 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
         ValueError: `count` is none, or `right` not within it.
     """
     if not 0 <= right <= count or count < 1:
-        raise ValueError(f"{right} of {count} is no share")
+        raise ValueError(f"{right} of {count} is not a valid share")
     share, z2 = right / count, Z * Z
     middle = share + z2 / (2 * count)
     half = Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))

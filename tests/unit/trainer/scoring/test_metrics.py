@@ -37,7 +37,7 @@ def test_the_interval_is_the_published_one(right: int, count: int, low: float, h
 
 @pytest.mark.parametrize(("right", "count"), [(0, 0), (3, 2), (-1, 2)])
 def test_what_is_no_share_has_no_interval(right: int, count: int) -> None:
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="not a valid share"):
         wilson_interval(right, count)
 
 
