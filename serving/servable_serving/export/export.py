@@ -74,7 +74,7 @@ def export(
         name: The name that it will be served under.
         labels: The name of each of the C classes.
         examples: Images as the network takes them, for warm-up records and golden requests: 32
-            or, where there are fewer, these again; not from the test set.
+            or, if there are fewer, these repeated; not from the test set.
         about: What else the manifest should hold: seed, hyperparameters, metrics.
 
     Returns:

@@ -34,7 +34,7 @@ class Holdout:
         source: Where they come from, for messages.
         images: uint8 [N, height, width], or [N, height, width, 3] in colour.
         targets: Class numbers, int64 [N].
-        labels: The name of each class, by its number; empty where only the numbers are known.
+        labels: The name of each class, by its number; empty if only the numbers are known.
     """
 
     source: str
@@ -54,7 +54,7 @@ def find_holdout(
         data: The folder of the dataset, for the one that an installed package provides.
 
     Returns:
-        The set; None where no package provides one for that model.
+        The set; None if no package provides one for that model.
 
     Raises:
         HoldoutError: It cannot be read, or is not valid.

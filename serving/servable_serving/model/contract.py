@@ -27,7 +27,7 @@ def contract_of(model: Path | Any) -> dict[str, Any]:
     """What a SavedModel's signatures take and give, as written, for JSON.
 
     Args:
-        model: Its folder, or its MetaGraphDef where that has been read already.
+        model: Its folder, or its MetaGraphDef if that has been read already.
 
     Raises:
         ModelError: There is no SavedModel, or it is damaged.

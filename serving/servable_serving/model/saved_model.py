@@ -76,7 +76,7 @@ class SavedModel:
 
     Args:
         folder: The version's folder.
-        meta_graph: What `read_meta_graph` gave for it, where that has been called already.
+        meta_graph: The result of `read_meta_graph`, if that has been called already.
         intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
         inter_op_threads: Threads for ops in parallel; 0 lets TensorFlow choose.
 
@@ -176,7 +176,7 @@ class SavedModel:
         what = (*feeds, "", *fetches)
         rows = max((len(array) if array.ndim else 1 for array in feeds.values()), default=1)
         few = rows <= self._inline_rows
-        # A few rows of a fast graph cost a third less where the calling thread runs the ops
+        # A few rows of a fast graph cost a third less if the calling thread runs the ops
         # itself. It then cannot be cancelled, so a graph that was slow runs the other way.
         inline = few and what not in self._slow
         milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)

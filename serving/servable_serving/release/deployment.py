@@ -143,7 +143,7 @@ class Deployment:
             The outcome, in words.
 
         Raises:
-            ReleaseError: The servers did not apply it in time; the label is where it was.
+            ReleaseError: The servers did not apply it in time; the label has not moved.
         """
         servers = self.servers
         watched = self._watched()

@@ -38,7 +38,7 @@ class Entry:
         git: The revision that it was exported at.
         pushed: When it was pushed.
         by: Who pushed it.
-        reason: Why it was quarantined, None where it was not.
+        reason: Why it was quarantined; None if it was not.
     """
 
     version: int

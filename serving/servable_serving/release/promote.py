@@ -26,7 +26,7 @@ def promote(version: int, deployment: Deployment, steps: Steps) -> None:
     Raises:
         CandidateError: Its files are not as they were published.
         ReleaseError: There is no such version, it fails to load or to answer, or the servers do
-            not read models.config; `stable` stays where it is.
+            not read models.config; `stable` does not move.
     """
     _check(version, deployment)
     with steps.step("check") as step:
@@ -44,7 +44,7 @@ def roll_back(deployment: Deployment, steps: Steps, *, to: int | None = None) ->
     Args:
         deployment: The model's deployment.
         steps: Reports the steps.
-        to: The version; what was promoted before unless given.
+        to: The version; default: the one promoted before.
 
     Returns:
         The version.

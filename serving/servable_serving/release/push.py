@@ -94,7 +94,7 @@ def push(candidate: Path | Candidate, target: Target, steps: Steps, plan: Plan) 
     """Release a candidate.
 
     Args:
-        candidate: A folder that `export` wrote; it stays where it is.
+        candidate: A folder that `export` wrote; it is not modified.
         target: Where it goes.
         steps: Reports the steps.
         plan: How it is pushed.

@@ -33,7 +33,7 @@ class Candidate:
     Nothing is read before it is asked for, and nothing twice.
 
     Args:
-        folder: The folder; it stays where it is.
+        folder: The folder; it is not modified.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The model's name, even where the rest of the manifest is damaged.
+        """The model's name, even if the rest of the manifest is damaged.
 
         Raises:
             CandidateError: The manifest has no valid name.

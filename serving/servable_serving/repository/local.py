@@ -67,7 +67,7 @@ class Repository:
         `servable push` runs the gates before, and waits for the servers after.
 
         Args:
-            candidate: A folder that `export` wrote; it stays where it is.
+            candidate: A folder that `export` wrote; it is not modified.
 
         Returns:
             The version.

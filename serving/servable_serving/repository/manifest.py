@@ -1,4 +1,4 @@
-"""The manifest of a candidate: where it comes from, and the checksum of every file in it."""
+"""The manifest of a candidate: its origin, and the checksum of every file in it."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def check_labels(config: ModelsConfig, model: str, folder: Path, *, moving: str 
 
 def set_versions(entry: wire.ModelConfig, versions: set[int]) -> None:
     """Have servers load these versions."""
-    # Assigned only where it differs: an unchanged file is not written again.
+    # Assigned only if it differs: an unchanged file is not written again.
     if sorted(entry.model_version_policy.specific.versions) != sorted(versions):
         entry.model_version_policy.specific.versions[:] = sorted(versions)
 

@@ -126,7 +126,7 @@ class Remote:
 
         Args:
             candidate: A folder that `export` wrote, or a version of a repository.
-            about: Facts for the history beside the user and the time.
+            about: Facts for the history in addition to user and time.
         """
         return self.publish(Candidate(candidate), about=about)
 
@@ -136,7 +136,7 @@ class Remote:
         Args:
             candidate: The candidate; its files are verified once more right before the upload,
                 against the manifest that it has read.
-            about: Facts for the history beside the user and the time.
+            about: Facts for the history in addition to user and time.
 
         Returns:
             The version. Servers load it when models.config names it; see `label`.

@@ -33,7 +33,7 @@ class StoreError(ServableError):
     """A remote repository cannot be reached, read or written.
 
     Attributes:
-        unreachable: Whether the store did not answer; what it refuses is another matter.
+        unreachable: Whether the store did not answer, as opposed to an error response.
     """
 
 

@@ -33,7 +33,7 @@ class ServerOptions:
             that containers see under /models serves outside of them as well.
         model_config_file_poll_wait_seconds: The interval at which it is read again; 0 for never.
         port: gRPC's port; 0 for none.
-        grpc_socket_path: A UNIX socket for gRPC, beside the port.
+        grpc_socket_path: A UNIX socket for gRPC, in addition to the port.
         grpc_max_threads: Maximum concurrent gRPC calls.
         rest_api_port: REST's port; 0 for none.
         rest_api_num_threads: Maximum concurrent REST requests.
@@ -45,7 +45,7 @@ class ServerOptions:
         batching_parameters_file: BatchingParameters in text.
         allow_version_labels_for_unavailable_models: Whether a label that is not in use may name
             a version that is not there yet.
-        num_load_threads: How many versions are loaded at once; 0 for one.
+        num_load_threads: Maximum number of concurrent loads; 0 for one.
         max_num_load_retries: Maximum load retries.
         load_retry_interval_micros: The interval between load retries.
         file_system_poll_wait_seconds: The interval at which versions are looked for; 0 for once,
@@ -59,7 +59,7 @@ class ServerOptions:
         host: The address to bind; ours.
         shutdown_grace_seconds: How long a stop waits for requests in flight; ours.
         log_requests: The fraction of requests that are logged, 0 to 1; ours.
-        web: Whether to serve the web page at "/" beside REST; ours.
+        web: Whether to serve the web page at "/" of the REST port; not in TensorFlow Serving.
     """
 
     model_name: str = "default"

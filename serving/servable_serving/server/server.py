@@ -189,7 +189,7 @@ class Server:
         self.stop()
 
     def _load(self) -> bool:
-        """Load the first version of each model; False where it was asked to stop meanwhile."""
+        """Load the first version of each model; False if a stop was requested meanwhile."""
         options = self._options
         polls = options.file_system_poll_wait_seconds >= 0
         names = self._models.configure(self._settings, look=polls)

@@ -96,7 +96,7 @@ class TrialServer:
         return f"the trial server was ended {how}{said}"
 
     def peak_megabytes(self) -> float | None:
-        """Peak resident memory; None where the system does not report it."""
+        """Peak resident memory; None if the system does not report it."""
         try:
             status = Path(f"/proc/{self._server.pid}/status").read_text()
         except OSError:
@@ -122,7 +122,7 @@ class TrialServer:
             return self.how_it_ended()
         text = self._server.log.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
-        # The last is a hint where the command itself failed.
+        # The last line is a hint if the command itself failed.
         return one_line(failed_load(text) or "\n".join(lines[-2:]) or "its log is empty")
 
 

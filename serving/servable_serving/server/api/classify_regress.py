@@ -34,7 +34,7 @@ def classify(
 
     Args:
         model: The model.
-        signature: The signature's name; `serving_default` where it is empty.
+        signature: The signature's name; `serving_default` if it is empty.
         examples: A tensorflow.serving.Input.
         deadline: Until when, by time.monotonic.
 

@@ -49,7 +49,7 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
         rows: Whether they are asked for in rows (`predictions`) or in columns (`outputs`).
 
     Raises:
-        ModelError: In rows, where the outputs have not the same number of them; or JSON has no
+        ModelError: In rows, if the outputs do not have the same number of rows; or JSON has no
             form for a dtype.
     """
     if not outputs:

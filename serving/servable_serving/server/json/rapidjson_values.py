@@ -73,7 +73,7 @@ class _Printed:
         return len(self.data) >= _MOST_BYTES
 
     def add(self, value: Any, depth: int) -> bool:
-        """Print a value; False where it was cut off, and nothing may follow."""
+        """Print a value; False if it was cut off, after which nothing may follow."""
         if isinstance(value, dict):
             return self._add_object(value, depth)
         if isinstance(value, list):
@@ -154,7 +154,7 @@ class Repeated(dict[str, Any]):
 
 
 def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of these members, whose first key wins where one comes twice."""
+    """An object of these members, of which the first counts if a key is repeated."""
     members = dict(pairs)
     return members if len(members) == len(pairs) else Repeated(pairs)
 

@@ -160,7 +160,7 @@ class ModelManager:
             elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
                 trouble = f"configured versions {missing} do not exist"
             with self._lock:
-                # Not where the model was changed or removed while the folder was listed.
+                # Not if the model was changed or removed while the folder was listed.
                 if self.settings is settings and self._served:
                     self._aspire(aspired)
         self._trouble = trouble
@@ -192,7 +192,7 @@ class ModelManager:
                 version.aspired = number in folders
                 if version.aspired:
                     if version.state == "UNLOADING":
-                        version.folder = folders[number]  # where it is loaded from again
+                        version.folder = folders[number]  # the folder of later loads
                     continue
                 if version.retry is not None:
                     version.retry.cancel()

@@ -46,7 +46,7 @@ class Models:
 
     Args:
         load: Loads a version.
-        load_threads: How many are loaded at once.
+        load_threads: Maximum number of concurrent loads.
         max_load_retries: How often a failed load is retried.
         load_retry_seconds: The interval between retries.
         labels_ahead: Whether a label that is not in use may name a version that is not loaded.

@@ -42,7 +42,7 @@ class RestServer:
         timeout: Seconds that a request may take.
         cors: Whether to enable CORS.
         metrics: The path of the metrics, and the metrics; not served unless given.
-        web: Whether to serve the web page at "/", where TensorFlow Serving has nothing.
+        web: Whether to serve the web page at "/", which TensorFlow Serving does not use.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class RestService:
     Args:
         models: The models.
         requests: Where requests are kept.
-        timeout: Seconds that a request may take; no limit where it is 0 or less.
+        timeout: Request timeout in seconds; 0 or less for no limit.
     """
 
     def __init__(self, models: Models, requests: RequestLog, *, timeout: float) -> None:
@@ -79,7 +79,7 @@ class RestService:
 
         Args:
             method: GET, POST and so on.
-            path: The path and what comes after it, as it came.
+            path: The raw path and query.
             body: The body; empty if the request has none.
             zipped: Whether the body is compressed with gzip.
         """

@@ -49,12 +49,13 @@ class Batching:
     Args:
         max_batch_size: Rows in one run, and in one request.
         timeout: Seconds that the first of a batch waits for more.
-        max_enqueued_batches: How many batches may wait; what comes after that is refused.
-        threads: Runs at once.
+        max_enqueued_batches: How many batches may wait; further requests are refused.
+        threads: Maximum number of concurrent runs.
         allowed_sizes: The batch sizes that the model is run with; a batch is filled up.
         pad_variable_length_inputs: Whether rows of different shapes go together, with zeros.
         max_execution_batch_size: Requests of more rows are split; None for never.
-        strict: Refuse what cannot be batched, as TensorFlow Serving does, rather than run it alone.
+        strict: Refuse requests that cannot be batched, as TensorFlow Serving does, rather than
+            run them alone.
     """
 
     max_batch_size: int = 1000
