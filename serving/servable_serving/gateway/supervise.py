@@ -71,7 +71,7 @@ class Supervisor:
         nginx: The process.
         watcher: The readiness check.
         step: Called once a second.
-        stopping: The wish to end.
+        stopping: The stop request.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ log = logging.getLogger("servable.sync")
 
 
 class Stopped(BaseException):
-    """The process was asked to end while it waited for the network."""
+    """The process received a stop request while it waited for the network."""
 
 
 @dataclass(kw_only=True)
