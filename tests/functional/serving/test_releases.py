@@ -180,10 +180,7 @@ def test_a_number_that_was_used_is_refused(stage: Stage) -> None:
 def test_two_pushes_at_once_come_one_after_the_other(stage: Stage) -> None:
     stage.push(0)
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda n=n: found.append(stage.push(n)))  # type: ignore[misc]
-        for n in (1, 2)
-    ]
+    threads = [threading.Thread(target=lambda n=n: found.append(stage.push(n))) for n in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -142,7 +142,7 @@ def test_axe_finds_nothing(open_page: Page, scheme: str, size: dict[str, int]) -
 
 def test_a_phone(open_page: Page) -> None:
     """360 x 640: nothing overflows, and the answer stays visible in every tab."""
-    open_page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    open_page.set_viewport_size(PHONE)
     glance = open_page.locator("#glance")
     for tab in ("Test images", "Draw", "File", "Camera"):
         open_page.get_by_role("tab", name=tab).click()
