@@ -75,14 +75,14 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def servable(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+def servable(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "servable", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        **{"timeout": 300, **kwargs},  # type: ignore[call-overload]
+        **{"timeout": 300, **kwargs},
     )
 
 

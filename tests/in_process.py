@@ -24,4 +24,4 @@ def command(*arguments: object) -> CompletedProcess[str]:
             main()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return CompletedProcess(list(map(str, arguments)), status, out.getvalue(), err.getvalue())

@@ -206,4 +206,5 @@ def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
 @pytest.fixture(scope="session")
 def boot(dataset: Dataset) -> np.ndarray:
     """The first image of the test set, an ankle boot."""
-    return dataset.test.images[0]
+    image: np.ndarray = dataset.test.images[0]
+    return image

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    _GenericRpcHandler = grpc.GenericRpcHandler[bytes, bytes]
+else:
+    _GenericRpcHandler = grpc.GenericRpcHandler  # generic in its stubs only
+
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -84,7 +88,7 @@ class GrpcGateway:
                 context.set_trailing_metadata((("retry-after", str(refusal.retry_after)),))
             context.abort(grpc.StatusCode[refusal.code], refusal.message)
         try:
-            return bytes(self._channel.unary_unary(path)(request, timeout=120))
+            return bytes(self._channel.unary_unary(path, None, None)(request, timeout=120))
         except grpc.RpcError as error:
             context.abort(error.code(), error.details())
             raise AssertionError from error
@@ -94,7 +98,7 @@ class GrpcGateway:
         self._channel.close()
 
 
-class _Handler(grpc.GenericRpcHandler):
+class _Handler(_GenericRpcHandler):
     def __init__(self, handle: Callable[[str, bytes, Any], bytes]) -> None:
         self._handle = handle
 

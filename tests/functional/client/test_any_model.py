@@ -166,7 +166,8 @@ def test_examples(client: Any, boot: np.ndarray) -> None:
     assert answer[0][0].score == client.classify(as_file(boot)).probability
     assert len(answer[1]) == 10
     assert answer.version == 1
-    for examples in ([{"image/encoded": {}}], [3], {"image/encoded": b""}):
+    wrong: list[Any] = [[{"image/encoded": {}}], [3], {"image/encoded": b""}]
+    for examples in wrong:
         with pytest.raises(sdk.InvalidInput):
             client.classify_examples(examples)
 

@@ -186,7 +186,7 @@ def test_one_of_three_servers_is_killed_then_all(
         servers = [server.address(scheme) for server in three]
         with KINDS[kind](servers, model=NAME, timeout=20) as client:
             expected = [client.classify(image).class_id for image in images[:20]]
-            answers = []
+            answers: list[Any] = []
             for answer in client.classify_many(images, batch_size=8, concurrency=8):
                 if len(answers) == 200:
                     alive[0].process.send_signal(signal.SIGKILL)

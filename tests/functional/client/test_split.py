@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -126,15 +127,18 @@ def test_no_call_fails_when_the_canary_is_withdrawn(
         except Exception as error:  # noqa: BLE001
             failed.append(error)
 
+    def goes_on(version: int, start: int) -> bool:
+        return bool(failed) or seen[version] > start + 20
+
     callers = [threading.Thread(target=ask, args=[scheme]) for scheme in ("grpc", "http")]
     for caller in callers:
         caller.start()
     try:
         for _ in range(4):
             relabel(stable=1, canary=2)
-            until(lambda start=seen[2]: failed or seen[2] > start + 20)
+            until(partial(goes_on, 2, seen[2]))
             relabel(stable=1)
-            until(lambda start=seen[1]: failed or seen[1] > start + 20)
+            until(partial(goes_on, 1, seen[1]))
     finally:
         stop.set()
         for caller in callers:

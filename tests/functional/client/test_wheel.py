@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import ROOT
 from tests.functional.client.conftest import as_file
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
 
 
-def run(*command: object, **kwargs: object) -> str:
+def run(*command: object, **kwargs: Any) -> str:
     # Otherwise the packages of the source tree would shadow those of the wheel.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -27,7 +27,7 @@ def run(*command: object, **kwargs: object) -> str:
         text=True,
         check=False,
         env=environ,
-        **kwargs,  # type: ignore[call-overload]
+        **kwargs,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return str(done.stdout)

@@ -75,6 +75,7 @@ def compare(ours: Descriptor, theirs: Descriptor) -> None:
             other.message_type and other.message_type.name
         )
         for value in field.enum_type.values if field.enum_type else ():
+            assert other.enum_type is not None
             assert other.enum_type.values_by_name[value.name].number == value.number
 
 

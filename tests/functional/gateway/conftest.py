@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.conftest import save_models
@@ -59,7 +59,7 @@ def backend(
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Files with keys, as settings of the gateway."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "keys").write_text(f"# who may ask\nalice:{KEY}\nbob:{OTHER_KEY}\n")
@@ -72,7 +72,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def guarded(
-    backend: RunningServer, keys: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    backend: RunningServer, keys: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     """A gateway with keys, for the tests to share; traffic is stable's alone."""
     folder = tmp_path_factory.mktemp("guarded")

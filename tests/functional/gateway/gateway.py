@@ -33,7 +33,7 @@ SECRETS = (KEY, OTHER_KEY, ADMIN_KEY)
 ROWS = [[1.0, 2.0, 5.0]]
 
 
-def slope_of(answer: Any) -> float:
+def slope_of(answer: Any) -> int:
     """Which version answered: its slope is the version and one."""
     return round((float(answer[0][0]) - 1.0) / ROWS[0][0])
 

@@ -52,7 +52,7 @@ class Nap(Linear):
 _PICTURES = tf.TensorSpec([None, 28, 28], tf.uint8, name="image")
 
 
-class BadPictures(tf.Module):  # type: ignore[misc]
+class BadPictures(tf.Module):
     """In the place of a classifier: fails, or is late."""
 
     def __init__(self, *, late: float) -> None:

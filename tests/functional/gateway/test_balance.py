@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,12 +93,12 @@ def test_all_get_traffic_and_one_that_goes_fails_no_request(
             eventually(lambda: asked[0] > 20 and by_server(running, "rest"))
             assert set(by_server(running, "rest")) == {HOSTS[0]}
             stand_for(*HOSTS)
+
+            def all_are_asked(transport: str) -> bool:
+                return min(by_server(running, transport)[h] for h in HOSTS) > 20
+
             for transport in ("rest", "grpc"):
-                eventually(
-                    lambda transport=transport: (
-                        min(by_server(running, transport)[h] for h in HOSTS) > 20
-                    )
-                )
+                eventually(partial(all_are_asked, transport))
             fleet[2].process.terminate()
             fleet[2].process.wait(60)
             fleet[1].process.kill()

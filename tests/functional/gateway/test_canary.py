@@ -67,7 +67,8 @@ class Stage:
 def stage(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("stage")
     root = folder / "models"
-    for version, source in {1: SHIPPED, GOOD: SHIPPED, FAILING: "failing", LATE: "late"}.items():
+    sources: dict[int, str | Path] = {1: SHIPPED, GOOD: SHIPPED, FAILING: "failing", LATE: "late"}
+    for version, source in sources.items():
         shutil.copytree(small_models / source, root / NAME / str(version))
     (root / "models.config").write_text(
         config_of(

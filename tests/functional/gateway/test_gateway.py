@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 from google.protobuf import text_format
+from tensorflow_serving.apis import model_management_pb2
 from tests.functional.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, ROWS, Gateway, slope_of
 from tests.functional.serving.calls import METHODS, MODEL, PREDICTION, eventually
 
@@ -34,7 +35,7 @@ def secure_channel(gateway: Gateway) -> grpc.Channel:
 
 def refusal(gateway: Gateway, path: str, *, key: str = KEY, body: bytes = b"") -> grpc.RpcError:
     with secure_channel(gateway) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(path)(body, metadata=[("x-api-key", key)], timeout=60)
+        channel.unary_unary(path, None, None)(body, metadata=(("x-api-key", key),), timeout=60)
     return caught.value
 
 
@@ -94,7 +95,9 @@ def test_refusals_over_rest_have_tensorflow_servings_shape(guarded: Gateway) -> 
 def test_other_methods_are_rejected(guarded: Gateway, method: str) -> None:
     error = refusal(guarded, method)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "predict, classify, status and metadata" in error.details()
+    details = error.details()
+    assert details is not None
+    assert "predict, classify, status and metadata" in details
     assert refusal(guarded, method, key="nobodys").code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -105,12 +108,12 @@ def test_unknown_services_are_unimplemented(guarded: Gateway) -> None:
 
 def test_a_reload_needs_an_admin_key(guarded: Gateway, backend: RunningServer) -> None:
     method = f"{MODEL}HandleReloadConfigRequest"
-    request_type, response_type = METHODS[method]
-    request = request_type()
+    response_type = METHODS[method][1]
+    request = model_management_pb2.ReloadConfigRequest()
     text_format.Parse((backend.log.parent / "models.config").read_text(), request.config)
     with secure_channel(guarded) as channel:
-        answer = channel.unary_unary(method)(
-            request.SerializeToString(), metadata=[("x-api-key", ADMIN_KEY)], timeout=60
+        answer = channel.unary_unary(method, None, None)(
+            request.SerializeToString(), metadata=(("x-api-key", ADMIN_KEY),), timeout=60
         )
     response_type.FromString(answer)
     with guarded.client("grpcs", api_key=ADMIN_KEY) as client:
@@ -165,8 +168,8 @@ def test_the_log_names_the_key_the_model_and_the_version(guarded: Gateway) -> No
     with secure_channel(guarded) as channel:
         method = f"{MODEL}GetModelStatus"
         request = METHODS[method][0](model_spec={"name": "linear"}).SerializeToString()
-        channel.unary_unary(method)(
-            request, metadata=[("x-api-key", KEY), ("x-request-id", mine)], timeout=60
+        channel.unary_unary(method, None, None)(
+            request, metadata=(("x-api-key", KEY), ("x-request-id", mine)), timeout=60
         )
     eventually(lambda: len(told()) == 3)
     first, second, third = told()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_each_key_has_a_rate_of_its_own(
-    backend: RunningServer, keys: dict[str, Path], tmp_path: Path
+    backend: RunningServer, keys: dict[str, Any], tmp_path: Path
 ) -> None:
     with gateway(
         tmp_path,

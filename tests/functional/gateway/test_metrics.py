@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from servable_client import Retry
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import RunningServer
 
@@ -48,7 +48,7 @@ def total(found: Samples, name: str, **labels: str) -> float:
 @pytest.fixture(scope="module")
 def watched(
     backend: RunningServer,
-    keys: dict[str, Path],
+    keys: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Gateway, str]]:
     folder = tmp_path_factory.mktemp("watched")
@@ -98,12 +98,12 @@ def test_it_counts_what_the_gateway_did(
         (1, {"model": "linear", "method": "status", "status": "OK"}),
         (1, {"transport": "grpc", "method": "predict", "status": "OK"}),
     ]
+
+    def counted(count: int, labels: dict[str, str]) -> bool:
+        return total(now(), name, **labels) - total(before, name, **labels) == count
+
     for count, labels in expected:
-        eventually(
-            lambda count=count, labels=labels: (
-                total(now(), name, **labels) - total(before, name, **labels) == count
-            )
-        )
+        eventually(partial(counted, count, labels))
     found = now()
     seconds = "servable_gateway_request_seconds"
     assert (
@@ -124,17 +124,17 @@ def test_it_knows_the_servers_the_labels_and_the_certificate(
 ) -> None:
     gateway, page = watched
     share = ("servable_model_label_share", {"model": "linear", "label": "canary"})
+
+    def shown(name: str, labels: dict[str, str], value: float) -> bool:
+        return total(asked(page), name, **labels) == value
+
     # What the gateway tells first, between, and last.
     for name, labels, value in (
         ("servable_model_available_versions", {"model": "linear"}, 4),
         ("servable_gateway_ready", {}, 1),
         (*share, 0.25),
     ):
-        eventually(
-            lambda name=name, labels=labels, value=value: (
-                total(asked(page), name, **labels) == value
-            )
-        )
+        eventually(partial(shown, name, labels, value))
     found = asked(page)
     state = "servable_model_version_state"
     assert total(found, state, model="linear", version="3", state="AVAILABLE") == 1

@@ -7,7 +7,8 @@ import signal
 import ssl
 import subprocess
 import threading
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def certificate_at(gateway: Gateway) -> str:
 def test_a_certificate_is_made_once_and_reloaded_when_replaced(
     backend: RunningServer, tmp_path: Path
 ) -> None:
-    def started() -> object:
+    def started() -> AbstractContextManager[Gateway]:
         return gateway(tmp_path, grpc_port=backend.port, rest_port=backend.rest_port)
 
     with started() as first:
@@ -134,11 +135,15 @@ def test_keys_are_reloaded(backend: RunningServer, tmp_path: Path) -> None:
         keys.write_text(f"bob:{OTHER_KEY}\n")
         eventually(lambda: running.ask(headers=bob).status_code == 200)
         eventually(lambda: running.ask(headers=alice).status_code == 401)
+
+        def tells_of_keys(start: int) -> bool:
+            return "keys" in running.said[start:]
+
         # A mistake in the file opens nothing and shuts nobody out.
         for mistake in ("bob\n", "", f"bob:{OTHER_KEY}\ncarol:short\n"):
             before = len(running.said)
             keys.write_text(mistake)
-            eventually(lambda before=before: "keys" in running.said[before:])
+            eventually(partial(tells_of_keys, before))
             assert [running.ask(headers=h).status_code for h in (bob, {})] == [200, 401]
 
 
@@ -196,10 +201,14 @@ def test_reloads_under_load_fail_nothing(backend: RunningServer, tmp_path: Path)
     traffic.write_text("linear stable 1 100\nlinear canary 2 0\n")
     with gateway(tmp_path, grpc_port=backend.port, rest_port=backend.rest_port) as running:
         with callers(running, "grpcs", "grpcs", "https", "https") as (asked, failed):
+
+            def goes_on(before: int) -> bool:
+                return asked[0] > before + 20
+
             for share in range(1, 9):
                 before = asked[0]
                 running.traffic(f"linear stable 1 {100 - share}", f"linear canary 2 {share}")
-                eventually(lambda before=before: asked[0] > before + 20)
+                eventually(partial(goes_on, before))
         assert not failed, failed[:3]
         assert asked[0] > 160
         assert running.said.count("reloaded") == 8

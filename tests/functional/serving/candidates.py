@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class HandMade(tf.Module):  # type: ignore[misc]
+class HandMade(tf.Module):
     """A convolutional classifier with variables, as somebody writes it who knows no contract.
 
     Its signatures are right, and nothing in its graph checks what comes in.
@@ -58,7 +58,7 @@ def hand_made(folder: Path, module: Any = None, **manifest: Any) -> Path:
     return folder
 
 
-def edit_graph(folder: Path, change: Callable[[Any], None]) -> None:
+def edit_graph(folder: Path, change: Callable[[Any], object]) -> None:
     """Change a SavedModel's meta graph, and sign it anew."""
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())

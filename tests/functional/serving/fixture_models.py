@@ -27,7 +27,7 @@ def _vector(dtype: tf.DType, name: str) -> tf.TensorSpec:
 _ROWS = tf.TensorSpec([None, 3], tf.float32, name="x")
 
 
-class Linear(tf.Module):  # type: ignore[misc]
+class Linear(tf.Module):
     """y = slope * x + 1, on float32 [N, 3]."""
 
     def __init__(self, slope: float) -> None:
@@ -50,7 +50,7 @@ class Linear(tf.Module):  # type: ignore[misc]
         return {"serving_default": self.serve, "both": self.both, "two_inputs": self.two_inputs}
 
 
-class Types(tf.Module):  # type: ignore[misc]
+class Types(tf.Module):
     """One signature a dtype; each gives its input back under another name."""
 
     def signatures(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Types(tf.Module):  # type: ignore[misc]
         return signatures
 
 
-class Garments(tf.Module):  # type: ignore[misc]
+class Garments(tf.Module):
     """softmax(W image), with the three faces of an image classifier."""
 
     def __init__(self, sign: float = 1.0) -> None:
@@ -136,7 +136,7 @@ class Garments(tf.Module):  # type: ignore[misc]
         }
 
 
-class Slow(tf.Module):  # type: ignore[misc]
+class Slow(tf.Module):
     """As slow as it is asked to be, and tells with how many rows each row was run."""
 
     @tf.function(input_signature=[_vector(tf.int32, "steps")])

@@ -120,7 +120,7 @@ def test_a_row_of_layers_is_folded_too() -> None:
 
 
 def test_what_has_no_layers_to_look_at_is_left_as_it_is() -> None:
-    class Own(keras.Model):  # type: ignore[misc]
+    class Own(keras.Model):
         def call(self, x: Any) -> Any:
             return x
 

@@ -65,7 +65,8 @@ def test_jpeg_gives_nearly_the_same_pixels(shrink: Shrink, dataset: Dataset) -> 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1"])
 def test_every_mode_of_png(shrink: Shrink, dataset: Dataset, mode: str) -> None:
     picture = dataset.test.images[0]
-    image = Image.fromarray(picture).convert(mode, **({"dither": 0} if mode == "1" else {}))
+    dither = Image.Dither.NONE if mode == "1" else None
+    image = Image.fromarray(picture).convert(mode, dither=dither)
     expected = np.asarray(image.convert("L")) if mode in "1P" else picture
     np.testing.assert_allclose(shrink(as_file(image)), expected, atol=1)
 

@@ -44,7 +44,7 @@ def test_what_is_no_message_does_not_end_it(server: RunningServer) -> None:
             "/tensorflow.serving.ModelService/Nosuch",
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(method)(os.urandom(64), timeout=120)
+                channel.unary_unary(method, None, None)(os.urandom(64), timeout=120)
             assert caught.value.code() != grpc.StatusCode.UNAVAILABLE
     assert server.process.poll() is None
 
@@ -105,11 +105,13 @@ def test_a_long_message_does_not_hide_the_code(server: RunningServer) -> None:
     request = wire.PredictRequest()
     request.model_spec.name = "x" * 100_000
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict", None, None)
         with pytest.raises(grpc.RpcError) as caught:
             call(request.SerializeToString(), timeout=120)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-    assert caught.value.details().startswith("Servable not found for request: Latest(xxx")
+    details = caught.value.details()
+    assert details is not None
+    assert details.startswith("Servable not found for request: Latest(xxx")
 
 
 def test_a_few_bytes_do_not_stand_for_many_strings(server: RunningServer) -> None:
@@ -119,7 +121,7 @@ def test_a_few_bytes_do_not_stand_for_many_strings(server: RunningServer) -> Non
     request.inputs["image_bytes"].dtype = wire.DT_STRING
     request.inputs["image_bytes"].tensor_shape.dim.add(size=1 << 24)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict", None, None)
         with pytest.raises(grpc.RpcError) as caught:
             call(request.SerializeToString(), timeout=120)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

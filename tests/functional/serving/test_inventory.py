@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def three(stage: Stage) -> Stage:
     """A model with versions 1 to 3: an old one, stable, and canary."""
-    for favourite, options in ((1, {}), (2, {"promote": True}), (3, {})):
-        stage.push(favourite, **options)
+    stage.push(1)
+    stage.push(2, promote=True)
+    stage.push(3)
     return stage
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from servable_serving.release.steps import Step, Steps
 from servable_serving.repository import history
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from tests.functional.serving.releases import Stage
 
@@ -32,10 +33,12 @@ class Moment(Steps):
 
     labelled = float("inf")
 
-    def step(self, name: str) -> AbstractContextManager[Step]:
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
         if name == "label":
             self.labelled = time.monotonic()
-        return super().step(name)
+        with super().step(name) as step:
+            yield step
 
 
 @dataclass
@@ -90,8 +93,8 @@ def test_no_request_fails_and_each_answer_is_of_the_version_that_held_the_label(
                 moment = Moment(None)
                 if what.startswith("push"):
                     favourite = len(favourites) % len(stage.candidates)
-                    version = stage.push(favourite, promote=what == "push --promote", steps=moment)
-                    favourites[version] = favourite
+                    pushed = stage.push(favourite, promote=what == "push --promote", steps=moment)
+                    favourites[pushed] = favourite
                 elif what == "promote":
                     promote(deployment.labels()["canary"], deployment, moment)
                 else:

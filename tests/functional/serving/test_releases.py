@@ -23,6 +23,7 @@ from servable_serving.repository.manifest import MANIFEST
 from servable_serving.repository.store import Store, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -144,13 +145,13 @@ def break_the_answers(candidate: Path) -> str:
 
 @pytest.mark.parametrize("breaking", [break_the_load, break_the_answers])
 def test_a_version_that_fails_where_it_is_served_is_taken_out_of_sight(
-    stage: Stage, tmp_path: Path, breaking: object
+    stage: Stage, tmp_path: Path, breaking: Callable[[Path], str]
 ) -> None:
     stage.push(1)
     stage.push(2)
     before = (stage.root / "models.config").read_text()
     bad = shutil.copytree(stage.candidates[3], tmp_path / "bad")
-    reason = breaking(bad)  # type: ignore[operator]
+    reason = breaking(bad)
     done = servable("push", bad, *stage.moving(), *skipping(), "--promote")
     assert reason in only_sentence(done)
     assert visible(stage) == [".rejected", "1", "2"]
@@ -180,10 +181,7 @@ def test_a_number_that_was_used_is_refused(stage: Stage) -> None:
 def test_two_pushes_at_once_come_one_after_the_other(stage: Stage) -> None:
     stage.push(0)
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda n=n: found.append(stage.push(n)))  # type: ignore[misc]
-        for n in (1, 2)
-    ]
+    threads = [threading.Thread(target=lambda n=n: found.append(stage.push(n))) for n in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:

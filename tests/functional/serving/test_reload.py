@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -36,7 +36,7 @@ def reload(channel: grpc.Channel, config: str) -> None:
     assert response.status.error_code == 0
 
 
-def slope(channel: grpc.Channel, **spec: object) -> float:
+def slope(channel: grpc.Channel, **spec: Any) -> float:
     """What the version that is meant multiplies with."""
     answer = call(channel, f"{PREDICTION}Predict", linear([[1, 0, 0]], **spec))
     return float(tf.make_ndarray(answer.outputs["y"])[0, 0]) - 1
@@ -46,7 +46,9 @@ def refusal(channel: grpc.Channel, config: str) -> tuple[grpc.StatusCode, str]:
     """What a configuration is refused with."""
     with pytest.raises(grpc.RpcError) as caught:
         reload(channel, config)
-    return caught.value.code(), caught.value.details()
+    details = caught.value.details()
+    assert details is not None
+    return caught.value.code(), details
 
 
 def test_a_reload_by_grpc_replaces_everything(fixtures: Path, tmp_path: Path) -> None:

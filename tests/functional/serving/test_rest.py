@@ -151,7 +151,9 @@ def test_connections_are_kept(rich: RunningServer) -> None:
         ports = set()
         for path in ("linear", "nosuch", "linear/metadata", "linear/versions/abc"):
             with session.get(f"{rich.http}/v1/models/{path}", stream=True, timeout=120) as reply:
-                ports.add(reply.raw.connection.sock.getsockname()[1])
+                connection = reply.raw.connection
+                assert connection is not None
+                ports.add(connection.sock.getsockname()[1])
                 assert reply.content is not None
         assert len(ports) == 1
 

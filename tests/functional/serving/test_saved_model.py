@@ -57,13 +57,13 @@ def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SavedModel]:
 def test_tensors_are_named_as_tensorflow_names_them(
     sums: SavedModel, signature: str, twice: list[float], timeout: float | None
 ) -> None:
-    answer = sums.run(signature, {"x": np.float32([1, 2])}, timeout=timeout)
+    answer = sums.run(signature, {"x": np.array([1, 2], np.float32)}, timeout=timeout)
     np.testing.assert_array_equal(answer["more"], [2, 3])
     np.testing.assert_array_equal(answer["twice"], twice)
 
 
 def test_no_shape_is_asked_for_that_the_graph_does_not_ask_for(sums: SavedModel) -> None:
-    answer = sums.run("serving_default", {"x": np.float32([[1, 2], [3, 4]])}, ["more"])
+    answer = sums.run("serving_default", {"x": np.array([[1, 2], [3, 4]], np.float32)}, ["more"])
     np.testing.assert_array_equal(answer["more"], [[2, 3], [4, 5]])
 
 
@@ -79,6 +79,6 @@ def test_a_signature_that_does_not_fit_its_graph(
     sums: SavedModel, signature: str, code: str, words: str
 ) -> None:
     with pytest.raises(ModelError) as caught:
-        sums.run(signature, {"x": np.float32([1, 2])})
+        sums.run(signature, {"x": np.array([1, 2], np.float32)})
     assert caught.value.code == code
     assert caught.value.message == words

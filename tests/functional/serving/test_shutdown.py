@@ -103,7 +103,7 @@ def test_a_request_that_does_not_come_does_not_hold_it(slow_model: Path, tmp_pat
             never.wait(120)
             yield from ()
 
-        ask = channel.stream_unary(f"{PREDICTION}Predict")
+        ask = channel.stream_unary(f"{PREDICTION}Predict", None, None)
         half = ask.future(nothing(), timeout=120)
         steps = [2000] + [0] * 99
         whole = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
@@ -136,10 +136,10 @@ def test_open_streams_delay_neither_calls_nor_the_shutdown(tmp_path: Path) -> No
                 yield reflection_pb2.ServerReflectionRequest(list_services="")
                 asked.wait(60)
 
-            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[no-untyped-call]
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
             stream = reflection.ServerReflectionInfo(questions(), wait_for_ready=True, timeout=60)
             next(stream)
-            health = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            health = health_pb2_grpc.HealthStub(channel)
             watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
             assert health.Check(health_pb2.HealthCheckRequest(), timeout=40).status == 1

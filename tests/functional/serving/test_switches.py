@@ -36,7 +36,7 @@ class Watched:
 
 def ask_grpc(server: RunningServer, watched: Watched) -> list[int]:
     """Ask until told to stop; the versions that answered."""
-    seen = []
+    seen: list[int] = []
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         while not watched.stopping.is_set():
             oldest, row = watched.oldest, [1.0, len(seen) % 100, -3.0]
@@ -52,7 +52,7 @@ def ask_grpc(server: RunningServer, watched: Watched) -> list[int]:
 
 def ask_rest(server: RunningServer, watched: Watched) -> list[int]:
     """The same over REST, where an answer names no version: its slope tells which it was."""
-    seen = []
+    seen: list[int] = []
     with requests.Session() as session:
         while not watched.stopping.is_set():
             oldest, row = watched.oldest, [1.0, len(seen) % 100, -3.0]

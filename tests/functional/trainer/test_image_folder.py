@@ -37,7 +37,7 @@ HEIGHT, WIDTH = 64, 48
 FORMATS = ("png", "jpg", "webp", "bmp", "JPEG", "gif")
 
 
-def save(path: Path, picture: np.ndarray | Image.Image, **options: object) -> Path:
+def save(path: Path, picture: np.ndarray | Image.Image, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     image.save(path, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -149,7 +149,11 @@ def test_the_command_evaluates(small_data: Dataset) -> None:
 
 def test_a_temperature_becomes_part_of_the_weights(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """The likelihood of held-out images rises, and no prediction changes."""
-    options = {"hyperparameters": {**SMALL, "label_smoothing": 0.2}, "epochs": 2, "seed": 3}
+    options: dict[str, Any] = {
+        "hyperparameters": {**SMALL, "label_smoothing": 0.2},
+        "epochs": 2,
+        "seed": 3,
+    }
     train(tiny_dataset, directory=tmp_path / "with", **options)
     train(tiny_dataset, directory=tmp_path / "without", calibrate=False, **options)
     (run, network), (plain_run, plain) = (load_run(tmp_path / n) for n in ("with", "without"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_prometheus_shows_the_servers_and_the_gateways_metrics(watched: Stack) -
             'servable_gateway_requests_total{transport="grpc",method="predict"} > 0',
             f'servable_gateway_requests_total{{model="{NAME}",transport="rest"}} > 0',
         ):
-            eventually(lambda query=query: seen(query), why=query)
+            eventually(partial(seen, query), why=query)
 
 
 def test_its_rules_are_loaded(watched: Stack) -> None:

@@ -93,10 +93,12 @@ def test_a_version_pushed_on_the_host_is_served(stack: Stack, small: Path) -> No
 
 def test_a_restart_keeps_the_labels(stack: Stack) -> None:
     def versions() -> dict[str, int]:
-        found = {}
+        found: dict[str, int] = {}
         for label in ("stable", "canary"):
             with stack.client(label=label) as client:
-                found[label] = client.classify(BLANK).version
+                version = client.classify(BLANK).version
+            assert version is not None
+            found[label] = version
         return found
 
     before = versions()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, BrowserContext, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize
     from tests.conftest import RunningServer
 
     from servable_trainer.data.dataset import Dataset
@@ -31,7 +31,8 @@ FLAGS = [
 ]  # fmt: skip
 # A guard against hangs, in milliseconds.
 TIMEOUT = 120_000
-DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 640}
+DESK: ViewportSize = {"width": 1200, "height": 900}
+PHONE: ViewportSize = {"width": 360, "height": 640}
 
 
 HERE = Path(__file__).parent

@@ -30,7 +30,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def plain(*colour: int) -> Ground:
-    return lambda height, width: np.broadcast_to(np.float32(colour), (height, width, 3))
+    return lambda height, width: np.broadcast_to(np.array(colour, np.float32), (height, width, 3))
 
 
 def gradient(top: tuple[int, int, int], bottom: tuple[int, int, int]) -> Ground:
@@ -47,7 +47,9 @@ def cloth(dark: tuple[int, int, int], light: tuple[int, int, int]) -> Ground:
     def ground(height: int, width: int) -> NDArray[np.float32]:
         grain = np.random.default_rng(0).normal(0, 6, (height, width, 1))
         stripes = (np.sin(np.arange(width) / 7.0)[None, :, None] + 1) / 2
-        return (stripes * light + (1 - stripes) * np.float32(dark) + grain).astype(np.float32)
+        return (stripes * light + (1 - stripes) * np.array(dark, np.float32) + grain).astype(
+            np.float32
+        )
 
     return ground
 
@@ -62,7 +64,7 @@ def photo(
     top, left = (height - side) // 2, (width - side) // 2
     tone[top : top + side, left : left + side, 0] = np.asarray(soft, np.float32) / 255
     cover = np.clip(tone * 8, 0, 1)
-    painted = np.float32(colour) * (0.45 + 0.55 * tone)
+    painted = np.array(colour, np.float32) * (0.45 + 0.55 * tone)
     pixels = cover * painted + (1 - cover) * ground(height, width)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import requests
@@ -21,7 +21,7 @@ from servable_serving.server.rest.page import FOLDER, HEADERS, POLICY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Page, Request
+    from playwright.sync_api import FilePayload, Page, Request, ViewportSize
     from tests.conftest import RunningServer
 
 FIRST_LOAD = 100_000
@@ -120,18 +120,22 @@ def test_a_wheel_holds_the_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing(open_page: Page, scheme: str, size: dict[str, int]) -> None:
+def test_axe_finds_nothing(
+    open_page: Page, scheme: Literal["light", "dark"], size: ViewportSize
+) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    open_page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    open_page.set_viewport_size(size)  # type: ignore[arg-type]
+    open_page.emulate_media(color_scheme=scheme)
+    open_page.set_viewport_size(size)
     with next_answer(open_page):
         open_page.get_by_role("combobox", name="Compare with").select_option("version 2")
-    files = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": b"no"} for i in range(2)]
+    files: list[FilePayload] = [
+        {"name": f"{i}.png", "mimeType": "image/png", "buffer": b"no"} for i in range(2)
+    ]
     for tab in ("Test images", "Draw", "Camera", "File"):
         open_page.get_by_role("tab", name=tab).click()
         if tab == "File":  # with a table of files and the form for a key
-            open_page.get_by_label("Choose files").set_input_files(files)  # type: ignore[arg-type]
+            open_page.get_by_label("Choose files").set_input_files(files)
             open_page.get_by_text("0 of 2 classified, 2 failed").wait_for()
             open_page.get_by_role("tab", name="Python").click()
             open_page.get_by_role("button", name="API key").click()
@@ -142,7 +146,7 @@ def test_axe_finds_nothing(open_page: Page, scheme: str, size: dict[str, int]) -
 
 def test_a_phone(open_page: Page) -> None:
     """360 x 640: nothing overflows, and the answer stays visible in every tab."""
-    open_page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    open_page.set_viewport_size(PHONE)
     glance = open_page.locator("#glance")
     for tab in ("Test images", "Draw", "File", "Camera"):
         open_page.get_by_role("tab", name=tab).click()

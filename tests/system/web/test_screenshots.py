@@ -101,7 +101,7 @@ def test_versions_that_differ(open_page: Page, folder: Path) -> None:
 
 
 def test_a_phone(open_page: Page, folder: Path) -> None:
-    open_page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    open_page.set_viewport_size(PHONE)
     open_page.emulate_media(color_scheme="dark")
     with next_answer(open_page):
         open_page.locator("#samples").get_by_role("button", name="Sneaker").first.click()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_nobody_offers_one_for_another_model() -> None:
         ({"images": IMAGES, "targets": np.array([None] * 4)}, "cannot read"),
     ],
 )
-def test_what_is_no_held_out_set(tmp_path: Path, arrays: dict[str, object], words: str) -> None:
+def test_what_is_no_held_out_set(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(HoldoutError, match=words):
         find_holdout("any", file=tmp_path / "a.npz")

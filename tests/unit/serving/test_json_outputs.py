@@ -92,7 +92,9 @@ def test_strings_that_are_no_utf_8_go_out_as_they_are() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(4,), (2, 2)])
-def test_what_is_not_finite_is_a_bare_word(dtype: type, shape: tuple[int, ...]) -> None:
+def test_what_is_not_finite_is_a_bare_word(
+    dtype: type[np.floating[Any]], shape: tuple[int, ...]
+) -> None:
     array = np.array([math.nan, math.inf, -math.inf, 0.1], dtype).reshape(shape)
     body = write_outputs(
         {"y": array, "label": strings(b"null", b"x").repeat(len(array) // 2)}, rows=True

@@ -371,7 +371,7 @@ _LEAVES = (
 def _tensors(draw: st.DrawFn) -> Any:
     """Nested lists that are mostly regular, of values that are mostly of one kind."""
     leaf = draw(st.sampled_from([_LEAVES, st.integers(0, 255), st.booleans(), st.floats(0, 1)]))
-    value = leaf
+    value: st.SearchStrategy[Any] = leaf
     for size in draw(st.lists(st.integers(0, 3), max_size=3)):
         value = st.lists(value, min_size=size, max_size=size + draw(st.integers(0, 9)) // 9)
     return draw(value)

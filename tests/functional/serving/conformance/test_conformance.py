@@ -33,12 +33,13 @@ def results(
     request: pytest.FixtureRequest, fixtures: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Path, Result]]:
     """Every transcript that a test asks for, replayed beside each other: some mostly wait."""
-    wanted = {
+    asked = {
         item.callspec.params["transcript"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and "results" in item.fixturenames
         if hasattr(item, "callspec")
-    } or set(TRANSCRIPTS)
+    }
+    wanted = [path for path in TRANSCRIPTS if path in asked] or TRANSCRIPTS
     logs = tmp_path_factory.mktemp("logs")
     executor = ThreadPoolExecutor(SERVERS_AT_ONCE)
     try:

@@ -53,7 +53,7 @@ RIGHT = {"probabilities": [[0.2, 0.8]], "class_id": [1], "label": ["shirt"]}
 
 def over_grpc(answer: dict[str, Any]) -> bytes:
     response = wire.PredictResponse()
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "probabilities": np.array(answer["probabilities"], np.float32),
         "class_id": np.array(answer["class_id"], np.int64),
         "label": np.array([label.encode() for label in answer["label"]], object),

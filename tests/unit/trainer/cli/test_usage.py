@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -124,11 +124,11 @@ def test_invalid_sizes(text: str) -> None:
     ],
 )
 def test_options_that_require_a_directory_of_images(
-    given: dict[str, object], option: str, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options, "quiet_tensorflow", lambda: pytest.fail("too late"))
     with pytest.raises(typer.BadParameter) as caught:
-        find_dataset(None, None, **given)  # type: ignore[arg-type]
+        find_dataset(None, None, **given)
     assert caught.value.param_hint == option
 
 
@@ -143,7 +143,7 @@ def test_options_that_require_a_directory_of_images(
 )
 def test_invalid_directories_and_shapes_of_images(
     name: str,
-    given: dict[str, object],
+    given: dict[str, Any],
     option: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +151,7 @@ def test_invalid_directories_and_shapes_of_images(
     monkeypatch.setattr(options, "quiet_tensorflow", lambda: pytest.fail("too late"))
     (tmp_path / "file").touch()
     with pytest.raises(typer.BadParameter) as caught:
-        find_dataset(None, tmp_path / name, **given)  # type: ignore[arg-type]
+        find_dataset(None, tmp_path / name, **given)
     assert caught.value.param_hint == option
 
 

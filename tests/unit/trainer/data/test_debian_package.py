@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servable_trainer.data import debian_package
 from servable_trainer.data.dataset import DatasetError
 from servable_trainer.data.debian_package import copy_from_package
 
@@ -43,8 +43,8 @@ class Debian:
 @pytest.fixture
 def debian(monkeypatch: pytest.MonkeyPatch) -> Debian:
     fake = Debian()
-    monkeypatch.setattr(debian_package.subprocess, "run", fake)
-    monkeypatch.setattr(debian_package.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     return fake
 
 
@@ -76,6 +76,6 @@ def test_a_download_that_leaves_nothing(debian: Debian, tmp_path: Path) -> None:
 
 
 def test_another_system_than_debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(debian_package.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(DatasetError, match="Debian"):
         copy_from_package("p", Path("/usr/share/x"), ["a.gz"], tmp_path)

@@ -114,7 +114,7 @@ def test_a_recipe_takes_size_and_classes_from_the_data(shape: tuple[int, ...]) -
 
 
 def rate(kind: str, step: int) -> float:
-    return float(Schedule(0.1, steps=100, kind=kind)(step))  # type: ignore[arg-type]
+    return float(Schedule(0.1, steps=100, kind=kind)(step))
 
 
 @pytest.mark.parametrize(

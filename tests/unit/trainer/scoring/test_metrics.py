@@ -29,10 +29,7 @@ from servable_trainer.scoring.metrics import (
     ],
 )
 def test_the_interval_is_the_published_one(right: int, count: int, low: float, high: float) -> None:
-    assert wilson_interval(right, count) == (
-        pytest.approx(low, abs=5e-5),
-        pytest.approx(high, abs=5e-5),
-    )
+    assert wilson_interval(right, count) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 0), (3, 2), (-1, 2)])

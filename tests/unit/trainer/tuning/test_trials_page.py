@@ -32,7 +32,7 @@ TRIALS = [
     trial(1, 0.9, kind="plain", rate=1e-3, flip=True, units=8),
     trial(0, 0.5, kind="residual", rate=1e-1, flip=False, units=8),
 ]
-SEARCH = {
+SEARCH: dict[str, dict[str, Any]] = {
     "data": {"dataset": "garments"},
     "settings": {"tuner": "random", "epochs": 1, "subset": 200, "seed": 0, "fixed": {}},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.unit.serving.server.fakes import Registered
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def found(registered: Registered, name: str = "m", **spec: int | str) -> int:
-    with registered.models.find(Spec(name=name, **spec)) as (version, _):  # type: ignore[arg-type]
+def found(registered: Registered, name: str = "m", **spec: Any) -> int:
+    with registered.models.find(Spec(name=name, **spec)) as (version, _):
         return version
 
 
-def code_of(registered: Registered, name: str = "m", **spec: int | str) -> str | None:
+def code_of(registered: Registered, name: str = "m", **spec: Any) -> str | None:
     with pytest.raises(ModelError) as raised:
         found(registered, name, **spec)
     return raised.value.code
