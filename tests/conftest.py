@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from servable_client import Client
+from servable_serving.core.processes import ServerProcess, model_probe, serve_command
+from servable_serving.core.sockets import free_ports
 from servable_trainer.data import fashion_mnist
 
 if TYPE_CHECKING:
@@ -70,9 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that is free at the moment."""
+    return free_ports(1)[0]
 
 
 def servable(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
@@ -142,26 +142,18 @@ def serving(
         model: Name of the model.
         wait: Whether to wait until the model is available.
     """
-    port, rest_port = free_port(), free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "servable", "serve", f"--model_name={model}",
-                *([f"--model_base_path={base_path}"] if base_path else []),
-                f"--port={port}", f"--rest_api_port={rest_port}",
-                "--file_system_poll_wait_seconds=1", *flags,
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
+    port, rest_port = free_ports(2)
+    command = serve_command(
+        f"--model_name={model}",
+        *([f"--model_base_path={base_path}"] if base_path else []),
+        f"--port={port}", f"--rest_api_port={rest_port}",
+        "--file_system_poll_wait_seconds=1", *flags,
+    )  # fmt: skip
+    with ServerProcess.running(command, log) as server:
         if wait:
-            with Client(f"http://127.0.0.1:{rest_port}", model=model) as client:
-                client.wait_until_available(timeout=300)  # only against a hang
-        yield RunningServer(process, port, rest_port, base_path or Path(), log)
-    finally:
-        process.terminate()
-        process.wait(120)
+            with model_probe(f"http://127.0.0.1:{rest_port}", model) as probe:
+                server.wait_until_ready(probe, timeout=300)  # only against a hang
+        yield RunningServer(server.process, port, rest_port, base_path or Path(), log)
 
 
 @pytest.fixture(scope="session")

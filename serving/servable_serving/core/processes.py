@@ -185,7 +185,7 @@ class ServerProcess:
 
 def serve_command(*flags: str) -> list[str]:
     """The command line of the embedded server, run by this Python."""
-    return [sys.executable, "-m", "servable_client", "serve", *flags]
+    return [sys.executable, "-m", "servable", "serve", *flags]
 
 
 def repository_flags(models: Path, *, port: int, rest_port: int) -> list[str]:
