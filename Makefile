@@ -10,6 +10,8 @@
 # on: make test ARGS="-k gates".
 
 SHELL := /bin/bash
+# Every process would compile our modules again, and pytest rewrite its assertions.
+unexport PYTHONDONTWRITEBYTECODE
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit coverage test-docker lint js js-checks proto constraints clean

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.cli.canary import register
+from servable_serving.core.errors import FolderError
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository.models_config import ModelsConfig
 from servable_serving.repository.traffic import read_traffic, write_traffic
@@ -234,7 +235,7 @@ def test_a_good_one_is_promoted(stage: Stage) -> None:
         (["99"], ReleaseError, "there is no version 99"),
         (["{stable}"], ReleaseError, "is stable already"),
         ([str(LATE), "--metrics", "http://127.0.0.1:9/metrics"], NoMetrics, "127.0.0.1:9"),
-        ([str(LATE), "--repository", "/nonexistent/models"], ReleaseError, "/nonexistent/models"),
+        ([str(LATE), "--repository", "/nonexistent/models"], FolderError, "/nonexistent/models"),
     ],
 )
 def test_what_cannot_be_tried_changes_nothing(

@@ -436,5 +436,5 @@ def test_usage_errors(arguments: list[str], words: str, tmp_path: Path) -> None:
 
 def test_a_hyperparameter_that_cannot_be_fixed(tmp_path: Path) -> None:
     done = command("tune", "--output", tmp_path / "out", "--fix", "width=7")
-    assert only_sentence(done) == "servable: width is 7, and must be [8, 16, 24, 32, 48, 64]"
+    assert only_sentence(done) == "servable: width is 7, but must be [8, 16, 24, 32, 48, 64]"
     assert not (tmp_path / "out").exists()
