@@ -241,7 +241,7 @@ STRUCTURE = [
     Case(no_graph, "structure", "holds no SavedModel"),
     Case(no_variable_file, "structure", r"variables\.data-00000-of-00001 is missing"),
     Case(no_variable_file_and_none_missed, "structure", "the variables cannot be read"),
-    Case(no_variables_at_all, "structure", r"there is no variables/variables\.index"),
+    Case(no_variables_at_all, "structure", r"variables/variables\.index"),
     Case(a_changed_file, "structure", r"saved_model\.pb is not as it was exported"),
     Case(an_extra_file, "structure", r"extra\.sh is not in the manifest"),
     Case(no_manifest, "structure", "no readable manifest"),
