@@ -146,7 +146,7 @@ def diff(
 ) -> None:
     """Show the differences between two versions: figures, settings, and answers."""
     from servable_client.cli.console import print_json, print_table, say
-    from servable_serving.core.lazy_tensorflow import import_tensorflow
+    from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
     from servable_serving.gates.holdout import find_holdout
     from servable_serving.release.diff import compare_answers, differences
 
@@ -157,7 +157,7 @@ def diff(
     images = find_holdout(model, file=holdout, data=data)
     answers = None
     if images is not None:
-        import_tensorflow()
+        import_tensorflow_runtime()
         answers = compare_answers(first, second, images)
     if json:
         print_json(

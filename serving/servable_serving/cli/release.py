@@ -97,7 +97,7 @@ def push(
     they served, and the exit status is 1.
     """
     from servable_client.cli.console import print_json
-    from servable_serving.core.lazy_tensorflow import import_tensorflow
+    from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
     from servable_serving.gates.holdout import find_holdout
     from servable_serving.gates.verdict import Tolerances
     from servable_serving.release.push import Plan
@@ -129,7 +129,7 @@ def push(
         tolerances=Tolerances(accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio),
         trial_server=trial_server,
         version=version,
-        prepare=import_tensorflow,
+        prepare=import_tensorflow_runtime,
     )
     ask_servers = not (no_wait or dry_run)
     with _push_target(

@@ -38,11 +38,9 @@ def _version(asked: Switch) -> None:
     if asked:
         from importlib.metadata import version
 
-        from servable_serving.core.lazy_tensorflow import import_tensorflow
+        from servable_serving.core.lazy_tensorflow import library_version
 
-        # Its distribution has several names: tensorflow, tensorflow-cpu and others.
-        library = import_tensorflow().__version__
-        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {library}")
+        typer.echo(f"Servable: {version('servable')}\nTensorFlow Library: {library_version()}")
         raise typer.Exit
 
 
@@ -182,7 +180,7 @@ def serve(
     import logging
     import signal
 
-    from servable_serving.core.lazy_tensorflow import import_tensorflow
+    from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
     from servable_serving.core.logs import log_to_stderr
     from servable_serving.server.options import ServerOptions
 
@@ -200,7 +198,7 @@ def serve(
         if name in names and value is not None
     }
     options = ServerOptions(**given)
-    import_tensorflow()
+    import_tensorflow_runtime()
     from servable_serving.server.server import Server
 
     _tune_garbage_collection()

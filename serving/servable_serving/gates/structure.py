@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
+from tensorflow.python.framework import dtypes, tensor_util
+from tensorflow.python.framework.errors import OpError
+from tensorflow.python.training.py_checkpoint_reader import NewCheckpointReader
 
 from servable_serving.core.errors import ModelError
 from servable_serving.gates.verdict import Refused, Verdict
@@ -92,8 +94,8 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 def _constants(graph: Any) -> Iterator[tuple[str, Any]]:
     for node in _nodes(graph):
-        if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating:
-            yield node.name, tf.make_ndarray(node.attr["value"].tensor)
+        if node.op == "Const" and dtypes.as_dtype(node.attr["dtype"].type).is_floating:
+            yield node.name, tensor_util.MakeNdarray(node.attr["value"].tensor)
 
 
 def _variables(folder: Path, graph: Any) -> Iterator[tuple[str, Any]]:
@@ -107,13 +109,13 @@ def _variables(folder: Path, graph: Any) -> Iterator[tuple[str, Any]]:
             )
         return
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = NewCheckpointReader(str(prefix))
         dtypes = reader.get_variable_to_dtype_map()
         for name, dtype in sorted(dtypes.items()):
             value = reader.get_tensor(name)  # read even if not floating: its shard may be missing
             if dtype.is_floating:
                 yield name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"), np.asarray(value)
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except (OpError, RuntimeError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
         reason = reason.partition("\n")[0].replace(str(folder), str(folder.name))
         raise Refused(f"the variables cannot be read: {reason}", hint=hint) from error

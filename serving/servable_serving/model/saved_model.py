@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.client.session import Session
+from tensorflow.python.framework import constant_op, dtypes
+from tensorflow.python.framework.errors import OpError
+from tensorflow.python.framework.ops import Graph
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from servable_client._wire import wire_pb2 as wire
@@ -97,8 +100,8 @@ class SavedModel:
         )
         if is_quiet():
             _quiet_first_session()
-        self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(
+        self._graph = Graph()
+        self._session = Session(
             graph=self._graph,
             config=config_pb2.ConfigProto(
                 intra_op_parallelism_threads=intra_op_threads,
@@ -113,7 +116,7 @@ class SavedModel:
         try:
             with self._graph.as_default():
                 SavedModelLoader(str(folder)).load(self._session, [_TAG])
-        except tf.errors.OpError as error:
+        except OpError as error:
             self.close()
             raise _as_model_error(error) from error
         except Exception as error:
@@ -193,7 +196,7 @@ class SavedModel:
         began = time.monotonic()
         try:
             values = self._session._call_tf_sessionrun(options, given, places[1], [], None)  # noqa: SLF001
-        except tf.errors.OpError as error:
+        except OpError as error:
             raise _as_model_error(error) from error
         finally:
             # In the first run TensorFlow optimizes the graph: its duration is not representative.
@@ -220,10 +223,12 @@ class SavedModel:
 
 
 def _type_name(dtype: Any) -> str:
-    return "string" if dtype.kind == "O" else tf.as_dtype(dtype).name.replace("float32", "float")
+    if dtype.kind == "O":
+        return "string"
+    return str(dtypes.as_dtype(dtype).name).replace("float32", "float")
 
 
-def _as_model_error(error: tf.errors.OpError) -> ModelError:
+def _as_model_error(error: OpError) -> ModelError:
     # Python adds the place in the code that made the op, which the server has not got.
     message = error.message.partition("\n\nOriginal stack trace")[0]
     message = message.partition("\n\nErrors may have originated")[0]
@@ -244,8 +249,8 @@ def _quiet_first_session() -> None:
     In a process's first session TensorFlow writes that an optimization pass is not enabled, at
     any log level.
     """
-    with _stderr_discarded(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        session.run(tf.constant(0))
+    with _stderr_discarded(), Graph().as_default(), Session() as session:
+        session.run(constant_op.constant(0))
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.conftest import NAME
 from tests.functional.client.gateways import Refusal
+from tests.tracing import Spans, export_spans
 
 import servable_client as sdk
 from servable_client import RequestEvent, ResponseEvent, Retry
@@ -23,20 +21,9 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
 
 
-@pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """The exporter of a program that traces; OpenTelemetry accepts one provider per process."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
-
-
 @pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
-    exporter.clear()
-    return exporter
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    return export_spans(monkeypatch)
 
 
 def test_hooks_see_each_attempt(
@@ -72,7 +59,7 @@ def test_hooks_see_requests_that_were_never_sent(
 
 
 def test_spans_over_grpc(
-    make: Callable[..., Any], gateway: Callable[..., Any], spans: Any, boot: np.ndarray
+    make: Callable[..., Any], gateway: Callable[..., Any], spans: Spans, boot: np.ndarray
 ) -> None:
     front = gateway("grpc", lambda *_: None)
     with make(front.address, model=NAME) as client:
@@ -80,7 +67,7 @@ def test_spans_over_grpc(
     (span,) = spans.get_finished_spans()
     assert span.name == "tensorflow.serving.PredictionService/Predict"
     assert span.kind is trace.SpanKind.CLIENT
-    attributes = dict(span.attributes)
+    attributes = dict(span.attributes or {})
     assert attributes["rpc.system"] == "grpc"
     assert attributes["rpc.service"] == "tensorflow.serving.PredictionService"
     assert attributes["rpc.method"] == "Predict"
@@ -91,19 +78,22 @@ def test_spans_over_grpc(
     assert f"{span.context.trace_id:032x}-{span.context.span_id:016x}" in traceparent
 
 
-def test_spans_over_http(make: Callable[..., Any], gateway: Callable[..., Any], spans: Any) -> None:
+def test_spans_over_http(
+    make: Callable[..., Any], gateway: Callable[..., Any], spans: Spans
+) -> None:
     left = [Refusal("UNAVAILABLE")]
     front = gateway("http", lambda *_: left.pop() if left else None)
     with make(front.address, model=NAME) as client:
         client.status()
     first, second = spans.get_finished_spans()
     assert first.name == second.name == "GET"
-    assert first.attributes["http.response.status_code"] == 503
-    assert first.attributes["error.type"] == "503"
+    before, after = dict(first.attributes or {}), dict(second.attributes or {})
+    assert before["http.response.status_code"] == 503
+    assert before["error.type"] == "503"
     assert first.status.status_code is trace.StatusCode.ERROR
-    assert second.attributes["http.request.resend_count"] == 1
-    assert second.attributes["http.response.status_code"] == 200
-    assert second.attributes["url.full"] == f"{front.address}/v1/models/{NAME}"
+    assert after["http.request.resend_count"] == 1
+    assert after["http.response.status_code"] == 200
+    assert after["url.full"] == f"{front.address}/v1/models/{NAME}"
     assert "traceparent" in front.seen[1][1]
 
 

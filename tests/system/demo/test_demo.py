@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # Guards against a hang, on machines that do other work at the same time.
 pytestmark = [pytest.mark.usefixtures("dataset"), pytest.mark.timeout(1800)]
 
-SHORT = ("--trials", "1", "--epochs", "3", "--subset", "500")
 # The command with few images: it is about the steps, and not about how good the network is.
 FEW = """
+import sys
 from dataclasses import replace
 from servable_client.cli.app import main
 from servable_trainer.data import fashion_mnist
@@ -32,8 +32,9 @@ find = fashion_mnist.find
 
 def few(folder):
     found, whole = find(folder)
-    return found, replace(whole, train=whole.train.first(3000), test=whole.test.first(1000))
+    return found, replace(whole, train=whole.train.first(images), test=whole.test.first(1000))
 
+images = int(sys.argv.pop(1))
 fashion_mnist.find = few
 main()
 """
@@ -51,10 +52,11 @@ def models_of_the_repository() -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in (ROOT / "models").rglob("*")}
 
 
-def command(directory: Path) -> list[str]:
+def command(directory: Path, *, images: int, epochs: int) -> list[str]:
     """A short demo with few images."""
     return [
-        sys.executable, "-c", FEW, "demo", *SHORT, "--directory", str(directory),
+        sys.executable, "-c", FEW, str(images), "demo", "--trials", "1", "--epochs", str(epochs),
+        "--subset", "500", "--directory", str(directory),
         "--port", str(free_port()), "--rest-api-port", str(free_port()),
     ]  # fmt: skip
 
@@ -64,7 +66,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a short demo printed, and where it worked."""
     directory = tmp_path_factory.mktemp("demo") / "work"
     before = models_of_the_repository()
-    done = subprocess.run(command(directory), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command(directory, images=3000, epochs=3), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert models_of_the_repository() == before  # it never writes there
     return done.stdout + done.stderr, directory
@@ -98,7 +102,7 @@ def test_no_request_failed_over_the_switch(output: tuple[str, Path]) -> None:
 
 def test_a_signal_ends_every_process_that_it_started(tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(tmp_path / "work"),
+        command(tmp_path / "work", images=600, epochs=1),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

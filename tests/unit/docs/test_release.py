@@ -38,3 +38,12 @@ def test_a_file_has_the_version_of_the_project(file: Path) -> None:
 def test_the_images_have_a_version() -> None:
     for file in ("serving/Dockerfile", "trainer/Dockerfile", "docker-compose.yml"):
         assert _versions(Path(file)), file
+
+
+def test_the_images_share_the_layers_of_their_libraries() -> None:
+    serving, trainer = (
+        (ROOT / folder / "Dockerfile").read_text().partition("\nARG ")[2].partition("\nLABEL ")[0]
+        for folder in ("serving", "trainer")
+    )
+    assert "COPY --from=libraries" in serving
+    assert serving == trainer

@@ -5,7 +5,6 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -31,16 +30,15 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
         ModelError: It is damaged; `code` is DATA_LOSS.
     """
-    import tensorflow as tf
+    from tensorflow.python.framework.errors import DataLossError
+    from tensorflow.python.lib.io._pywrap_record_io import RecordIterator
 
     try:
-        yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    except tf.errors.DataLossError as error:
-        # Silences the deprecation warning of the op that reads.
-        reason = re.sub(r"^\{\{function_node .*?\}\} | \[Op:.*", "", error.message, flags=re.DOTALL)
+        yield from RecordIterator(str(path), "")
+    except DataLossError as error:
         raise ModelError(
             "DATA_LOSS",
-            f"{reason}. Please verify your warmup data is in TFRecord format.",
+            f"{error.message}. Please verify your warmup data is in TFRecord format.",
         ) from error
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from tests.tracing import Spans, export_spans
 from tests.unit.client.harness import (
     MODEL,
     Runner,
@@ -30,24 +28,9 @@ AVAILABLE = grpc_status((1, "AVAILABLE"))
 AT_ONCE = Retry(attempts=2, initial=0, maximum=0)
 
 
-class Spans(InMemorySpanExporter):
-    """The spans that ended."""
-
-    @property
-    def only(self) -> ReadableSpan:
-        (span,) = self.get_finished_spans()
-        return span
-
-
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """A program that has set up OpenTelemetry."""
-    exporter = Spans()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-    return exporter
+    return export_spans(monkeypatch)
 
 
 def status(runner: Runner, server: str = "grpc://one", **options: Any) -> Any:
