@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servable_serving.core.errors import ModelError
@@ -206,6 +206,7 @@ def same(one: object, other: object) -> bool:
     return repr(one) == repr(other)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), _VALUES), st.sampled_from(["", " x", "}", "\n"]))
 def test_the_quick_readers_agree_with_the_faithful_one(value: object, after: str) -> None:
     for ensure_ascii in (True, False):

@@ -54,14 +54,15 @@ def evaluate(
     from servable_client.cli.console import print_json, print_table, say
     from servable_client.cli.options import make_client
 
+    live = "://" in what
+    if not live and (version is not None or label is not None):
+        raise typer.BadParameter(f"{what} is not an endpoint; --version and --label need one")
+    # Imported late, so that usage errors are reported at once.
     quiet_tensorflow()
     from servable_trainer.evaluation.evaluate import examine
     from servable_trainer.evaluation.report import check_report, write_report
     from servable_trainer.scoring.scores import print_evaluation
 
-    live = "://" in what
-    if not live and (version is not None or label is not None):
-        raise typer.BadParameter(f"{what} is not an endpoint; --version and --label need one")
     if report:
         check_report(report)
     dataset = find_dataset(

@@ -90,11 +90,6 @@ def train(
 
     from servable_client.cli.console import print_json, say
 
-    quiet_tensorflow()
-    from servable_trainer.evaluation.teacher import teach
-    from servable_trainer.training.train import train as fit
-    from servable_trainer.tuning.trials import load_hyperparameters
-
     if hyperparameters and start_from:
         raise typer.BadParameter(
             "conflicts with --start-from, whose run has its own", param_hint="--hyperparameters"
@@ -104,10 +99,17 @@ def train(
             "conflicts with --all-data, which leaves nothing to validate on",
             param_hint="--patience",
         )
+    # Imported late, so that usage errors and missing data are reported at once.
+    quiet_tensorflow()
+    from servable_trainer.tuning.trials import load_hyperparameters
+
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
     dataset = find_dataset(
         data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
     )
+    from servable_trainer.evaluation.teacher import teach
+    from servable_trainer.training.train import train as fit
+
     run = fit(
         dataset,
         directory=output,
