@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Before TensorFlow, which keeps it from being imported later.
 import pycurl  # noqa: F401
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.still_running import StillRunning
 from xdist.scheduler import LoadScopeScheduling
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from servable_trainer.data.dataset import Dataset
+
+# No test fails by the time that it takes.
+settings.register_profile("servable", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("servable")
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "models" / "fashion_mnist" / "1"

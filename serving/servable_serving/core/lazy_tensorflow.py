@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import os
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+
+from servable_serving.core.lazy_package import defer_init
 
 _NAME = "tensorflow"
 _RUNTIME = ("python.client.session", "python.saved_model.loader_impl")
@@ -23,7 +22,6 @@ _RUNTIME = ("python.client.session", "python.saved_model.loader_impl")
 _PLUGINS = ("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "TF_USE_MODULAR_FILESYSTEM")
 
 _quiet = threading.Event()
-_init = threading.RLock()
 
 
 def quiet_tensorflow() -> None:
@@ -53,7 +51,9 @@ def import_tensorflow_runtime() -> None:
     gc.disable()
     try:
         if _NAME not in sys.modules and not has_plugins():
-            _defer_init()
+            defer_init(_NAME)
+            # As __init__ does before its other imports, whose defaults depend on it.
+            importlib.import_module(f"{_NAME}.python.tf2").enable()
         for name in _RUNTIME:
             importlib.import_module(f"{_NAME}.{name}")
     finally:
@@ -65,33 +65,6 @@ def library_version() -> str:
     """TensorFlow's version; its distribution has several names: tensorflow, tensorflow-cpu, ..."""
     import_tensorflow_runtime()
     return str(importlib.import_module(f"{_NAME}.python.framework.versions").VERSION)
-
-
-class _DeferredPackage(ModuleType):
-    """A package whose submodules can be imported, and whose `__init__` runs when it is needed."""
-
-    def __getattr__(self, name: str) -> Any:
-        # Python's import system and inspection ask for optional ones.
-        if name.startswith("__") and name.endswith("__") and name != "__version__":
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        with _init:
-            if type(self) is _DeferredPackage:
-                self.__class__ = ModuleType  # type: ignore[assignment]  # as documented for modules
-                assert self.__spec__ is not None
-                assert self.__spec__.loader is not None
-                self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
-
-
-def _defer_init() -> None:
-    spec = importlib.util.find_spec(_NAME)
-    if spec is None:
-        return  # the import that follows says so
-    package = importlib.util.module_from_spec(spec)
-    package.__class__ = _DeferredPackage
-    sys.modules[_NAME] = package
-    # As __init__ does before its other imports, whose defaults depend on it.
-    importlib.import_module(f"{_NAME}.python.tf2").enable()
 
 
 def has_plugins() -> bool:
