@@ -1,0 +1,70 @@
+"""When the `__init__` of a package runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from servable_serving.core.lazy_package import defer_init
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "package_with_a_costly_init"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A package that has a module, and has not been initialized."""
+    folder = tmp_path / NAME
+    folder.mkdir()
+    (folder / "__init__.py").write_text(f"from {NAME}.part import value\n__version__ = '1.2'\n")
+    (folder / "part.py").write_text("value = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    defer_init(NAME)
+    yield sys.modules[NAME]
+    for name in [name for name in sys.modules if name.startswith(NAME)]:
+        del sys.modules[name]
+
+
+def initialized(package: ModuleType) -> bool:
+    return "value" in vars(package)
+
+
+def test_its_modules_are_imported_without_it(package: ModuleType) -> None:
+    assert importlib.import_module(f"{NAME}.part").value == 3
+    assert importlib.import_module(NAME) is package
+    assert not initialized(package)
+
+
+def test_the_first_use_runs_it(package: ModuleType) -> None:
+    assert package.value == 3
+    assert importlib.import_module(NAME) is package
+    assert type(package) is ModuleType
+
+
+def test_a_version_is_a_use(package: ModuleType) -> None:
+    assert package.__version__ == "1.2"
+    assert initialized(package)
+
+
+def test_what_inspection_asks_for_is_none(package: ModuleType) -> None:
+    assert not hasattr(package, "__wrapped__")
+    assert not initialized(package)
+
+
+def test_a_name_that_it_has_not(package: ModuleType) -> None:
+    with pytest.raises(AttributeError):
+        _ = package.nothing
+    assert initialized(package)
+
+
+def test_a_package_that_is_not_there() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        defer_init("no_such_package_anywhere")
+    assert "no_such_package_anywhere" not in sys.modules
