@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Before TensorFlow, which keeps it from being imported later.
 import pycurl  # noqa: F401
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from tests.still_running import StillRunning
 from xdist.scheduler import LoadScopeScheduling
@@ -27,7 +28,7 @@ from servable_serving.core.sockets import free_ports
 from servable_trainer.data import fashion_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from servable_trainer.data.dataset import Dataset
 
@@ -96,6 +97,29 @@ def servable(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[s
         check=False,
         **{"timeout": 300, **kwargs},
     )
+
+
+def make_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """A folder that the first worker makes and all workers share; not to be written to.
+
+    Args:
+        tmp_path_factory: The worker's.
+        name: Name of the folder.
+        make: Makes the folder; called with its path, which does not exist.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        done = folder.with_suffix(".done")
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
 
 
 def save_models(module: str, root: Path) -> None:
@@ -182,24 +206,28 @@ def small_dataset(dataset: Dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short training run of a small network."""
-    from servable_trainer.training.train import train
+    """A short training run of a small network, evaluated; not to be written to."""
 
-    directory = tmp_path_factory.mktemp("trained") / "run"
-    train(small_dataset, directory=directory, hyperparameters={"width": 16}, epochs=2, seed=7)
-    return directory
+    def make(directory: Path) -> None:
+        from servable_trainer.evaluation.evaluate import evaluate
+        from servable_trainer.training.train import train
+
+        train(small_dataset, directory=directory, hyperparameters={"width": 16}, epochs=2, seed=7)
+        evaluate(directory, small_dataset)
+
+    return make_once(tmp_path_factory, "run", make)
 
 
 @pytest.fixture(scope="session")
 def candidate(run: Path, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The short training run, evaluated and exported."""
-    from servable_trainer.evaluation.evaluate import evaluate
-    from servable_trainer.training.export_run import export_run
+    """The short training run, exported; not to be written to."""
 
-    evaluate(run, small_dataset)
-    target = tmp_path_factory.mktemp("exported") / "candidate"
-    export_run(run, target, small_dataset, name=NAME)
-    return target
+    def make(target: Path) -> None:
+        from servable_trainer.training.export_run import export_run
+
+        export_run(run, target, small_dataset, name=NAME)
+
+    return make_once(tmp_path_factory, "candidate", make)
 
 
 @pytest.fixture(scope="session")

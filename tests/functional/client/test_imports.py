@@ -33,13 +33,11 @@ def test_the_sdk_does_not_import_tensorflow() -> None:
 
 
 def test_importing_it_is_light() -> None:
-    code = "import servable_client, time; print(time.process_time()); "
-    code += "print(open('/proc/self/status').read())"
+    code = "import servable_client; print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, *status = done.stdout.splitlines()
     # Not ru_maxrss, which a child inherits from its parent.
+    status = done.stdout.splitlines()
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
-    assert float(seconds) <= 0.2
     assert int(peak) / 1024 <= 60
 
 

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.conftest import save_models
+from tests.conftest import make_once, save_models
 from tests.functional.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, gateway, patient_server
 from tests.functional.serving.calls import config_of
 
@@ -28,9 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the models of models_of_tests; not to be written to."""
-    root = tmp_path_factory.mktemp("small")
-    save_models("tests.functional.gateway.models_of_tests", root)
-    return root
+    return make_once(
+        tmp_path_factory,
+        "small",
+        lambda root: save_models("tests.functional.gateway.models_of_tests", root),
+    )
 
 
 @pytest.fixture(scope="session")

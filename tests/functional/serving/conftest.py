@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.conftest import save_models, serving
+from tests.conftest import make_once, save_models, serving
 from tests.functional.serving.calls import config_of
 from tests.functional.serving.releases import FLAGS, Stage, named
 from tests.functional.serving.releases import tinies as make_tinies
@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the models of fixture_models; not to be written to."""
-    root = tmp_path_factory.mktemp("fixtures")
-    save_models("tests.functional.serving.fixture_models", root)
-    return root
+    return make_once(
+        tmp_path_factory,
+        "fixtures",
+        lambda root: save_models("tests.functional.serving.fixture_models", root),
+    )
 
 
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The base path of a model that takes as long as it is asked to."""
-    from tests.functional.serving.fixture_models import Slow, save
 
-    root = tmp_path_factory.mktemp("slow")
-    save(Slow(), root / "1")
-    return root
+    def make(root: Path) -> None:
+        from tests.functional.serving.fixture_models import Slow, save
+
+        save(Slow(), root / "1")
+
+    return make_once(tmp_path_factory, "slow", make)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +116,8 @@ def channel(rich: RunningServer) -> Iterator[grpc.Channel]:
 @pytest.fixture(scope="session")
 def tinies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Candidates that load in a moment; the one at N says class N of every picture."""
-    return make_tinies(tmp_path_factory.mktemp("tinies"), 5)
+    folder = make_once(tmp_path_factory, "tinies", lambda root: make_tinies(root, 5))
+    return [folder / str(number) for number in range(5)]
 
 
 @pytest.fixture(scope="session")

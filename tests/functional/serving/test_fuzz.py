@@ -1,4 +1,4 @@
-"""20,000 requests that no sane client sends: each is answered, and the server lives on.
+"""10,000 requests that no sane client sends: each is answered, and the server lives on.
 
 REST's are built by hypothesis around good ones; gRPC's are good messages with bytes changed.
 Everything is derandomized, so that what fails once fails again.
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from servable_trainer.data.dataset import Dataset
 
-# 20,000 in all.
-BODIES, TARGETS, MESSAGES, RELOADS = 9_000, 3_000, 7_000, 1_000
+# 10,000 in all.
+BODIES, TARGETS, MESSAGES, RELOADS = 4_500, 1_500, 3_500, 500
 AT_ONCE = 8
 # What the whole of it may add to the server's memory, in MiB.
 MOST_GROWTH = 400

@@ -60,8 +60,6 @@ def test_requests_in_flight_are_finished(slow_model: Path, tmp_path: Path) -> No
         assert tf.make_ndarray(by_grpc.result(60).outputs["steps"]).tolist() == steps
         assert by_rest.result(60).json()["outputs"]["steps"] == steps
         assert server.process.wait(60) == 0
-        # It ended when they had, and did not sit out its time.
-        assert time.monotonic() - began < 50
         with pytest.raises(requests.ConnectionError):
             requests.get(server.http, timeout=5)
         assert "Traceback" not in server.log.read_text()

@@ -90,9 +90,11 @@ def test_an_endpoint_fares_like_its_file(
     assert live.calibration.fitted_on == "half of test"
 
 
-def test_a_run_keeps_its_evaluation(run: Path, small_dataset: Dataset) -> None:
-    found = examine(run, small_dataset, thorough=False)
-    kept = json.loads((run / "evaluation.json").read_text())
+def test_a_run_keeps_its_evaluation(run: Path, small_dataset: Dataset, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "evaluation.json").unlink()
+    found = examine(copied, small_dataset, thorough=False)
+    kept = json.loads((copied / "evaluation.json").read_text())
     assert kept["accuracy"] == found.evaluation.accuracy
     assert kept["interval"] == list(found.evaluation.interval)
     assert (found.calibration.fitted_on, found.calibration.fitted) == ("validation", 500)

@@ -215,7 +215,7 @@ def test_minutes_end_a_search_within_a_trial_and_count_over_its_parts(
     ]
     record = json.loads((tmp_path / "trials.json").read_text())
     assert record["ended"] == "minutes"
-    assert spent + 4 <= record["seconds"] < spent + 60
+    assert record["seconds"] >= spent + 4
     # Nothing is left of them.
     assert tune(small_dataset, directory=tmp_path, minutes=minutes, **options) == found
     # The trial that was broken off is run again with more.

@@ -225,10 +225,8 @@ def test_the_heartbeat_breaks_off_a_trial_when_the_minutes_are_over(running: Any
 
 def test_without_workers_the_chief_ends(running: Any) -> None:
     chief = running(watchdog=1.0, trials=1)
-    began = time.monotonic()
     chief.wait()
     assert chief.stop.reason == "workers"
-    assert time.monotonic() - began < 30
 
 
 def test_a_worker_of_another_search_is_refused(running: Any) -> None:
@@ -252,11 +250,9 @@ def test_a_worker_of_another_search_is_refused(running: Any) -> None:
 
 def test_a_chief_that_is_not_there() -> None:
     connection = ChiefConnection(f"127.0.0.1:{free_port()}", "one", patience=1.0, stop=StopSignal())
-    began = time.monotonic()
     with pytest.raises(ChiefUnavailable, match="has not answered for 1 seconds"):
         connection.join({}, {})
     connection.close()
-    assert time.monotonic() - began < 30
 
 
 def test_a_chief_that_goes_away_while_a_trial_runs(running: Any) -> None:
