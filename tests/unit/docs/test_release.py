@@ -41,9 +41,13 @@ def test_the_images_have_a_version() -> None:
 
 
 def test_the_images_share_the_layers_of_their_libraries() -> None:
-    serving, trainer = (
+    serving, trainer, gateway = (
         (ROOT / folder / "Dockerfile").read_text().partition("\nARG ")[2].partition("\nLABEL ")[0]
-        for folder in ("serving", "trainer")
+        for folder in ("serving", "trainer", "serving/gateway")
     )
-    assert "COPY --from=libraries" in serving
+    assert "--extra serving" in serving
     assert serving == trainer
+    wheel = serving[
+        serving.index("FROM ${PYTHON} AS uv") : serving.index("FROM ${PYTHON} AS libraries")
+    ]
+    assert wheel in gateway
