@@ -183,7 +183,8 @@ def serving(
         f"--model_name={model}",
         *([f"--model_base_path={base_path}"] if base_path else []),
         f"--port={port}", f"--rest_api_port={rest_port}",
-        "--file_system_poll_wait_seconds=1", *flags,
+        # Most of the time of a start; tests of the warm-up turn it on.
+        "--file_system_poll_wait_seconds=1", "--enable_model_warmup=false", *flags,
     )  # fmt: skip
     with ServerProcess.running(command, log) as server:
         if wait:

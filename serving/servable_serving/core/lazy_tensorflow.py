@@ -6,13 +6,13 @@ take four fifths of the time of an import and half of its memory.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
 import threading
 from pathlib import Path
 
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_package import defer_init
 
 _NAME = "tensorflow"
@@ -46,19 +46,13 @@ def import_tensorflow_runtime() -> None:
     one of TensorFlow's modules imports all of it, with the same result.
     """
     quiet_tensorflow()
-    # An import creates no garbage, and collections would take a quarter of its time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collection_paused():
         if _NAME not in sys.modules and not has_plugins():
             defer_init(_NAME)
             # As __init__ does before its other imports, whose defaults depend on it.
             importlib.import_module(f"{_NAME}.python.tf2").enable()
         for name in _RUNTIME:
             importlib.import_module(f"{_NAME}.{name}")
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def library_version() -> str:

@@ -6,6 +6,7 @@ its process is watched as well, so that a server which ends at once is not waite
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -129,7 +130,9 @@ class ServerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=env,
+                    # A copy: the start fails with EFAULT if another thread changes the environment
+                    # at the same time.
+                    env=dict(os.environ) if env is None else env,
                     pass_fds=pass_fds,
                     # Not affected by the terminal's Ctrl-C: the program that started the server
                     # stops it, or leaves it running.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from tests.conftest import free_port, only_sentence, servable
 from tests.functional.client.gateways import Refusal
+from tests.in_process import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,14 +104,12 @@ def test_a_server_that_is_down(tmp_path: Path) -> None:
 
 
 def test_usage_errors() -> None:
-    assert servable("classify").returncode == 2
-    assert servable("nosuch").returncode == 2
-    assert servable("serve").returncode == 2
-    assert servable("status", "--server", "ftp://localhost").returncode == 2
-    assert servable("classify", "x.png", "--version", "1", "--label", "stable").returncode == 2
-    assert servable("classify", "x.png", "--json", "--csv").returncode == 2
-    assert (
-        servable("classify", "x.png", "--ca", "/nowhere", "--server", "grpcs://h").returncode == 2
-    )
-    assert servable("status", "--server", "http://h", "--api-key", "k").returncode == 2
-    assert servable("train", "--seed", "-1").returncode == 2
+    assert command("classify").returncode == 2
+    assert command("nosuch").returncode == 2
+    assert command("serve").returncode == 2
+    assert command("status", "--server", "ftp://localhost").returncode == 2
+    assert command("classify", "x.png", "--version", "1", "--label", "stable").returncode == 2
+    assert command("classify", "x.png", "--json", "--csv").returncode == 2
+    assert command("classify", "x.png", "--ca", "/nowhere", "--server", "grpcs://h").returncode == 2
+    assert command("status", "--server", "http://h", "--api-key", "k").returncode == 2
+    assert command("train", "--seed", "-1").returncode == 2

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.usefixtures("dataset"), pytest.mark.timeout(1800)]
 
 # The command with few images: it is about the steps, and not about how good the network is.
 FEW = """
-import sys
 from dataclasses import replace
 from servable_client.cli.app import main
 from servable_trainer.data import fashion_mnist
@@ -32,10 +31,24 @@ find = fashion_mnist.find
 
 def few(folder):
     found, whole = find(folder)
-    return found, replace(whole, train=whole.train.first(images), test=whole.test.first(1000))
+    return found, replace(whole, train=whole.train.first(3000), test=whole.test.first(1000))
 
-images = int(sys.argv.pop(1))
 fashion_mnist.find = few
+main()
+"""
+# The command with a candidate that is there already, in place of a training.
+UNTRAINED = """
+import shutil, sys
+from servable_client.cli.app import main
+from servable_trainer.demo.demo import Demo
+from servable_trainer.training import train
+from servable_trainer.tuning import tune
+from servable_trainer.tuning.trials import Trial
+
+candidate = sys.argv.pop(1)
+tune.tune = lambda *_, **__: [Trial(hyperparameters={}, validation_accuracy=0.5)]
+train.train = lambda *_, **__: None
+Demo._export = lambda demo, number, _: shutil.copytree(candidate, demo._candidate(number))
 main()
 """
 
@@ -52,10 +65,10 @@ def models_of_the_repository() -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in (ROOT / "models").rglob("*")}
 
 
-def command(directory: Path, *, images: int, epochs: int) -> list[str]:
-    """A short demo with few images."""
+def command(directory: Path, *program: str) -> list[str]:
+    """A short demo."""
     return [
-        sys.executable, "-c", FEW, str(images), "demo", "--trials", "1", "--epochs", str(epochs),
+        sys.executable, "-c", *program, "demo", "--trials", "1", "--epochs", "3",
         "--subset", "500", "--directory", str(directory),
         "--port", str(free_port()), "--rest-api-port", str(free_port()),
     ]  # fmt: skip
@@ -66,9 +79,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a short demo printed, and where it worked."""
     directory = tmp_path_factory.mktemp("demo") / "work"
     before = models_of_the_repository()
-    done = subprocess.run(
-        command(directory, images=3000, epochs=3), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command(directory, FEW), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert models_of_the_repository() == before  # it never writes there
     return done.stdout + done.stderr, directory
@@ -100,9 +111,9 @@ def test_no_request_failed_over_the_switch(output: tuple[str, Path]) -> None:
     assert "no request failed" in text
 
 
-def test_a_signal_ends_every_process_that_it_started(tmp_path: Path) -> None:
+def test_a_signal_ends_every_process_that_it_started(candidate: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(tmp_path / "work", images=600, epochs=1),
+        command(tmp_path / "work", UNTRAINED, str(candidate)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from servable_client.cli.options import Json
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import Data, Folder, Seed, SkipCorrupt, find_dataset
 
@@ -54,7 +55,8 @@ def compare(
     from servable_client.cli.console import print_json, say
 
     quiet_tensorflow()
-    from servable_trainer.comparison.compare import compare as compare_with
+    with collection_paused():
+        from servable_trainer.comparison.compare import compare as compare_with
     from servable_trainer.comparison.contender import CompareError, Rule, best_of
     from servable_trainer.comparison.page import as_dict, check_page, print_comparison, write_page
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from servable_client.cli.options import CaBundle, Json, Key, Label, Timeout, Version
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import Data, Folder, SkipCorrupt, find_dataset
 
@@ -59,7 +60,8 @@ def evaluate(
         raise typer.BadParameter(f"{what} is not an endpoint; --version and --label need one")
     # Imported late, so that usage errors are reported at once.
     quiet_tensorflow()
-    from servable_trainer.evaluation.evaluate import examine
+    with collection_paused():
+        from servable_trainer.evaluation.evaluate import examine
     from servable_trainer.evaluation.report import check_report, write_report
     from servable_trainer.scoring.scores import print_evaluation
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from servable_client.cli.options import Json
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import Data, Directory, Folder, SkipCorrupt, find_dataset
 
@@ -27,7 +28,8 @@ def export(
     from servable_client.cli.console import print_json, say
 
     quiet_tensorflow()
-    from servable_trainer.training.export_run import export_run
+    with collection_paused():
+        from servable_trainer.training.export_run import export_run
 
     dataset = find_dataset(data, folder, skip_corrupt=skip_corrupt, like=run)
     manifest = export_run(run, output, dataset, name=name or dataset.name)

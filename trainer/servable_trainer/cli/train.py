@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from servable_client.cli.options import Json
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import (
     Channels,
@@ -107,8 +108,9 @@ def train(
     dataset = find_dataset(
         data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
     )
-    from servable_trainer.evaluation.teacher import teach
-    from servable_trainer.training.train import train as fit
+    with collection_paused():
+        from servable_trainer.evaluation.teacher import teach
+        from servable_trainer.training.train import train as fit
 
     run = fit(
         dataset,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from servable_client.cli.options import Json, usage_error
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import Channels, Data, Folder, Size, SkipCorrupt, find_dataset
 
@@ -112,7 +113,8 @@ def tune(
     except TuneError as error:
         raise usage_error(error) from None
     quiet_tensorflow()
-    from servable_trainer.tuning.distributed.run import follow, lead
+    with collection_paused():
+        from servable_trainer.tuning.distributed.run import follow, lead
     from servable_trainer.tuning.project import SearchBudget, SearchSettings
     from servable_trainer.tuning.results import Interrupted, SearchFailed
     from servable_trainer.tuning.tune import search

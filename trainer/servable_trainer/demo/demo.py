@@ -17,6 +17,7 @@ from PIL import Image
 
 from servable_client import Client
 from servable_client.cli.console import headline, print_table, say
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.processes import (
     ServerNotReady,
     ServerProcess,
@@ -101,8 +102,9 @@ class Demo:
             )
         _check_ours(self.directory)
         # Import TensorFlow late so that usage errors fail fast.
-        from servable_trainer.training.train import train
-        from servable_trainer.tuning.tune import tune
+        with collection_paused():
+            from servable_trainer.training.train import train
+            from servable_trainer.tuning.tune import tune
 
         headline("1. The data")
         folder, dataset = fashion_mnist.find(self.data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,8 @@ class Server:
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
+            # A copy: pytest changes the environment for each test, in another thread than this.
+            env=dict(os.environ),
         )  # fmt: skip
         self.channel = grpc.insecure_channel(
             f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
