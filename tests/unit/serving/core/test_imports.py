@@ -9,9 +9,14 @@ import pytest
 from servable_serving.core.imports import collection_paused
 
 
-def test_it_is_paused_and_resumed_also_after_a_failure() -> None:
-    with pytest.raises(ImportError), collection_paused():
+def test_it_is_paused_and_then_resumed() -> None:
+    with collection_paused():
         assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_it_is_resumed_after_a_failure() -> None:
+    with pytest.raises(ImportError), collection_paused():
         raise ImportError
     assert gc.isenabled()
 
