@@ -16,11 +16,12 @@ _REFUND = 0.1
 class Retry:
     """The retry policy.
 
-    Only transient errors are retried: UNAVAILABLE, HTTP 502, 503 and 504, and, if the server
-    says after how long, RESOURCE_EXHAUSTED and 429. If another address has not failed yet, it is
-    tried at once; otherwise the wait is uniformly random between zero and a limit that doubles
-    from `initial` to `maximum` ("full jitter", Marc Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog, 2015). Nothing is retried past a call's deadline.
+    Only transient errors are retried: UNAVAILABLE, CANCELLED (a server that stops cancels what
+    comes in meanwhile), HTTP 502, 503 and 504, and, if the server says after how long,
+    RESOURCE_EXHAUSTED and 429. If another address has not failed yet, it is tried at once;
+    otherwise the wait is uniformly random between zero and a limit that doubles from `initial` to
+    `maximum` ("full jitter", Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog,
+    2015). Nothing is retried past a call's deadline.
 
     Attributes:
         attempts: The maximum number of attempts; 1 disables retries, None retries until the

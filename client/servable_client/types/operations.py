@@ -147,7 +147,8 @@ class Failure(Exception):
         """Whether the same request may succeed later, or on another endpoint."""
         if self.code == "RESOURCE_EXHAUSTED":
             return self.retry_after is not None
-        return self.code == "UNAVAILABLE" or self.http_status in (502, 503, 504)
+        # A call of ours that was cancelled by us is no failure: a server that stops cancelled it.
+        return self.code in ("UNAVAILABLE", "CANCELLED") or self.http_status in (502, 503, 504)
 
     @property
     def timed_out(self) -> bool:

@@ -58,6 +58,7 @@ def failing(*failures: Failure, then: bytes = AVAILABLE) -> Any:
         Failure("UNAVAILABLE", "bad gateway", http_status=502),
         Failure("UNAVAILABLE", "unavailable", http_status=503),
         Failure("DEADLINE_EXCEEDED", "gateway timeout", http_status=504),
+        Failure("CANCELLED", "the server stops"),
         Failure("RESOURCE_EXHAUSTED", "busy", retry_after=0.5),
     ],
     ids=lambda failure: f"{failure.code}-{failure.http_status}",
@@ -79,7 +80,6 @@ def test_a_transient_failure_is_retried(failure: Failure) -> None:
         "DEADLINE_EXCEEDED",
         "PERMISSION_DENIED",
         "UNIMPLEMENTED",
-        "CANCELLED",
     ],
 )
 def test_a_lasting_failure_is_not_retried(code: str) -> None:
