@@ -147,7 +147,7 @@ class Failure(Exception):
         """Whether the same request may succeed later, or on another endpoint."""
         if self.code == "RESOURCE_EXHAUSTED":
             return self.retry_after is not None
-        # A call of ours that was cancelled by us is no failure: a server that stops cancelled it.
+        # A server that stops cancels calls; a call that its caller cancels raises no Failure.
         return self.code in ("UNAVAILABLE", "CANCELLED") or self.http_status in (502, 503, 504)
 
     @property

@@ -110,8 +110,7 @@ def _variables(folder: Path, graph: Any) -> Iterator[tuple[str, Any]]:
         return
     try:
         reader = NewCheckpointReader(str(prefix))
-        dtypes = reader.get_variable_to_dtype_map()
-        for name, dtype in sorted(dtypes.items()):
+        for name, dtype in sorted(reader.get_variable_to_dtype_map().items()):
             value = reader.get_tensor(name)  # read even if not floating: its shard may be missing
             if dtype.is_floating:
                 yield name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"), np.asarray(value)

@@ -25,8 +25,6 @@ def test_all_but_the_runtime_imports_without_tensorflow() -> None:
 def test_a_model_runs_without_tensorflow_s_public_api_which_comes_at_its_first_use() -> None:
     code = f"""
 import sys
-
-from tests.conftest import SHIPPED
 from pathlib import Path
 import numpy as np
 from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
