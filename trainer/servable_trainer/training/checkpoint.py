@@ -107,7 +107,6 @@ class Checkpoints:
         self._read(self._weights(len(self.epochs)), model)
 
     def _read(self, path: Path, model: keras.Model) -> None:
-        model.optimizer.build(model.trainable_variables)
         try:
             with np.load(path) as arrays:
                 for index, variable in enumerate(_variables(model)):

@@ -236,6 +236,8 @@ class TrainingPlan:
             targets=targets,
         )
         self.classifier.compile(model, self.training, steps=len(batches) * self.epochs)
+        # Otherwise the first step builds it, and TensorFlow traces that step a second time.
+        model.optimizer.build(model.trainable_variables)
         kept.load(model)
         if kept.epochs:
             say(f"resuming after epoch {len(kept.epochs)} from {kept.folder}")
