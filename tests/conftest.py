@@ -17,13 +17,14 @@ import pycurl  # noqa: F401
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from tests.forked import ForkedServer
 from tests.still_running import StillRunning
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from servable_client import Client
-from servable_serving.core.processes import ServerProcess, model_probe, serve_command
+from servable_serving.core.processes import model_probe, wait_until_ready
 from servable_serving.core.sockets import free_ports
 from servable_trainer.data import fashion_mnist
 
@@ -44,8 +45,9 @@ NAME = "fashion_mnist"
 # Tests that share one costly thing: the stack's images and networks, the page's server and browser.
 _TOGETHER = ("tests/system/stack/", "tests/system/web/")
 
-# The layers, slowest first, so that no long test begins when the others have ended.
-_LAYERS = ("system", "functional", "unit")
+# The layers, slowest first, so that no long test begins when the others have ended; among the
+# functional tests those that train.
+_LAYERS = ("system", "functional/trainer", "functional", "unit")
 
 
 class _Files(LoadScopeScheduling):
@@ -73,8 +75,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Files:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by layer, and check that each is in one."""
-    layer = {item: item.nodeid.split("/")[1] for item in items}
-    items.sort(key=lambda item: _LAYERS.index(layer[item]))
+
+    def layer(item: pytest.Item) -> int:
+        folder = item.nodeid.removeprefix("tests/")
+        return next(n for n, name in enumerate(_LAYERS) if folder.startswith(f"{name}/"))
+
+    items.sort(key=layer)
 
 
 def pytest_collection_finish() -> None:
@@ -147,7 +153,7 @@ def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
 class RunningServer:
     """`servable serve` in a process of its own."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkedServer
     port: int
     rest_port: int
     base_path: Path
@@ -179,18 +185,24 @@ def serving(
         wait: Whether to wait until the model is available.
     """
     port, rest_port = free_ports(2)
-    command = serve_command(
-        f"--model_name={model}",
-        *([f"--model_base_path={base_path}"] if base_path else []),
-        f"--port={port}", f"--rest_api_port={rest_port}",
-        # Most of the time of a start; tests of the warm-up turn it on.
-        "--file_system_poll_wait_seconds=1", "--enable_model_warmup=false", *flags,
+    process = ForkedServer(
+        [
+            f"--model_name={model}",
+            *([f"--model_base_path={base_path}"] if base_path else []),
+            f"--port={port}", f"--rest_api_port={rest_port}",
+            "--file_system_poll_wait_seconds=1", *flags,
+        ],
+        log,
     )  # fmt: skip
-    with ServerProcess.running(command, log) as server:
+    try:
         if wait:
             with model_probe(f"http://127.0.0.1:{rest_port}", model) as probe:
-                server.wait_until_ready(probe, timeout=300)  # only against a hang
-        yield RunningServer(server.process, port, rest_port, base_path or Path(), log)
+                wait_until_ready(
+                    probe, running=lambda: process.poll() is None, timeout=300
+                )  # only against a hang
+        yield RunningServer(process, port, rest_port, base_path or Path(), log)
+    finally:
+        process.stop()
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def test_not_ready(tmp_path: Path, boot: np.ndarray) -> None:
     log.predict_log.request.model_spec.name = NAME
     fill_proto(log.predict_log.request.inputs["image"], np.zeros([200, 28, 28], np.uint8))
     write_records(slow / "assets.extra" / "tf_serving_warmup_requests", log, 15)
-    with serving(tmp_path / NAME, tmp_path / "log", "--enable_model_warmup=true") as server:
+    with serving(tmp_path / NAME, tmp_path / "log") as server:
         slow.rename(tmp_path / NAME / "2")
         for kind in KINDS.values():
             for address in (server.grpc, server.http):

@@ -35,7 +35,7 @@ BALLAST = "assets/ballast"
 UNGATED = dict.fromkeys(("operations", "trial", "accuracy", "latency", "size"), "a test of labels")
 FLAGS = (
     "--model_config_file_poll_wait_seconds=1", "--allow_version_labels_for_unavailable_models",
-    "--max_num_load_retries=0", "--enable_model_warmup=true",
+    "--max_num_load_retries=0",
 )  # fmt: skip
 
 

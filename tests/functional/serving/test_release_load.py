@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _CALLERS = 8
 _RELEASES = 12
-_PAUSE = 0.05
+_PAUSE = 0.2
 # Over REST the SDK asks by the number that the label stood for, and looks again every second.
 _FOLLOWS = {"grpc": 0.0, "http": 1.0}
 

@@ -37,7 +37,7 @@ def test_versions_come_and_go_under_load(candidate: Path, dataset: Dataset, tmp_
 
     def ask(address: str) -> None:
         with Client(address, model=NAME) as client:
-            while not stopping.is_set():
+            while not stopping.wait(0.02):
                 try:
                     seen.append(client.classify(dataset.test.images[0]).version)
                 except ServableError as error:
@@ -84,9 +84,8 @@ def test_versions_come_and_go_under_load(candidate: Path, dataset: Dataset, tmp_
 def test_a_broken_version_leaves_the_older_one_serving(dataset: Dataset, tmp_path: Path) -> None:
     base = tmp_path / NAME
     shutil.copytree(SHIPPED, base / "1")
-    flags = ("--max_num_load_retries=0", "--enable_model_warmup=true")
     with (
-        serving(base, tmp_path / "log", *flags) as server,
+        serving(base, tmp_path / "log", "--max_num_load_retries=0") as server,
         Client(server.grpc, model=NAME) as client,
     ):
         incoming = base / ".incoming-test"
@@ -149,7 +148,7 @@ def write_records(path: Path, logs: list[wire.PredictionLog]) -> None:
 def test_a_version_that_is_loading_is_not_ready(tmp_path: Path, dataset: Dataset) -> None:
     base = tmp_path / NAME
     shutil.copytree(SHIPPED, base / "1")
-    with serving(base, tmp_path / "log", "--enable_model_warmup=true") as server:
+    with serving(base, tmp_path / "log") as server:
         # Slow to load: fifteen thousand pictures come before the first.
         slow = base / ".incoming-slow"
         shutil.copytree(SHIPPED, slow)

@@ -55,6 +55,8 @@ def test_it_trains_under_jax_and_exports_under_tensorflow(dataset: Dataset, tmp_
             **os.environ,
             "KERAS_BACKEND": "jax",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            # Most of the time is that of compilation.
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip

@@ -120,7 +120,6 @@ def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "--web",
         f"--model_config_file={config}",
         "--allow_version_labels_for_unavailable_models",
-        "--enable_model_warmup=false",
     ) as running:
         yield running
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,11 +23,10 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 from tests.conftest import free_port
+from tests.forked import ForkedServer
 from tests.functional.serving.calls import MODEL, call
 
 if TYPE_CHECKING:
-    from typing import IO
-
     from google.protobuf.message import Message
 
 _START_SECONDS = 120.0
@@ -41,7 +37,7 @@ _LATE_SECONDS = 10.0
 class Server:
     """The server under test, with a transcript's flags over a copy of its models."""
 
-    def __init__(self, transcript: dict[str, Any], models: Path, log: IO[bytes]) -> None:
+    def __init__(self, transcript: dict[str, Any], models: Path, log: Path) -> None:
         self.models, self.root = models, Path(tempfile.mkdtemp(prefix="conformance-"))
         self.grpc_port, self.rest_port = free_port(), free_port()
         for version in transcript["models"]:
@@ -51,16 +47,9 @@ class Server:
             path = self.root / name
             path.write_text(self.fill(text))
             flags[path.stem] = path
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "servable_client", "serve",
-                *(f"--{key}={self.fill(value)}" for key, value in flags.items()),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # A copy: pytest changes the environment for each test, in another thread than this.
-            env=dict(os.environ),
-        )  # fmt: skip
+        self.process = ForkedServer(
+            [f"--{key}={self.fill(value)}" for key, value in flags.items()], log
+        )
         self.channel = grpc.insecure_channel(
             f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
         )
@@ -138,12 +127,8 @@ class Server:
 
     def stop(self) -> None:
         self.channel.close()
-        self.process.terminate()
-        try:
-            self.process.wait(120)
-        finally:
-            self.process.kill()
-            shutil.rmtree(self.root, ignore_errors=True)
+        self.process.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -267,37 +252,36 @@ def replay(path: Path, models: Path, log: Path) -> tuple[Counter[str], list[str]
         counts[kind] += 1
         notes.append(f"{kind}: {note}")
 
-    with log.open("wb") as output:
-        server = Server(transcript, models, output)
-        try:
-            expected = transcript.get("starts", True)
-            up = server.listens(_START_SECONDS if expected else transcript["start_seconds"])
-            if up != expected:
-                differs(f"the server {'listens' if up else 'does not listen'}")
-                return counts, notes
-            counts["same"] += 1
+    server = Server(transcript, models, log)
+    try:
+        expected = transcript.get("starts", True)
+        up = server.listens(_START_SECONDS if expected else transcript["start_seconds"])
+        if up != expected:
+            differs(f"the server {'listens' if up else 'does not listen'}")
+            return counts, notes
+        counts["same"] += 1
+        slept = False
+        for step in transcript["steps"] if up else []:
+            if "rest" not in step and "grpc" not in step:
+                slept = "sleep" in step
+                if trouble := _change(server, step):
+                    differs(trouble)
+                continue
+            seen, late = _ask(server, step), time.monotonic() + _LATE_SECONDS
+            while (result := verdict(step["expect"], seen)) == "DIFFERS" and slept:
+                if time.monotonic() > late:
+                    break
+                time.sleep(0.1)
+                seen = _ask(server, step)
             slept = False
-            for step in transcript["steps"] if up else []:
-                if "rest" not in step and "grpc" not in step:
-                    slept = "sleep" in step
-                    if trouble := _change(server, step):
-                        differs(trouble)
-                    continue
-                seen, late = _ask(server, step), time.monotonic() + _LATE_SECONDS
-                while (result := verdict(step["expect"], seen)) == "DIFFERS" and slept:
-                    if time.monotonic() > late:
-                        break
-                    time.sleep(0.1)
-                    seen = _ask(server, step)
-                slept = False
-                if result == "same":
-                    counts["same"] += 1
-                else:
-                    differs(
-                        f"{step['id']}\n  expected {json.dumps(step['expect'])[:600]}"
-                        f"\n  seen     {json.dumps(seen)[:600]}",
-                        result,
-                    )
-        finally:
-            server.stop()
+            if result == "same":
+                counts["same"] += 1
+            else:
+                differs(
+                    f"{step['id']}\n  expected {json.dumps(step['expect'])[:600]}"
+                    f"\n  seen     {json.dumps(seen)[:600]}",
+                    result,
+                )
+    finally:
+        server.stop()
     return counts, notes
