@@ -21,8 +21,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# One more than there are cores: tests also wait, for containers and polls.
-WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4) + 1}')
+# Two more than there are cores: tests also wait, for containers and polls.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4) + 2}')
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -30,7 +30,8 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/servable demo $(ARGS)
 
-test: lint js
+test: $(INSTALLED)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint js
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 unit: $(INSTALLED)
