@@ -233,13 +233,15 @@ def test_no_machines_paths_are_in_it(candidate: Path) -> None:
                 assert b"/site-packages/" not in data
 
 
-def test_what_is_there_is_not_replaced(run: Path, candidate: Path, dataset: Dataset) -> None:
+def test_what_is_there_is_not_replaced(run: Path, tmp_path: Path, dataset: Dataset) -> None:
     from servable_trainer.training.export_run import export_run
 
-    before = sorted(path.name for path in candidate.parent.iterdir())
+    target = tmp_path / "candidate"
+    target.mkdir()
+    (target / "kept").touch()
     with pytest.raises(FolderError, match="exists already"):
-        export_run(run, candidate, dataset, name="fashion_mnist")
-    assert sorted(path.name for path in candidate.parent.iterdir()) == before
+        export_run(run, target, dataset, name="fashion_mnist")
+    assert sorted(tmp_path.rglob("*")) == [target, target / "kept"]
 
 
 def test_a_network_of_another_form_is_refused(tmp_path: Path, dataset: Dataset) -> None:
