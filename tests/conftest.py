@@ -94,17 +94,6 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def servable(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", "servable", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **{"timeout": 300, **kwargs},
-    )
-
-
 def make_once(
     tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
 ) -> Path:

@@ -1,7 +1,7 @@
-"""`servable serve` in processes forked from one that has imported TensorFlow.
+"""The command `servable` in processes forked from one that has imported TensorFlow.
 
-The import takes most of a start, and a run of the tests starts over a hundred servers. Tests of the
-start itself, and of what the environment sets at the import, run the command anew.
+The import takes most of the time of a command, and a run of the tests starts hundreds of them.
+Tests of the imports, and of a program that a user starts, run Python anew.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from contextlib import chdir
 from functools import cache
 from multiprocessing import forkserver
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from multiprocessing.context import ForkServerProcess
 
 _ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
@@ -33,12 +36,7 @@ class ForkedServer:
     """
 
     def __init__(self, flags: Sequence[str], log: Path) -> None:
-        _start_forking()
-        log.write_bytes(b"")
-        self._process = _context.Process(
-            target=_serve, args=(tuple(flags), log, dict(os.environ)), daemon=True
-        )
-        self._process.start()
+        self._process = _fork(["serve", *flags], log, log)
 
     @property
     def pid(self) -> int:
@@ -76,6 +74,54 @@ class ForkedServer:
             self.wait()
 
 
+def servable(
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, as `subprocess.run` would.
+
+    Args:
+        arguments: What follows `servable`.
+        env: The environment; this process's unless given.
+        cwd: The working directory; this process's unless given.
+        timeout: A guard against hangs, in seconds.
+    """
+    words = list(map(str, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _fork(words, out, err, env=env, cwd=cwd)
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout, out.read_bytes(), err.read_bytes())
+        return subprocess.CompletedProcess(
+            words, process.exitcode, out.read_text(), err.read_text()
+        )
+
+
+def _fork(
+    words: Sequence[str],
+    out: Path,
+    err: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> ForkServerProcess:
+    _start_forking()
+    for path in {out, err}:
+        path.write_bytes(b"")
+    process = _context.Process(
+        target=_run,
+        args=(tuple(words), out, err, dict(os.environ if env is None else env), cwd or Path.cwd()),
+        daemon=True,
+    )
+    process.start()
+    return process
+
+
 @cache
 def _start_forking() -> None:
     # Its import of tests.preloaded depends on the working directory, which tests may change.
@@ -83,15 +129,18 @@ def _start_forking() -> None:
         forkserver.ensure_running()
 
 
-def _serve(flags: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> None:
+def _run(
+    words: tuple[str, ...], out: Path, err: Path, environment: Mapping[str, str], cwd: Path
+) -> None:
     from servable_client.cli.app import main
 
     os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    for path, number in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(opened, number)
+        os.close(opened)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["servable", "serve", *flags]
+    os.chdir(cwd)
+    sys.argv = ["servable", *words]
     main()

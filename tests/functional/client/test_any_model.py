@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.conftest import NAME, RunningServer, servable, serving
+from tests.conftest import NAME, RunningServer, serving
+from tests.forked import servable
 from tests.functional.client.conftest import KINDS, labelled
 
 import servable_client as sdk

@@ -9,7 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from tests.conftest import free_port, only_sentence, servable
+from tests.conftest import free_port, only_sentence
+from tests.forked import servable
 from tests.functional.client.gateways import Refusal
 from tests.in_process import command
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
-from tests.conftest import NAME, SHIPPED, servable
+from tests.conftest import NAME, SHIPPED
+from tests.forked import servable
 from tests.functional.gateway.gateway import companion, gateway, patient_server
 from tests.functional.serving.calls import config_of, eventually
 from typer.testing import CliRunner

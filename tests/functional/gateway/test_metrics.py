@@ -12,7 +12,8 @@ import pytest
 import requests
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
-from tests.conftest import free_port, only_sentence, servable
+from tests.conftest import free_port, only_sentence
+from tests.forked import servable
 from tests.functional.gateway.gateway import KEY, ROWS, Gateway, companion, gateway
 from tests.functional.serving.calls import eventually
 

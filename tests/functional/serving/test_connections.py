@@ -17,7 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from tests.conftest import only_sentence, servable, serving
+from tests.conftest import only_sentence, serving
+from tests.forked import servable
 from tests.functional.serving.calls import METHODS, MODEL, PREDICTION, call, linear
 
 from servable_client import Client

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.conftest import free_port, only_sentence, servable
+from tests.conftest import free_port, only_sentence
+from tests.forked import servable
 from tests.functional.serving.calls import eventually
 from tests.functional.serving.candidates import sign
 from tests.functional.serving.fixture_models import LABELS

@@ -22,7 +22,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from google.protobuf import text_format
-from tests.conftest import NAME, ROOT, SHIPPED, free_port, servable
+from tests.conftest import NAME, ROOT, SHIPPED, free_port
+from tests.forked import servable
 from tests.functional.serving.kubernetes_schemas import SCHEMAS
 from tests.functional.serving.test_sync import companion, stop, until
 

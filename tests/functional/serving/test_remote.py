@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
-from tests.conftest import NAME, SHIPPED, only_sentence, servable
+from tests.conftest import NAME, SHIPPED, only_sentence
+from tests.forked import servable
 from tests.functional.serving.stores import new_bucket
 from tests.in_process import command
 

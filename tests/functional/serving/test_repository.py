@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.conftest import SHIPPED, only_sentence, servable
+from tests.conftest import SHIPPED, only_sentence
+from tests.forked import servable
 from tests.functional.serving.releases import skipping
 
 from servable_serving.core.errors import FolderError

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 import yaml
-from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, servable, serving
+from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, serving
+from tests.forked import servable
 from tests.functional.serving.calls import eventually
 
 from servable_client import Client

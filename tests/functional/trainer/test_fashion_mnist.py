@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.conftest import only_sentence, servable
+from tests.conftest import only_sentence
+from tests.forked import servable
 from tests.in_process import command
 
 from servable_trainer.data import fashion_mnist

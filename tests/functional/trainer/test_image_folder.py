@@ -14,7 +14,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
-from tests.conftest import servable, serving
+from tests.conftest import serving
+from tests.forked import servable
 
 from servable_client import Client, InvalidInput
 from servable_client.cli.app import main

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import requests
-from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence, servable
+from tests.conftest import NAME, ROOT, SHIPPED, free_port, only_sentence
+from tests.forked import servable
 from tests.system.stack.stacks import Stack, eventually, readme_curls, run
 
 from servable_client import Client

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import requests
-from tests.conftest import NAME, servable
+from tests.conftest import NAME
+from tests.forked import servable
 from tests.system.stack.stacks import ADMIN, KEY, Stack, eventually
 
 if TYPE_CHECKING:
