@@ -21,8 +21,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Two more than there are cores: tests also wait, for containers and polls.
-WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4) + 2}')
+# One more than there are cores: tests also wait, for containers and polls.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4) + 1}')
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile

@@ -25,6 +25,22 @@ CREDENTIALS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 
+# moto looks for an object and then writes it, so that If-None-Match would not be atomic, as it is
+# in S3, if it answered two requests at a time.
+_MOTO = """
+import sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+application, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_by_one(environ, start_response):
+    with lock:
+        return list(application(environ, start_response))
+
+run_simple("127.0.0.1", int(sys.argv[1]), one_by_one, threaded=True)
+"""
+
 
 @contextmanager
 def s3_server(log: Path, port: int | None = None) -> Iterator[str]:
@@ -33,7 +49,7 @@ def s3_server(log: Path, port: int | None = None) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-c", _MOTO, str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -71,14 +71,14 @@ def test_requests_in_flight_do_not_hold_it_for_ever(slow_model: Path, tmp_path: 
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         ThreadPoolExecutor(2) as executor,
     ):
-        steps = [60_000] * 10
+        steps = [600_000] * 10
         by_grpc = executor.submit(call, channel, f"{PREDICTION}Predict", slow(steps))
         by_rest = executor.submit(post, server, {"inputs": steps}, "slow:predict")
         for _ in range(20):
             call(channel, f"{MODEL}GetModelStatus", {"model_spec": {"name": "slow"}})
             requests.get(f"{server.http}/v1/models/slow", timeout=20)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(120) == 0  # the requests would take five minutes
         with pytest.raises(grpc.RpcError) as caught:
             by_grpc.result(20)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
