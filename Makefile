@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 	$(BIN)/servable demo $(ARGS)
 
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint js
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint js
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 unit: $(INSTALLED)

@@ -51,7 +51,7 @@ class ForkedServer:
         self._process.join(timeout)
         status = self.poll()
         if status is None:
-            raise TimeoutError
+            raise subprocess.TimeoutExpired("servable serve", timeout or 0)
         return status
 
     def send_signal(self, number: int) -> None:
@@ -69,7 +69,7 @@ class ForkedServer:
         self.terminate()
         try:
             self.wait(grace)
-        except TimeoutError:
+        except subprocess.TimeoutExpired:
             self.kill()
             self.wait()
 
