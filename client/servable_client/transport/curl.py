@@ -57,8 +57,16 @@ _BY_HTTP = {
     400: "INTERNAL", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED",
     429: "UNAVAILABLE", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "UNAVAILABLE",
 }  # fmt: skip
-# Section "Errors" of the same document: the codes for a stream that the server reset.
-_BY_HTTP2 = {7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 12: "PERMISSION_DENIED"}
+# Section "Errors" of the same document: the codes for a stream that the server reset. But for
+# INTERNAL_ERROR, 2: a proxy resets a stream with it whose server went away, and every request may
+# be sent again.
+_BY_HTTP2 = {
+    2: "UNAVAILABLE", 7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED",
+    12: "PERMISSION_DENIED",
+}  # fmt: skip
+# libcurl reports the HTTP/2 error code in its text only: "(err 2)", or "(error 0x2 ...)" for a
+# stream that was reset before it had answered.
+_HTTP2_CODE = re.compile(r"\((?:err|error) (0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
 
 # The variables from which grpcio reads a proxy.
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -242,9 +250,7 @@ class _Connection:
                 return Failure("UNAVAILABLE", reason, unreachable=True)
             return Failure("DEADLINE_EXCEEDED", "Deadline Exceeded", unreachable=True)
         if code == _HTTP2_STREAM:
-            # libcurl reports the HTTP/2 error code in its text only.
-            reset = re.search(r"\(err (\d+)\)", reason)
-            name = _BY_HTTP2.get(int(reset[1]) if reset else -1, "INTERNAL")
+            name = code_of_reset(reason)
             return Failure(name, reason, unreachable=name == "UNAVAILABLE")
         return Failure("UNAVAILABLE", reason or f"libcurl error {code}", unreachable=True)
 
@@ -252,6 +258,12 @@ class _Connection:
         """Close the connection."""
         self._multi.close()
         self._handle.close()
+
+
+def code_of_reset(reason: str) -> str:
+    """The status code, by name, of a stream that the server reset, from libcurl's message."""
+    reset = _HTTP2_CODE.search(reason)
+    return _BY_HTTP2.get(int(reset[1], 0) if reset else -1, "INTERNAL")
 
 
 def _configure(handle: Any, endpoint: Endpoint, tls: TLS | None) -> str:
