@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 
 from servable_client._base import BaseClient
 from servable_client._wire.model_config import config_of
-from servable_client.engine.core import callable_signatures
+from servable_client.engine.core import callable_signatures, signature_in
 from servable_client.engine.readiness import ready, reload, resolve, wait
 from servable_client.engine.stream import OnError, astream, check
 from servable_client.transport.driver import AsyncDriver
@@ -175,7 +175,8 @@ class AsyncClient(BaseClient):
 
         Args:
             inputs: Arrays, or values that NumPy converts to arrays, by the input names of the
-                signature; text and bytes are strings.
+                signature; text and bytes are strings. Numbers of another dtype than the
+                signature's are converted where no value is lost; floats may be rounded.
             signature: The name of the signature.
             output_filter: The names of the outputs to return (default: all). REST has no filter,
                 so the server sends all of them and the client drops the others.
@@ -184,7 +185,8 @@ class AsyncClient(BaseClient):
             timeout: Request timeout in seconds (default: the client's).
 
         Raises:
-            ServableError: Any `ServableError` subclass.
+            InvalidInput: The model does not accept the inputs.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> answer = await client.predict({"image": images}, output_filter=["class_id"])
@@ -279,6 +281,27 @@ class AsyncClient(BaseClient):
             self._engine.describe(target, self._engine.deadline(timeout), fresh=True)
         )
         return callable_signatures(found)
+
+    async def signature(
+        self,
+        name: str = "serving_default",
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Signature:
+        """Read what a signature takes and gives; `print` shows it as a table.
+
+        Raises:
+            InvalidInput: The model has no such signature.
+            ServableError: Any other `ServableError` subclass.
+
+        Example:
+            >>> (await client.signature()).inputs["image"].shape
+            (-1, 28, 28)
+        """
+        found = await self.metadata(version=version, label=label, timeout=timeout)
+        return signature_in(found, name)
 
     async def resolve(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 
 from servable_client._base import BaseClient
 from servable_client._wire.model_config import config_of
-from servable_client.engine.core import callable_signatures
+from servable_client.engine.core import callable_signatures, signature_in
 from servable_client.engine.readiness import ready, reload, resolve, wait
 from servable_client.engine.stream import OnError, check, stream
 from servable_client.transport.driver import Driver
@@ -164,7 +164,8 @@ class Client(BaseClient):
 
         Args:
             inputs: Arrays, or values that NumPy converts to arrays, by the input names of the
-                signature; text and bytes are strings.
+                signature; text and bytes are strings. Numbers of another dtype than the
+                signature's are converted where no value is lost; floats may be rounded.
             signature: The name of the signature.
             output_filter: The names of the outputs to return (default: all). REST has no filter,
                 so the server sends all of them and the client drops the others.
@@ -173,7 +174,8 @@ class Client(BaseClient):
             timeout: Request timeout in seconds (default: the client's).
 
         Raises:
-            ServableError: Any `ServableError` subclass.
+            InvalidInput: The model does not accept the inputs.
+            ServableError: Any other `ServableError` subclass.
 
         Example:
             >>> answer = client.predict({"image": images}, output_filter=["class_id"])
@@ -268,6 +270,27 @@ class Client(BaseClient):
             self._engine.describe(target, self._engine.deadline(timeout), fresh=True)
         )
         return callable_signatures(found)
+
+    def signature(
+        self,
+        name: str = "serving_default",
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Signature:
+        """Read what a signature takes and gives; `print` shows it as a table.
+
+        Raises:
+            InvalidInput: The model has no such signature.
+            ServableError: Any other `ServableError` subclass.
+
+        Example:
+            >>> client.signature().inputs["image"].shape
+            (-1, 28, 28)
+        """
+        found = self.metadata(version=version, label=label, timeout=timeout)
+        return signature_in(found, name)
 
     def resolve(
         self,

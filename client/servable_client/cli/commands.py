@@ -21,6 +21,7 @@ from servable_client.cli.options import (
     Version,
     make_client,
 )
+from servable_client.cli.predict import predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,7 @@ _LABELS = ("stable", "canary")
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command()(classify)
+    app.command()(predict)
     app.command()(status)
     app.command()(wait)
 
@@ -175,8 +177,8 @@ def status(
         [
             (
                 name,
-                ", ".join(f"{k} {v.dtype} {_shape(v.shape)}" for k, v in s.inputs.items()),
-                ", ".join(f"{k} {v.dtype} {_shape(v.shape)}" for k, v in s.outputs.items()),
+                ", ".join(f"{k} {v.dtype} {v.plain_shape}" for k, v in s.inputs.items()),
+                ", ".join(f"{k} {v.dtype} {v.plain_shape}" for k, v in s.outputs.items()),
             )
             for name, s in sorted(signatures.items())
         ],
@@ -202,12 +204,6 @@ def _labels(client: Client, names: Iterable[str]) -> dict[str, int | None]:
         except (ModelNotFound, NotReady):
             continue
     return found
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    if shape is None:
-        return "any shape"
-    return "[" + ", ".join("N" if size == -1 else str(size) for size in shape) + "]"
 
 
 def wait(

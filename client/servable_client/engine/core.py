@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from servable_client._errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -23,6 +25,7 @@ from servable_client._errors import (
 )
 from servable_client._wire.status import INIT_SIGNATURE
 from servable_client._wire.tensors import as_array
+from servable_client.codec.as_dtype import as_declared
 from servable_client.engine.effects import _T, Flow, Invoke, Send, Sleep
 from servable_client.engine.retry import Budget, Retry
 from servable_client.engine.split import STABLE, Split, is_label_unavailable
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
 
     from servable_client.codec.grpc import Headers
     from servable_client.engine.telemetry import RequestEvent, ResponseEvent
-    from servable_client.types.answers import ClassScores, Prediction, VersionStatus
+    from servable_client.types.answers import ClassScores, Prediction, Signature, VersionStatus
     from servable_client.types.examples import Example
 
 DEFAULT_TIMEOUT = 5.0
@@ -263,7 +266,11 @@ class Engine:
         target: Target,
         deadline: float,
     ) -> Flow[Prediction]:
-        """Run a signature."""
+        """Run a signature.
+
+        Its description is read where values are of NumPy's default dtypes, which are often not
+        what was meant, and where the server refuses the inputs.
+        """
         if not isinstance(inputs, Mapping):
             raise InvalidInput(
                 f"inputs must be a mapping, got {type(inputs).__name__}",
@@ -277,11 +284,39 @@ class Engine:
             arrays = {str(name): as_array(value) for name, value in inputs.items()}
         except ValueError as error:
             raise InvalidInput(f"invalid input array: {error}") from error
+        described = self.known(target)
+        if described is None and any(map(_is_default, inputs.values())):
+            described = yield from self._described_or_none(target, deadline)
+        try:
+            fitted = as_declared(arrays, _signature(described, signature))
+        except InvalidInput:
+            # Another version may take them.
+            described = yield from self._described_or_none(target, deadline)
+            fitted = as_declared(arrays, _signature(described, signature))
         operation = PredictOperation(
-            target=target, signature=signature, inputs=arrays, outputs=tuple(outputs or ())
+            target=target, signature=signature, inputs=fitted, outputs=tuple(outputs or ())
         )
-        answer: Prediction = yield from self._call_as_split(operation, deadline)
+        answer: Prediction
+        try:
+            answer = yield from self._call_as_split(operation, deadline)
+        except InvalidInput as error:
+            if error.code != "INVALID_ARGUMENT":
+                raise
+            described = yield from self._described_or_none(target, deadline)
+            fitted = as_declared(arrays, _signature(described, signature))
+            if all(fitted[name] is array for name, array in operation.inputs.items()):
+                raise
+            operation = replace(operation, inputs=fitted)
+            answer = yield from self._call_as_split(operation, deadline)
         return answer
+
+    def _described_or_none(self, target: Target, deadline: float) -> Flow[Description | None]:
+        """The description of the version that is served now; None if it cannot be read."""
+        try:
+            return (yield from self.describe(target, deadline, fresh=True))
+        except ServableError as error:
+            log.debug("the signatures cannot be read: %s", error)
+            return None
 
     def classify_examples(
         self,
@@ -509,6 +544,29 @@ class Engine:
 def callable_signatures(description: Description) -> dict[str, Any]:
     """The signatures of a model, without the internal one that cannot be called."""
     return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
+
+
+def signature_in(signatures: Mapping[str, Signature], name: str) -> Signature:
+    """One of the signatures of a model.
+
+    Raises:
+        InvalidInput: It is not among them.
+    """
+    if name not in signatures:
+        raise InvalidInput(
+            f"the model has no signature {name!r}",
+            hint=f"its signatures are {', '.join(sorted(signatures)) or 'none'}",
+        )
+    return signatures[name]
+
+
+def _is_default(value: ArrayLike) -> bool:
+    """Whether a value is no array, or one of a dtype that NumPy chooses by itself."""
+    return not isinstance(value, np.ndarray) or value.dtype in (np.float64, np.int64)
+
+
+def _signature(described: Description | None, name: str) -> Signature | None:
+    return None if described is None else described.signatures.get(name)
 
 
 def _checked_split(split: Mapping[str, float] | Split, target: Target) -> Split:

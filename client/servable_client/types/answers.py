@@ -211,6 +211,22 @@ class TensorSpec:
     dtype: str
     shape: tuple[int, ...] | None
 
+    @property
+    def plain_dtype(self) -> str:
+        """The dtype by its name in NumPy and TensorFlow, `float32` for example."""
+        name = self.dtype.removeprefix("DT_").lower()
+        return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
+
+    @property
+    def plain_shape(self) -> str:
+        """The shape as text, with N for a first size that may be any, ? for others."""
+        if self.shape is None:
+            return "any shape"
+        sizes = ["?" if size < 0 else str(size) for size in self.shape]
+        if self.shape[:1] == (-1,):
+            sizes[0] = "N"
+        return f"[{', '.join(sizes)}]"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
@@ -224,8 +240,38 @@ class Signature:
     Example:
         >>> client.metadata()["classify"].method
         'tensorflow/serving/classify'
+        >>> print(client.signature())
+        input   image          uint8    [N, 28, 28]
+        output  class_id       int64    [N]
+        output  label          string   [N]
+        output  probabilities  float32  [N, 10]
     """
 
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
     method: str
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Each tensor: whether it is an input, its name, dtype and shape."""
+        return [
+            (what, name, spec.plain_dtype, spec.plain_shape)
+            for what, specs in (("input", self.inputs), ("output", self.outputs))
+            for name, spec in sorted(specs.items())
+        ]
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+        return "\n".join(
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+            for row in rows
+        )
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows()
+        )
+        head = "".join(f"<th>{title}</th>" for title in ("", "name", "dtype", "shape"))
+        return f"<table><tr>{head}</tr>{rows}</table>"

@@ -101,7 +101,7 @@ def test_predict_sends_arrays_and_the_filter() -> None:
     found = engine(clock=runner.clock)
     answer = runner.run(
         found.predict(
-            {"x": [[1, 2]]},
+            {"x": np.array([[1, 2]], np.float32)},
             signature="score",
             outputs=["y"],
             target=found.target,
@@ -320,7 +320,7 @@ def test_rest_refuses_another_dtype_before_it_sends() -> None:
     with pytest.raises(InvalidInput):
         runner.run(
             found.predict(
-                {"image": np.zeros([1, 2, 2], np.float32)},
+                {"image": np.full([1, 2, 2], 0.5, np.float32)},
                 signature="serving_default",
                 outputs=None,
                 target=found.target,

@@ -150,7 +150,7 @@ ANSWER = grpc_prediction(1, y=np.array([1], np.float32))
 def predict(found: Any, runner: Runner, target: Target | None = None) -> Any:
     return runner.run(
         found.predict(
-            {"x": [1]},
+            {"x": np.array([1], np.float32)},
             signature="s",
             outputs=None,
             target=found.target if target is None else target,

@@ -1,0 +1,113 @@
+"""Arrays of the dtypes that a signature takes, where no value is lost.
+
+Lists of Python numbers become int64 or float64 in NumPy, which few models take.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from servable_client._errors import InvalidInput
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import data_type_of, numpy_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from servable_client.types.answers import Signature
+
+
+def as_declared(
+    inputs: Mapping[str, NDArray[Any]], signature: Signature | None
+) -> Mapping[str, NDArray[Any]]:
+    """Inputs with the dtypes that a signature declares.
+
+    Integers become floats and floats with integral values become integers if they are in range,
+    without a change of value; floats are rounded to fewer bits, as long as they stay finite.
+
+    Args:
+        inputs: Arrays by name.
+        signature: The signature; None if it is not known, and nothing is converted.
+
+    Raises:
+        InvalidInput: An array has another dtype, and values would be lost.
+    """
+    if signature is None or all(
+        name not in signature.inputs or _is(array, signature.inputs[name].dtype)
+        for name, array in inputs.items()
+    ):
+        return inputs
+    return {
+        name: _converted(name, array, signature.inputs[name].dtype)
+        if name in signature.inputs
+        else array
+        for name, array in inputs.items()
+    }
+
+
+def _is(array: NDArray[Any], dtype: str) -> bool:
+    try:
+        return wire.DataType.Name(data_type_of(array)) == dtype
+    except InvalidInput:
+        return False
+
+
+def _converted(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    try:
+        number: Any = wire.DataType.Value(dtype)
+        wanted = numpy_dtype(number)
+    except (ValueError, InvalidInput):
+        wanted = None
+    # What NumPy has no dtype for is left to the server.
+    if wanted is None or _is(array, dtype):
+        return array
+    converted = _cast(array, wanted)
+    if converted is None:
+        raise InvalidInput(
+            f"the input {name} takes {_plain(dtype)}, got {_described(array)}",
+            hint=f"convert it: np.asarray(values, {'object' if wanted.kind == 'O' else wanted})",
+        )
+    return converted
+
+
+def _cast(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any] | None:
+    """The array as another dtype; None if a value would be lost."""
+    if array.dtype == object and wanted.kind != "O":
+        # A list of Python numbers beyond 64 bits, or of several kinds.
+        return None
+    if array.dtype.kind not in "biuf" or wanted.kind not in "iufc":
+        return None
+    if array.dtype.kind == "b":
+        return None
+    with np.errstate(all="ignore"):
+        converted = array.astype(wanted)
+    if array.dtype.kind == "f" and wanted.kind in "fc":
+        finite = np.isfinite(array)
+        return converted if np.isfinite(converted[finite]).all() else None
+    if wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        low, high = array.min(), array.max()
+        # As Python numbers: NumPy would compare int64 and uint64 as floats.
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return None
+        if int(low) < limits.min or int(high) > limits.max:
+            return None
+    back = converted.real if wanted.kind == "c" else converted
+    return converted if np.array_equal(back.astype(array.dtype), array) else None
+
+
+def _plain(dtype: str) -> str:
+    return dtype.removeprefix("DT_").lower()
+
+
+def _described(array: NDArray[Any]) -> str:
+    if array.dtype.kind in "SU":
+        return "text"
+    said = f"{array.dtype} {list(array.shape)}"
+    if array.dtype.kind in "iuf" and array.size:
+        said += f" from {array.min():g} to {array.max():g}"
+    return said
