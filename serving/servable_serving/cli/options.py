@@ -30,7 +30,11 @@ StepTimeout = Annotated[float, typer.Option(help="Timeout per step, in seconds."
 STEP_TIMEOUT = 120.0
 HoldoutFile = Annotated[
     Path | None,
-    typer.Option("--holdout", help="Held-out images: an .npz file with images and targets."),
+    typer.Option(
+        "--holdout",
+        help="Held-out set: an .npz file with images and targets, or with targets and an array per "
+        "input.",
+    ),
 ]
 Data = Annotated[
     Path | None,

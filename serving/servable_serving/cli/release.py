@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from servable_serving.gates.holdout import Holdout
+    from servable_serving.gates.metric import Rows
     from servable_serving.release.push import Target
     from servable_serving.release.steps import Steps
 
@@ -68,8 +69,21 @@ def push(
     ] = None,
     holdout: HoldoutFile = None,
     data: Data = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:OUTPUT]",
+            help="Metric of a model that is not an image classifier, on --holdout: accuracy, "
+            "macro_f1, auc, mae or rmse.",
+        ),
+    ] = "accuracy",
     accuracy_loss: Annotated[
-        float, typer.Option(help="Maximum accuracy drop against the served version, 0 to 1.", min=0)
+        float,
+        typer.Option(
+            help="Maximum accuracy drop against the served version, 0 to 1; for mae and rmse the "
+            "maximum relative increase.",
+            min=0,
+        ),
     ] = 0.005,
     latency_ratio: Annotated[
         float, typer.Option(help="Maximum latency relative to the served version.", min=0)
@@ -98,7 +112,8 @@ def push(
     """
     from servable_client.cli.console import print_json
     from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
-    from servable_serving.gates.holdout import find_holdout
+    from servable_serving.gates.holdout import HoldoutError, find_holdout
+    from servable_serving.gates.metric import check_metric, read_rows
     from servable_serving.gates.verdict import Tolerances
     from servable_serving.release.push import Plan
     from servable_serving.release.push import push as push_candidate
@@ -106,6 +121,10 @@ def push(
     from servable_serving.repository.candidate import Candidate
 
     skipped = _skips(skip or [], why or [])
+    try:
+        check_metric(metric)
+    except HoldoutError as error:
+        raise usage_error(error, param_hint="--metric") from None
     if dry_run and (no_wait or promote):
         raise typer.BadParameter("--dry-run publishes nothing and excludes --no-wait and --promote")
     if is_url(repository) and version is not None:
@@ -116,7 +135,9 @@ def push(
     name = files.name
     exit_on_signals()
 
-    def held_out() -> Holdout | None:
+    def held_out() -> Holdout | Rows | None:
+        if not files.is_classifier:
+            return None if holdout is None else read_rows(holdout)
         # Only if needed: it may be a download.
         needed = holdout is not None or "accuracy" not in skipped
         return find_holdout(name, file=holdout, data=data) if needed else None
@@ -126,6 +147,7 @@ def push(
         dry_run=dry_run,
         skip=skipped,
         holdout=held_out,
+        metric=metric,
         tolerances=Tolerances(accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio),
         trial_server=trial_server,
         version=version,

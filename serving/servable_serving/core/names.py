@@ -12,6 +12,8 @@ DEFAULT_SIGNATURE = "serving_default"
 # Signatures of the model contract, see the README.
 BYTES_SIGNATURE = "serving_bytes"
 CLASSIFY_SIGNATURE = "classify"
+# The input of `serving_bytes`.
+IMAGE_BYTES = "image_bytes"
 # Feature of the tf.Example that `classify` reads; the name is TensorFlow's own convention.
 IMAGE_FEATURE = "image/encoded"
 

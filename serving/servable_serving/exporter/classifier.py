@@ -37,6 +37,7 @@ class Classifier:
         probabilities: uint8 [N, *shape] to float32 [N, C], for inference, of constants alone.
         labels: The name of each of the C classes.
         shape: Height and width of an image, and 3 if it is in colour.
+        invert: Whether a grey image file whose border is light is inverted.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Classifier:
         *,
         labels: Sequence[str],
         shape: tuple[int, ...],
+        invert: bool,
     ) -> None:
         self._labels = list(labels)
+        self._invert = invert
         self._shape = shape
         self._image = tf.TensorSpec([None, *shape], tf.uint8, name="image")
         self._strings = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -95,7 +98,7 @@ class Classifier:
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
         size, channels = self._shape[:2], 1 if len(self._shape) == 2 else self._shape[2]
         return tf.map_fn(
-            lambda one: decode(one, size=size, channels=channels),
+            lambda one: decode(one, size=size, channels=channels, invert=self._invert),
             tf.ensure_shape(encoded, [None]),
             fn_output_signature=tf.TensorSpec(self._shape, tf.uint8),
             parallel_iterations=_DECODE_PARALLEL,

@@ -10,10 +10,12 @@ probability that chance alone makes such a difference is McNemar's, the exact on
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from servable_client import ServableError
 from servable_serving.core.statistics import Z, binomial_tail, wilson_interval
 from servable_serving.gates.verdict import Refused, Verdict
 
@@ -47,7 +49,17 @@ def compare_accuracy(
             said="this model has no held-out set; name one with --holdout FILE.npz",
         )
     _, right = classes(candidate, holdout)
-    before = None if served is None else classes(served, holdout)[1]
+    if served is None:
+        return judge(right, None, source=holdout.source, tolerance=tolerance)
+    try:
+        before = classes(served, holdout)[1]
+    except ServableError as error:
+        # Its failure says nothing about the candidate.
+        alone = judge(right, None, source=holdout.source, tolerance=tolerance)
+        said = alone.said.partition("; no served version")[0]
+        return replace(
+            alone, said=f"{said}; the served version could not be measured: {error.message}"
+        )
     return judge(right, before, source=holdout.source, tolerance=tolerance)
 
 

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from servable_serving.gates.verdict import Refused, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from servable_serving.gates.holdout import Holdout
-    from servable_serving.gates.inspected_version import Classifier
+    from servable_serving.gates.inspected_version import AnyModel, Classifier
+    from servable_serving.model.golden import GoldenRequest
+
+    _Call = Callable[[], object]
+
+# What a latency belongs to: a batch size, or a signature.
+_Key = TypeVar("_Key", int, str)
 
 # Calls of each model, by batch size.
 _ROUNDS = {1: 60, 32: 20}
@@ -44,9 +51,12 @@ def compare_latency(
     """
     images = _images(candidate, holdout)
     if served is None:
-        times = {n: _ms(_times([candidate], images[:n], r)[0]) for n, r in _ROUNDS.items()}
+        times = {n: _ms(_times(_calls([candidate], images[:n]), r)[0]) for n, r in _ROUNDS.items()}
         return judge_latency(times, None, ratio)
-    pairs = {n: _compared(candidate, served, images[:n], n, ratio) for n in _ROUNDS}
+    pairs = {
+        n: _compared(_calls([candidate, served], images[:n]), rounds, ratio)
+        for n, rounds in _ROUNDS.items()
+    }
     return judge_latency(
         {n: now for n, (now, _) in pairs.items()},
         {n: before for n, (_, before) in pairs.items()},
@@ -54,13 +64,50 @@ def compare_latency(
     )
 
 
+def compare_latency_of_requests(
+    candidate: AnyModel, served: AnyModel | None, requests: Sequence[GoldenRequest], ratio: float
+) -> Verdict:
+    """Compare the latency of requests with the served version's, signature by signature.
+
+    Args:
+        candidate: The candidate.
+        served: The served version; None to report the candidate's latency only.
+        requests: One for each signature that is measured.
+        ratio: The maximum latency relative to the served version's.
+
+    Raises:
+        Refused: See `judge_latency`.
+        ModelError: One of the two cannot be run.
+    """
+    if not requests:
+        return Verdict(outcome="skipped", said="no request is known that the model answers")
+    calls = {
+        f"in {one.signature}": [
+            partial(version.ask, one.signature, one.inputs)
+            for version in (candidate, served)
+            if version is not None
+        ]
+        for one in requests
+    }
+    rounds = _ROUNDS[1]
+    if served is None:
+        alone = {key: _ms(_times(each, rounds)[0]) for key, each in calls.items()}
+        return judge_latency(alone, None, ratio)
+    pairs = {key: _compared(each, rounds, ratio) for key, each in calls.items()}
+    return judge_latency(
+        {key: now for key, (now, _) in pairs.items()},
+        {key: before for key, (_, before) in pairs.items()},
+        ratio,
+    )
+
+
 def judge_latency(
-    times: Mapping[int, float], served: Mapping[int, float] | None, ratio: float
+    times: Mapping[_Key, float], served: Mapping[_Key, float] | None, ratio: float
 ) -> Verdict:
     """The verdict on median latencies.
 
     Args:
-        times: The candidate's milliseconds, by batch size.
+        times: The candidate's milliseconds, by batch size or by what was asked.
         served: The served version's; None if nothing is served.
         ratio: The maximum latency relative to the served version's.
 
@@ -70,10 +117,10 @@ def judge_latency(
     """
     figures: dict[str, Any] = {"milliseconds": {str(n): round(ms, 3) for n, ms in times.items()}}
     if served is None:
-        told = ", ".join(f"{ms:.2f} ms at batch {n}" for n, ms in times.items())
+        told = ", ".join(f"{ms:.2f} ms {_where(n)}" for n, ms in times.items())
         return Verdict(said=f"{told}; no served version to compare with", figures=figures)
     told = "; ".join(
-        f"{ms:.2f} ms at batch {n}, {ms / served[n]:.2f} times the served version's {served[n]:.2f}"
+        f"{ms:.2f} ms {_where(n)}, {ms / served[n]:.2f} times the served version's {served[n]:.2f}"
         for n, ms in times.items()
     )
     figures |= {
@@ -114,13 +161,19 @@ def judge_size(size: int, served: int | None, ratio: float) -> Verdict:
     return Verdict(said=said, figures=figures)
 
 
-def _compared(
-    candidate: Classifier, served: Classifier, images: NDArray[np.uint8], batch: int, ratio: float
-) -> tuple[float, float]:
+def _where(key: int | str) -> str:
+    return f"at batch {key}" if isinstance(key, int) else key
+
+
+def _calls(versions: Sequence[Classifier], images: NDArray[np.uint8]) -> list[_Call]:
+    return [partial(version.run, images) for version in versions]
+
+
+def _compared(calls: Sequence[_Call], rounds: int, ratio: float) -> tuple[float, float]:
     """The medians of both, in milliseconds; of several attempts the best for the candidate."""
     best: tuple[float, float] | None = None
     for _ in range(_ATTEMPTS):
-        now, before = map(_ms, _times([candidate, served], images, _ROUNDS[batch]))
+        now, before = map(_ms, _times(calls, rounds))
         if best is None or now / before < best[0] / best[1]:
             best = now, before
         if not _too_slow(now, before, ratio):
@@ -133,15 +186,13 @@ def _too_slow(now: float, before: float, ratio: float) -> bool:
     return now > max(before * ratio, before + _NEGLIGIBLE_MS)
 
 
-def _times(
-    versions: Sequence[Classifier], images: NDArray[np.uint8], rounds: int
-) -> list[list[float]]:
+def _times(calls: Sequence[_Call], rounds: int) -> list[list[float]]:
     """Seconds of each call, for each version; they take turns."""
-    found: list[list[float]] = [[] for _ in versions]
+    found: list[list[float]] = [[] for _ in calls]
     for index in range(_WARM_UP + rounds):
-        for version, times in zip(versions, found, strict=True):
+        for call, times in zip(calls, found, strict=True):
             began = time.perf_counter()
-            version.run(images)
+            call()
             if index >= _WARM_UP:
                 times.append(time.perf_counter() - began)
     return found

@@ -58,6 +58,13 @@ class Classifier(Protocol):
         """Its answers to images: one output, or any."""
 
 
+class AnyModel(Protocol):
+    """What the gates that ask any signature of a version need of it."""
+
+    def ask(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Its answers."""
+
+
 class InspectedVersion:
     """A candidate or the served version, for all gates; to be used as a context manager.
 
@@ -120,6 +127,14 @@ class InspectedVersion:
         outputs = None if output is None else [output]
         answers = self._model.run(DEFAULT_SIGNATURE, {"image": images}, outputs)
         return answers[output] if output is not None else next(iter(answers.values()))
+
+    def ask(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Its answers to any signature.
+
+        Raises:
+            ModelError: It cannot be loaded or run.
+        """
+        return self._model.run(signature, inputs)
 
     @cached_property
     def _model(self) -> Model:

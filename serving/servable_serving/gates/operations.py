@@ -4,9 +4,10 @@ A SavedModel is a program, and TensorFlow advises against running untrusted ones
 https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md. `operations.txt` lists the
 operations that are allowed, all of which only compute.
 
-TensorFlow's own saver and the initialization of variables are the exceptions. They read the
-version's own files and set variables, so they are allowed where only the loader runs them: the
-gate follows what a request runs from the signatures, through every function that is called.
+TensorFlow's own saver and the initialization of variables and of lookup tables are the exceptions.
+They read the version's own files and set variables, so they are allowed where only the loader runs
+them: the gate follows what a request runs from the signatures, through every function that is
+called.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import op_def_registry
 
 from servable_client._wire.status import INIT_SIGNATURE
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 _SAVING = {"SaveV2", "MergeV2Checkpoints", "ShardedFilename"}
 _RESTORING = {"RestoreV2"}
 _ASSIGNING = {"AssignVariableOp", "Assign"}
+# Operations that fill a lookup table, and those that fill one from an asset.
+_FILLING = {"LookupTableImportV2", "LookupTableInsertV2"}
+_READING_ASSETS = {"InitializeTableFromTextFileV2"}
 
 _WHY = {
     "ReadFile": "reads files",
@@ -69,7 +74,11 @@ def check_operations(meta: Any) -> Verdict:
         Refused: One is not on it.
     """
     saver = meta.saver_def
-    graph = _Graph(meta.graph_def, checkpoint=_node_of(saver.filename_tensor_name))
+    graph = _Graph(
+        meta.graph_def,
+        checkpoint=_node_of(saver.filename_tensor_name),
+        assets=frozenset(_assets(meta)),
+    )
     saving = graph.reached([saver.save_tensor_name])
     restoring = graph.reached([saver.restore_op_name])
     starting = graph.reached(_initializers(meta))
@@ -90,6 +99,13 @@ def check_operations(meta: Any) -> Verdict:
             (node.op in _SAVING and key in saving and key not in restoring | starting)
             or (node.op in _RESTORING and key in restoring and graph.reads_own_files(place, node))
             or (node.op in _ASSIGNING and key in restoring | starting)
+            # Tables are saved and restored by functions that no server calls.
+            or node.op in _FILLING
+            or (
+                node.op in _READING_ASSETS
+                and key in restoring | starting
+                and graph.reads_own_assets(place, node)
+            )
             # TensorFlow 1 and Keras leave unused initializers behind.
             or (node.op in _ASSIGNING and not place)
         ):
@@ -122,12 +138,23 @@ def _initializers(meta: Any) -> Iterator[str]:
             yield from meta.collection_def[key].node_list.value
 
 
+def _assets(meta: Any) -> Iterator[str]:
+    """The nodes that the loader feeds with the paths of the version's own assets."""
+    found = list(meta.asset_file_def)
+    # TensorFlow 1 writes them into a collection.
+    for packed in meta.collection_def["saved_model_assets"].any_list.value:
+        asset = meta_graph_pb2.AssetFileDef()
+        if packed.Unpack(asset):
+            found.append(asset)
+    yield from (_node_of(asset.tensor_info.name) for asset in found)
+
+
 class _Graph:
     """A graph with its library of functions; a node is known by its function and its name."""
 
-    def __init__(self, graph: Any, *, checkpoint: str) -> None:
-        # The node that the loader feeds with the name of the version's own checkpoint.
-        self._checkpoint = checkpoint
+    def __init__(self, graph: Any, *, checkpoint: str, assets: frozenset[str]) -> None:
+        # The nodes that the loader feeds with the names of the version's own files.
+        self._checkpoint, self._assets = checkpoint, assets
         self._bodies: dict[str, Mapping[str, Any]] = {
             "": {node.name: node for node in graph.node},
             **{
@@ -182,6 +209,36 @@ class _Graph:
             not where and self._source("", one.input[at]) == self._checkpoint
             for where, one in callers
         )
+
+    def reads_own_assets(self, place: str, node: Any) -> bool:
+        """Whether a table is filled from an asset, not from a path of the graph's own choice."""
+        source = self._source(place, node.input[1])
+        if not place:
+            return self._is_asset(source)
+        arguments = self._arguments[place]
+        if source not in arguments:
+            return False
+        at = arguments.index(source)
+        callers = [(where, one) for where, one in self.nodes() if place in _called(one)]
+        return bool(callers) and all(
+            not where and self._is_asset(self._source("", one.input[at])) for where, one in callers
+        )
+
+    def _is_asset(self, source: str) -> bool:
+        """Whether a node of the graph gives the path of an asset, or a variable that holds one."""
+        if source in self._assets:
+            return True
+        node = self._bodies[""].get(source)
+        if node is None or node.op != "ReadVariableOp":
+            return False
+        variable = self._source("", node.input[0])
+        values = [
+            self._source("", one.input[1])
+            for where, one in self.nodes()
+            if not where and one.op == "AssignVariableOp"
+            and self._source("", one.input[0]) == variable
+        ]  # fmt: skip
+        return bool(values) and all(value in self._assets for value in values)
 
     def _source(self, place: str, tensor: str) -> str:
         """The node or argument that a tensor comes from, through any Identity."""

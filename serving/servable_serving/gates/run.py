@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from servable_client import InvalidInput, ServableError
 from servable_serving.gates.holdout import Holdout, find_holdout
 from servable_serving.gates.inspected_version import InspectedVersion
+from servable_serving.gates.metric import METRICS, Rows, compare_metric
+from servable_serving.gates.requests import requests_of
 from servable_serving.gates.verdict import GATES, Finding, GateError, Refused, Tolerances, Verdict
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def inspect(
     candidate: Path | Candidate,
     *,
     served: Path | None,
-    holdout: Holdout | None,
+    holdout: Holdout | Rows | None,
+    metric: str = "accuracy",
     skip: Mapping[str, str] = MappingProxyType({}),
     tell: Callable[[Finding], object] = lambda _: None,
     tolerances: Tolerances | None = None,
@@ -51,8 +54,10 @@ def inspect(
     Args:
         candidate: A folder as `export` writes it; nothing in it is changed.
         served: The folder of the served version, to compare with; None if there is none.
-        holdout: Images that neither version was trained on, with their classes; without, the gate
-            `accuracy` is skipped.
+        holdout: Images that neither version was trained on, with their classes, or for another
+            model rows with what should be answered; without, the gate `accuracy` is skipped.
+        metric: What is measured of rows: accuracy, macro_f1, auc, mae or rmse; of an output if
+            ":" and its name follow.
         skip: The gates to skip, each with the reason.
         tell: Called with each finding as soon as its gate ends, also if it failed.
         tolerances: How much worse than the served version it may be.
@@ -68,17 +73,18 @@ def inspect(
     check_skips(skip)
     with InspectedVersion(candidate) as version:
         if served is None:
-            gates = _gates(version, None, holdout, tolerances or Tolerances(), server)
+            gates = _gates(version, None, holdout, metric, tolerances or Tolerances(), server)
             return _run(gates, skip, tell)
         with InspectedVersion(served) as current:
-            gates = _gates(version, current, holdout, tolerances or Tolerances(), server)
+            gates = _gates(version, current, holdout, metric, tolerances or Tolerances(), server)
             return _run(gates, skip, tell)
 
 
 def _gates(
     candidate: InspectedVersion,
     served: InspectedVersion | None,
-    holdout: Holdout | None,
+    holdout: Holdout | Rows | None,
+    metric: str,
     limits: Tolerances,
     server: Path | None,
 ) -> dict[str, Callable[[], Verdict]]:
@@ -102,12 +108,26 @@ def _gates(
     def accuracy() -> Verdict:
         from servable_serving.gates.accuracy import compare_accuracy
 
+        if isinstance(holdout, Rows):
+            return compare_metric(
+                candidate, served, candidate.contract, holdout, metric, limits.accuracy
+            )
+        if not candidate.files.is_classifier:
+            return Verdict(
+                outcome="skipped",
+                said="the model is not an image classifier; measure it with --holdout FILE.npz "
+                f"and --metric {'|'.join(METRICS)}",
+            )
         return compare_accuracy(candidate, served, holdout, limits.accuracy)
 
     def latency() -> Verdict:
-        from servable_serving.gates.cost import compare_latency
+        from servable_serving.gates.cost import compare_latency, compare_latency_of_requests
 
-        return compare_latency(candidate, served, holdout, limits.latency)
+        if not candidate.files.is_classifier:
+            requests = requests_of(candidate)
+            return compare_latency_of_requests(candidate, served, requests, limits.latency)
+        images = None if isinstance(holdout, Rows) else holdout
+        return compare_latency(candidate, served, images, limits.latency)
 
     def size() -> Verdict:
         from servable_serving.gates.cost import judge_size

@@ -11,7 +11,7 @@ from tensorflow.python.training.py_checkpoint_reader import NewCheckpointReader
 
 from servable_serving.core.errors import ModelError
 from servable_serving.gates.verdict import Refused, Verdict
-from servable_serving.model.contract import check_compatible, check_contract
+from servable_serving.model.contract import check_compatible, check_contract, check_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,14 +38,18 @@ def check_structure(candidate: InspectedVersion, served: InspectedVersion | None
         raise Refused(
             "the signatures are not those in the manifest", hint="export the candidate again"
         )
-    check_contract(signatures, len(manifest["labels"]))
+    if candidate.files.is_classifier:
+        check_contract(signatures, len(candidate.labels))
+    else:
+        check_signatures(signatures)
     if served is not None:
         check_compatible(signatures, _served_contract(served))
     weights = check_weights(candidate.folder, candidate.meta_graph.graph_def)
     files = len(manifest["sha256"])
     return Verdict(
-        said=f"{files} files match the manifest, the signatures {', '.join(signatures)} follow the "
-        f"contract, {weights:,} weights are finite",
+        said=f"{files} files match the manifest, the signatures {', '.join(signatures)} "
+        f"{'follow the contract' if candidate.files.is_classifier else 'are those of the model'}, "
+        f"{weights:,} weights are finite",
         figures={
             "files": files,
             "signatures": list(signatures),

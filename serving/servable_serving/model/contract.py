@@ -89,6 +89,22 @@ def check_contract(signatures: Mapping[str, Any], classes: int) -> None:
     )
 
 
+def check_signatures(signatures: Mapping[str, Any]) -> None:
+    """Hold the signatures of a model that is not an image classifier against what servers need.
+
+    Raises:
+        CandidateError: There is none, or one gives nothing.
+    """
+    if not signatures:
+        raise CandidateError(
+            "there is no signature: nothing can be asked of the model",
+            hint="tf.saved_model.save takes signatures=..., and model.export(DIR) writes one",
+        )
+    for key, signature in signatures.items():
+        if not signature["outputs"]:
+            raise CandidateError(f"the signature {key} gives nothing", hint="give it an output")
+
+
 def check_compatible(signatures: Mapping[str, Any], served: Mapping[str, Any]) -> None:
     """Refuse what would fail the callers of the version that is served now.
 
@@ -102,19 +118,49 @@ def check_compatible(signatures: Mapping[str, Any], served: Mapping[str, Any]) -
                 f"the served version has a signature {key}, and the candidate has none", hint=hint
             )
         now = signatures[key]
-        if now["inputs"] != before["inputs"]:
+        if not _takes(now["inputs"], before["inputs"]):
             raise CandidateError(
                 f"the signature {key} takes {_told(now['inputs'])}, and the served version's takes "
                 f"{_told(before['inputs'])}",
                 hint=hint,
             )
         for name, info in before["outputs"].items():
-            if now["outputs"].get(name, {}).get("dtype") != info["dtype"]:
+            found = now["outputs"].get(name, {})
+            if found.get("dtype") != info["dtype"] or not _same_rank(found["shape"], info["shape"]):
                 raise CandidateError(
                     f"the signature {key} gives {_told(now['outputs'])}, and the served version's "
                     f"gives {_told(before['outputs'])}",
                     hint=hint,
                 )
+
+
+def shape_fits(shape: Sequence[int], declared: Sequence[int] | None) -> bool:
+    """Whether a tensor has the shape that is declared; -1 and None allow any."""
+    return declared is None or (
+        len(shape) == len(declared)
+        and all(one in (-1, side) for one, side in zip(declared, shape, strict=True))
+    )
+
+
+def _takes(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether inputs that fit `before` fit `now` too."""
+    return now.keys() == before.keys() and all(
+        now[name]["dtype"] == info["dtype"] and _accepts(now[name]["shape"], info["shape"])
+        for name, info in before.items()
+    )
+
+
+def _accepts(now: Sequence[int] | None, before: Sequence[int] | None) -> bool:
+    if now is None or before is None:
+        return now is None
+    return len(now) == len(before) and all(
+        one in (-1, other) for one, other in zip(now, before, strict=True)
+    )
+
+
+def _same_rank(now: Sequence[int] | None, before: Sequence[int] | None) -> bool:
+    # An unknown rank promises nothing, and breaks no promise that can be read here.
+    return now is None or before is None or len(now) == len(before)
 
 
 def _image_shape(signature: Mapping[str, Any]) -> list[int]:

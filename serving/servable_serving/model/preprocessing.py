@@ -8,28 +8,35 @@ from servable_serving.model.exif import orientation, upright
 from servable_serving.model.image_limits import refusals
 
 
-def decode(encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1) -> tf.Tensor:
+def decode(
+    encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1, invert: bool = True
+) -> tf.Tensor:
     """Decode an image and make it look like the dataset's.
 
     Rotate it by its Exif data, put transparent pixels on white, centre it on a background of its
-    border's mean, and shrink it with anti-aliasing. A grey image whose border is light is
-    inverted; a colour image never is.
+    border's mean, and shrink it with anti-aliasing. For a dataset of light on dark, a grey image
+    whose border is light is inverted; a colour image never is.
 
     Args:
         encoded: A PNG, JPEG, GIF, BMP or WebP file, string []; of an animation the first frame.
         size: Height and width of the result.
         channels: 1 for grey, 3 for colour.
+        invert: Whether a grey image with a light border is inverted.
 
     Returns:
-        uint8 [height, width], light on dark, or uint8 [height, width, 3]. An opaque image of
-        exactly that size, not rotated, is unchanged if its border is dark or it is in colour.
+        uint8 [height, width], or uint8 [height, width, 3]. An opaque image of exactly that size,
+        not rotated, is unchanged unless it is inverted.
     """
     with tf.control_dependencies(refusals(encoded)):
         image = tf.io.decode_image(tf.identity(encoded), channels=0, expand_animations=False)
     image = upright(tf.ensure_shape(image, [None, None, None]), orientation(encoded))
     image = tf.ensure_shape(image, [None, None, None])
     if channels == 1:
-        canvas = _centre(*_light_on_dark(_to_grey(image)), size)[..., tf.newaxis]
+        grey = _to_grey(image)
+        ground = _ground(_border(grey))
+        if invert:
+            grey, ground = _light_on_dark(grey, ground)
+        canvas = _centre(grey, ground, size)[..., tf.newaxis]
     else:
         colour = _to_colour(image)
         ground = tf.cast(tf.round(_ground(tf.cast(_border(colour), tf.float32))), tf.uint8)
@@ -48,9 +55,8 @@ def _ground(border: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(border, axis=0)
 
 
-def _light_on_dark(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """float32 [H, W], inverted where its border is light, and its ground."""
-    ground = _ground(_border(grey))
+def _light_on_dark(grey: tf.Tensor, ground: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 [H, W] and its ground, inverted if that is light."""
     light = ground > 127.5
     grey = tf.where(light, 255.0 - grey, grey)
     return grey, tf.where(light, 255.0 - ground, ground)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from servable_serving.gates.metric import Rows
     from servable_serving.gates.run import Finding, Holdout, Tolerances
     from servable_serving.release.steps import Steps
 
@@ -29,7 +30,8 @@ class Plan:
         promote: Move `stable` to it, in place of `canary`.
         dry_run: Run the gates only.
         skip: The gates to skip, with the reasons.
-        holdout: Returns the images that the accuracy is measured with.
+        holdout: Returns the images or rows that the accuracy is measured with.
+        metric: What is measured of rows.
         tolerances: How much worse than the served version it may be.
         trial_server: A tensorflow_model_server for the trial; `servable serve` unless given.
         version: The version's number; the next unless given.
@@ -40,7 +42,8 @@ class Plan:
     promote: bool = False
     dry_run: bool = False
     skip: Mapping[str, str] = field(default_factory=dict)
-    holdout: Callable[[], Holdout | None] = lambda: None
+    holdout: Callable[[], Holdout | Rows | None] = lambda: None
+    metric: str = "accuracy"
     tolerances: Tolerances | None = None
     trial_server: Path | None = None
     version: int | None = None
@@ -155,6 +158,7 @@ def run_gates(
         candidate,
         served=served,
         holdout=plan.holdout(),
+        metric=plan.metric,
         skip=plan.skip,
         tell=tell,
         tolerances=plan.tolerances,

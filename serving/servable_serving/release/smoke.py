@@ -9,11 +9,13 @@ import numpy as np
 
 from servable_client import ConnectionFailed, DeadlineExceeded
 from servable_serving.core.names import BYTES_SIGNATURE
+from servable_serving.model.golden import golden_requests
 from servable_serving.release.server_group import ReleaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from servable_serving.model.golden import GoldenRequest
     from servable_serving.release.deployment import Deployment
     from servable_serving.release.server_group import ReleaseClient, Servers
     from servable_serving.release.steps import Steps
@@ -61,7 +63,8 @@ def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> s
         ReleaseError: An answer differs, or came from another version.
         ServableError: The server failed.
     """
-    golden = manifest.get("golden") or []
+    golden = [one for one in manifest.get("golden") or [] if "png" in one]
+    requests = golden_requests(manifest)
     images = [base64.b64decode(request["png"]) for request in golden]
     asked = 0
     for client in servers.clients:
@@ -74,11 +77,14 @@ def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> s
             golden = []  # they are image files
         if golden:
             _ask(client, version, images, golden)
+        for request in requests:
+            _ask_any(client, version, request)
     if not asked:
         raise ReleaseError(f"version {version} does not answer at {servers.address}")
-    if not golden:
+    count = len(golden) + len(requests)
+    if not count:
         return f"version {version} reports its signatures; it has no golden requests"
-    return f"{len(golden)} golden requests answered as exported, by version {version}"
+    return f"{count} golden requests answered as exported, by version {version}"
 
 
 def _ask(
@@ -104,6 +110,18 @@ def _ask(
         raise ReleaseError(
             f"{client.endpoint} classifies golden request 0 as {answer.label}, expected "
             f"{golden[0]['label']}"
+        )
+
+
+def _ask_any(client: ReleaseClient, version: int, request: GoldenRequest) -> None:
+    answer = client.predict(
+        dict(request.inputs), signature=request.signature, version=version, timeout=_SECONDS
+    )
+    _check_version(client, answer.version, version)
+    if (how := request.difference(answer, _TOLERANCE)) is not None:
+        raise ReleaseError(
+            f"{client.endpoint} answers the golden request to {request.signature} differently than "
+            f"when version {version} was exported: {how}"
         )
 
 

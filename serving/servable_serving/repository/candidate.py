@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from servable_serving.repository.manifest import (
+    IMAGE_CLASSIFIER,
     MANIFEST,
     CandidateError,
     check_name,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_HINT = "`servable export` writes a candidate"
+_HINT = "`servable export MODEL` writes a candidate, from a SavedModel too"
 _EXPORT_AGAIN = "export the candidate again"
 _CHUNK = 1 << 20
 
@@ -69,7 +70,7 @@ class Candidate:
         try:
             manifest: dict[str, Any] = json.loads(self.manifest_bytes)
             dict(manifest["sha256"])
-            name, labels = manifest["name"], manifest["labels"]
+            name, labels = manifest["name"], manifest.get("labels", [])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CandidateError(
                 f"{self.folder} has no readable manifest: {error}", hint=_HINT
@@ -77,14 +78,19 @@ class Candidate:
         check_name(name)
         if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
             raise CandidateError(
-                f"{self.folder} has a manifest without the classes' labels", hint=_HINT
+                f"{self.folder} has a manifest whose labels are not a list of names", hint=_HINT
             )
         return manifest
 
     @property
+    def is_classifier(self) -> bool:
+        """Whether it is an image classifier, and must keep the model contract."""
+        return bool(self.labels) and self.manifest.get("kind") in (None, IMAGE_CLASSIFIER)
+
+    @property
     def labels(self) -> list[str]:
-        """The names of the classes, in the order of their numbers."""
-        return list(self.manifest["labels"])
+        """The names of the classes, in the order of their numbers; empty if there are none."""
+        return list(self.manifest.get("labels", []))
 
     @cached_property
     def manifest_bytes(self) -> bytes:

@@ -12,6 +12,9 @@ from servable_client import ServableError
 
 MANIFEST = Path("assets.extra/manifest.json")
 
+# Kinds of models: one that keeps the model contract, and one with signatures of its own.
+IMAGE_CLASSIFIER, ANY_MODEL = "image_classifier", "any"
+
 
 class CandidateError(ServableError):
     """A candidate does not follow the contract, or is not as it was exported."""

@@ -112,8 +112,8 @@ PUBLIC = {
     """,
     "servable_serving": """
         CandidateError ExportError Finding FolderError GateError Holdout HoldoutError ModelError
-        Repository SavedModel Server ServerError ServerOptions Tolerances check_candidate export
-        find_holdout inspect
+        Release Repository SavedModel Server ServerError ServerOptions Serving Tolerances Versions
+        check_candidate export find_holdout inspect promote push rollback serve versions
     """,
     "servable_trainer": """
         ClassScore CompareError Comparison Contender Dataset DatasetError Evaluation Examination

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tests.functional.serving.fixture_models import LABELS, save
 
-from servable_serving.export.export import mark_classify
+from servable_serving.exporter.contract_model import mark_classify
 from servable_serving.model.contract import contract_of
 from servable_serving.repository.manifest import MANIFEST, checksums
 

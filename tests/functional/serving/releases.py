@@ -15,7 +15,7 @@ from tests.functional.serving.fixture_models import LABELS
 
 from servable_client import Client
 from servable_serving.core.names import WARMUP
-from servable_serving.export.export import export
+from servable_serving.exporter.export import export
 from servable_serving.release.deployment import Deployment
 from servable_serving.release.folder_target import FolderTarget
 from servable_serving.release.push import Plan, push

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from servable_serving.export.fold_batch_norm import folded
+from servable_serving.exporter.fold_batch_norm import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A candidate that has learnt nothing and is loaded at once."""
     import keras
 
-    from servable_serving.export.export import export
+    from servable_serving.exporter.export import export
     from servable_trainer.data.fashion_mnist import LABELS
 
     keras.utils.set_random_seed(0)

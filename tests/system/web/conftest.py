@@ -92,8 +92,8 @@ def save_means(dataset: Dataset, target: Path) -> None:
     """A small classifier with the signatures of the model contract; a third of it is wrong."""
     import tensorflow as tf
 
-    from servable_serving.export.classifier import Classifier
-    from servable_serving.export.export import mark_classify
+    from servable_serving.exporter.classifier import Classifier
+    from servable_serving.exporter.contract_model import mark_classify
 
     images, targets = dataset.train.images, dataset.train.targets
     means = np.stack([images[targets == i].mean(axis=0) for i in range(len(dataset.labels))])
@@ -104,7 +104,7 @@ def save_means(dataset: Dataset, target: Path) -> None:
         distance = tf.reduce_sum((flat[:, None] - means[None]) ** 2, axis=2)
         return tf.nn.softmax(-distance / 10)
 
-    model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28))
+    model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28), invert=True)
     tf.saved_model.save(tf.Module(), str(target), signatures=model.signatures())
     mark_classify(target)
 

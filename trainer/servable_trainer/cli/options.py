@@ -91,7 +91,7 @@ def find_dataset(
         )
     if channels not in (None, 1, 3):
         raise typer.BadParameter("must be 1 (grey) or 3 (colour)", param_hint="--channels")
-    asked: tuple[int, ...] | None = _size(size) if size is not None else None
+    asked: tuple[int, ...] | None = parse_size(size) if size is not None else None
     quiet_tensorflow()
     from servable_trainer.data.image_folder import load, shape_of
 
@@ -101,7 +101,8 @@ def find_dataset(
     return load(folder, size=asked, channels=channels, skip_corrupt=skip_corrupt)
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width as they are typed, HEIGHTxWIDTH or SIDE in pixels."""
     found = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text)  # noqa: RUF001
     height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (8 <= height <= 1024 and 8 <= width <= 1024):

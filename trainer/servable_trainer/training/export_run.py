@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from servable_serving.export.export import WARMUP_BATCHES, export
+from servable_serving.exporter.export import WARMUP_BATCHES, export
 from servable_trainer.training.run import load_evaluation, load_run
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def export_run(directory: Path, target: Path, dataset: Dataset, *, name: str) ->
         name=name,
         labels=run.labels,
         examples=dataset.train.images[: max(WARMUP_BATCHES)],
+        invert=True,  # as the images of a dataset are read
         about={
             "dataset": {"name": run.dataset, "sha256": run.checksums},
             "seed": run.seed,

@@ -1,7 +1,7 @@
 """Adversarial and malformed requests, each of which a server must survive.
 
-They are made from what the signatures declare, so that they fit any image classifier. Most may be
-answered or refused. An image beyond the contract's limits must be refused: a file of a few
+They are made from what the signatures declare, so that they fit any model. Most may be answered or
+refused. An image beyond the contract's limits must be refused: a file of a few
 kilobytes would take gigabytes when it is decoded.
 """
 
@@ -19,16 +19,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import to_proto
-from servable_serving.core.names import CLASSIFY_METHOD, IMAGE_FEATURE, MAX_BYTES, MAX_SIDE
+from servable_client._wire.tensors import numpy_dtype, to_proto
+from servable_serving.core.names import (
+    BYTES_SIGNATURE,
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    IMAGE_BYTES,
+    IMAGE_FEATURE,
+    MAX_BYTES,
+    MAX_SIDE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
+CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
 _BOMB = MAX_SIDE + 904  # a side of 5,000 pixels: 25 MB a channel, from a few kilobytes
+
+
+_STRINGS = (
+    ("an empty string", b""),
+    ("a string of 1 MB", b"a b" * 350_000),
+    ("a string that is not UTF-8", b"\xff\xfe\x00\xc3"),
+    ("a string of control characters", bytes(range(32)) * 8),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +81,9 @@ def adversarial_requests(name: str, contract: Mapping[str, Any]) -> Iterator[Adv
     for key, signature in contract.items():
         if signature["method"] == CLASSIFY_METHOD:
             yield from _examples(name, key)
-        elif [info["dtype"] for info in signature["inputs"].values()] == ["DT_STRING"]:
-            (field,) = signature["inputs"]
+        elif key == BYTES_SIGNATURE and list(signature["inputs"]) == [IMAGE_BYTES]:
             for said, data, must in _images():
-                yield _predict(name, key, {field: _strings(data)}, said, must=must)
+                yield _predict(name, key, {IMAGE_BYTES: _strings(data)}, said, must=must)
 
 
 def _predict(
@@ -97,22 +113,25 @@ def _rest(name: str, said: str, body: object, *, verb: str = "predict") -> Adver
 def _tensors(name: str, key: str, inputs: Mapping[str, Any]) -> Iterator[AdversarialRequest]:
     """Tensors of another rank, size or dtype than declared, for each input."""
     whole = {
-        field: to_proto(_filled(info["dtype"], [max(d, 1) for d in info["shape"] or []]))
+        field: _tensor(info["dtype"], [max(d, 1) for d in info["shape"] or []])
         for field, info in inputs.items()
     }
     for field, info in inputs.items():
         for shape in _other_shapes(info["shape"] or []):
-            proto = to_proto(_filled(info["dtype"], shape))
+            proto = _tensor(info["dtype"], shape)
             said = f"a tensor of shape {list(shape)} for {field}, which takes {info['shape']}"
             yield _predict(name, key, {**whole, field: proto}, said)
         for dtype in ("DT_FLOAT", "DT_STRING", "DT_UINT8", "DT_INT64", "DT_BOOL"):
             if dtype != info["dtype"]:
                 shape = [max(d, 1) for d in info["shape"] or []]
-                proto = to_proto(_filled(dtype, shape))
+                proto = _tensor(dtype, shape)
                 said = (
                     f"a tensor of {_plain(dtype)} for {field}, which takes {_plain(info['dtype'])}"
                 )
                 yield _predict(name, key, {**whole, field: proto}, said)
+        if info["dtype"] == "DT_STRING":
+            for said, value in _STRINGS:
+                yield _predict(name, key, {**whole, field: _strings(value)}, f"{said} for {field}")
         for said, proto in _inconsistent(info["dtype"]):
             yield _predict(name, key, {**whole, field: proto}, f"{said} for {field}")
         if len(inputs) > 1:
@@ -222,7 +241,7 @@ def _examples(name: str, key: str) -> Iterator[AdversarialRequest]:
         request.model_spec.name, request.model_spec.signature_name = name, key
         request.input.example_list.examples.extend(examples)
         body = request.SerializeToString()
-        return AdversarialRequest(said=f"{said}, to {key} over gRPC", path=_CLASSIFY, body=body)
+        return AdversarialRequest(said=f"{said}, to {key} over gRPC", path=CLASSIFY, body=body)
 
     numbers, empty, twice = wire.Example(), wire.Example(), wire.Example()
     numbers.features.feature[IMAGE_FEATURE].float_list.value.append(float("nan"))
@@ -296,12 +315,28 @@ def _strings(data: bytes) -> Any:
     return to_proto(np.array([data], object))
 
 
-def _filled(dtype: str, shape: Sequence[int]) -> Any:
-    if dtype == "DT_STRING":
-        return np.full(shape, b"x", object)
-    if dtype in ("DT_FLOAT", "DT_DOUBLE"):
-        return np.full(shape, np.nan, np.float32 if dtype == "DT_FLOAT" else np.float64)
-    return np.ones(shape, dtype.removeprefix("DT_").lower())
+def _tensor(dtype: str, shape: Sequence[int]) -> Any:
+    """A tensor of NaN, of ones or of short strings."""
+    number: Any = wire.DataType.Value(dtype)
+    try:
+        kind = numpy_dtype(number)
+    except InvalidInput:  # NumPy has none, such as bfloat16
+        proto = wire.TensorProto(dtype=number, half_val=[0], int_val=[0])
+        for side in shape:
+            proto.tensor_shape.dim.add(size=side)
+        return proto
+    if kind.kind == "O":
+        return to_proto(np.full(shape, b"x", object))
+    return to_proto(np.full(shape, np.nan if kind.kind in "fc" else 1, kind))
+
+
+def image_file(contract: Mapping[str, Any]) -> bytes:
+    """A PNG file of the size that the default signature of a classifier takes."""
+    image = contract.get(DEFAULT_SIGNATURE, {}).get("inputs", {}).get("image", {})
+    sides = (image.get("shape") or [])[1:3]
+    size = sides if len(sides) == 2 and min(sides) > 0 else [8, 8]
+    pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    return _file(pixels, "PNG")
 
 
 def _plain(dtype: str) -> str:

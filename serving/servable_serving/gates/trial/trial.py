@@ -17,14 +17,20 @@ import numpy as np
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import from_proto, to_proto
-from servable_serving.core.names import BYTES_SIGNATURE
+from servable_serving.core.names import BYTES_SIGNATURE, CLASSIFY_METHOD, IMAGE_BYTES, IMAGE_FEATURE
+from servable_serving.gates.requests import well_formed_requests
 from servable_serving.gates.trial.adversarial_requests import (
+    CLASSIFY,
     PREDICT,
     AdversarialRequest,
     adversarial_requests,
+    image_file,
 )
 from servable_serving.gates.trial.server_process import TrialServer, one_line
 from servable_serving.gates.verdict import Refused, Verdict
+from servable_serving.model.contract import shape_fits
+from servable_serving.model.golden import GoldenRequest, golden_requests
+from servable_serving.repository.manifest import IMAGE_CLASSIFIER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,30 +57,39 @@ def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
 
     Raises:
         Refused: It does not load, its warm-up fails, it answers the golden requests differently
-            than its manifest, or an adversarial request ends the server, or gets an answer that it
-            must not get.
+            than its manifest, a signature answers nothing that fits it, or an adversarial request
+            ends the server, or gets an answer that it must not get.
         ServableError: The server cannot be started.
     """
     manifest, contract = candidate.files.verify(), candidate.contract
-    name = manifest["name"]
-    golden = _golden_of(manifest) if BYTES_SIGNATURE in contract else []
+    name, classifies = manifest["name"], candidate.files.is_classifier
+    golden = _golden_of(manifest) if classifies and BYTES_SIGNATURE in contract else []
+    known = [] if classifies else golden_requests(manifest)
+    # Another's `classify` may read other features than the contract's.
+    of_images = manifest.get("kind") == IMAGE_CLASSIFIER
     counts = {"answered": 0, "refused": 0}
     began = time.monotonic()
     with TrialServer.of(candidate.folder, name, server) as running:
         loaded = time.monotonic() - began
         with _TrialClient(running, name) as client:
             client.check_golden(golden)
+            client.check_requests(known)
             for request in adversarial_requests(name, contract):
                 counts[client.send(request)] += 1
+            for key in contract:
+                if key not in {one.signature for one in known}:
+                    client.check_answer(contract, key, of_images=of_images)
             client.check_golden(golden)
+            client.check_requests(known)
         peak = running.peak_megabytes()
     total = sum(counts.values())
-    asked = f"{len(golden)} golden requests answered" if golden else "no golden requests"
+    count = len(golden) + len(known)
+    asked = f"{count} golden requests answered" if count else "no golden requests"
     return Verdict(
         said=f"loaded and warmed up in {loaded:.1f} s, {asked}, survived {total} adversarial "
         f"requests, of which it refused {counts['refused']}",
         figures={
-            "load_seconds": round(loaded, 3), "golden": len(golden), "hostile": total, **counts,
+            "load_seconds": round(loaded, 3), "golden": count, "hostile": total, **counts,
             "peak_megabytes": peak, "server": str(server) if server else "servable serve",
         },
     )  # fmt: skip
@@ -105,6 +120,21 @@ def _golden_of(manifest: Mapping[str, Any]) -> list[_Golden]:
             f"the golden requests in the manifest cannot be read: {error!r}",
             hint="export the candidate again",
         ) from error
+
+
+def _check_outputs(key: str, declared: Mapping[str, Any], reply: bytes) -> None:
+    """Hold an answer against the outputs that a signature declares."""
+    outputs = wire.PredictResponse.FromString(reply).outputs
+    for name, info in declared.items():
+        if name not in outputs:
+            raise Refused(f"the signature {key} declares the output {name}, and does not give it")
+        dtype = wire.DataType.Name(outputs[name].dtype)
+        shape = [dim.size for dim in outputs[name].tensor_shape.dim]
+        if dtype != info["dtype"] or not shape_fits(shape, info["shape"]):
+            raise Refused(
+                f"the signature {key} declares {name} as {info['dtype']} {info['shape']}, and "
+                f"gives {dtype} {shape}"
+            )
 
 
 class Server(Protocol):
@@ -208,6 +238,93 @@ class _TrialClient:
                     hint="the weights differ from those that were exported: export it again",
                     figures={"golden": index, "apart": apart if same else None},
                 )
+
+    def check_requests(self, golden: list[GoldenRequest]) -> None:
+        """Send golden requests of a model that is not an image classifier, over each protocol.
+
+        Raises:
+            Refused: An answer is not the manifest's.
+        """
+        for index, one in enumerate(golden):
+            for protocol, ask in (("gRPC", self._predict), ("REST", self._predict_by_rest)):
+                how = one.difference(ask(one), _GOLDEN_TOLERANCE)
+                if how is not None:
+                    raise Refused(
+                        f"golden request {index + 1} of {len(golden)}, to {one.signature}, is "
+                        f"answered over {protocol} differently than its manifest says: {how}",
+                        hint="the weights differ from those that were exported: export it again",
+                        figures={"golden": index},
+                    )
+
+    def check_answer(
+        self, contract: Mapping[str, Any], key: str, *, of_images: bool = False
+    ) -> None:
+        """Get one well-formed answer from a signature.
+
+        One that takes tf.Examples is asked only of a model that `servable export` wrote, since
+        which features it reads is not declared.
+
+        Raises:
+            Refused: It answers none of the requests that are made from what it declares.
+        """
+        if contract[key]["method"] == CLASSIFY_METHOD and of_images:
+            self._check_classify(contract, key)
+            return
+        reason, asked = "", False
+        requests = well_formed_requests(contract, key)
+        if key == BYTES_SIGNATURE and list(contract[key]["inputs"]) == [IMAGE_BYTES]:
+            files = np.array([image_file(contract)], object)
+            requests = iter([GoldenRequest(signature=key, inputs={IMAGE_BYTES: files}, outputs={})])
+        for request in requests:
+            asked = True
+            code, reply = self._grpc(PREDICT, self._message(request).SerializeToString())
+            if code == "OK":
+                _check_outputs(key, contract[key]["outputs"], reply)
+                return
+            if code in _DYING and self._server.died(within=_DYING[code]):
+                raise Refused(f"{self._server.how_it_ended()} by a request that fits {key}")
+            reason = one_line(reply.decode(errors="replace"))
+        if asked:
+            raise Refused(
+                f"the signature {key} answers nothing made from what it declares: {reason}",
+                hint="export it again with --examples FILE.npz, which holds what it does answer",
+                figures={"signature": key},
+            )
+
+    def _check_classify(self, contract: Mapping[str, Any], key: str) -> None:
+        request = wire.ClassificationRequest()
+        request.model_spec.name, request.model_spec.signature_name = self._name, key
+        example = request.input.example_list.examples.add()
+        example.features.feature[IMAGE_FEATURE].bytes_list.value.append(image_file(contract))
+        code, reply = self._grpc(CLASSIFY, request.SerializeToString())
+        if code != "OK":
+            raise Refused(
+                f"the signature {key} refuses an image: {one_line(reply.decode(errors='replace'))}",
+                figures={"signature": key},
+            )
+
+    def _message(self, one: GoldenRequest) -> wire.PredictRequest:
+        request = wire.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self._name, one.signature
+        for name, array in one.inputs.items():
+            request.inputs[name].CopyFrom(to_proto(array))
+        return request
+
+    def _predict(self, one: GoldenRequest) -> dict[str, Any]:
+        code, reply = self._grpc(PREDICT, self._message(one).SerializeToString())
+        if code != "OK":
+            raise self._golden_failed("gRPC", code, reply)
+        outputs = wire.PredictResponse.FromString(reply).outputs
+        return {key: from_proto(proto) for key, proto in outputs.items()}
+
+    def _predict_by_rest(self, one: GoldenRequest) -> dict[str, Any]:
+        body = {"signature_name": one.signature, "inputs": one.rest_inputs()}
+        code, reply = self._rest(f"/v1/models/{self._name}:predict", json.dumps(body).encode())
+        if code != "OK":
+            raise self._golden_failed("REST", code, reply)
+        outputs = json.loads(reply)["outputs"]
+        # A single output stands alone, without its name.
+        return outputs if len(one.outputs) > 1 else dict.fromkeys(one.outputs, outputs)
 
     def _ask_by_grpc(self, files: list[bytes]) -> dict[str, Any]:
         request = wire.PredictRequest()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from servable_client import ServableError
+from servable_serving.core.errors import ModelError
 from servable_serving.gates.accuracy import classes, compare_accuracy, judge
 from servable_serving.gates.holdout import Holdout
 from servable_serving.gates.verdict import Refused
@@ -32,8 +34,11 @@ class FakeClassifier:
     image_shape: list[int] = field(default_factory=lambda: [2, 2])
     folder: Path = Path("models/garments/1")
     batches: list[int] = field(default_factory=list)
+    broken: bool = False
 
     def run(self, images: NDArray[Any], output: str | None = None) -> NDArray[Any]:
+        if self.broken:
+            raise ModelError("INTERNAL", "it is broken")
         self.batches.append(len(images))
         numbers = images[:, 0, 0].astype(np.int64)
         if output == "class_id":
@@ -132,3 +137,21 @@ def test_images_of_another_size_are_refused() -> None:
 def test_unknown_classes_are_refused() -> None:
     with pytest.raises(Refused, match="spoon"):
         classes(FakeClassifier(), holdout([0], [0], "spoon", "boot"))
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        FakeClassifier(image_shape=[3, 3]),
+        FakeClassifier(labels=("boot",)),
+        FakeClassifier(broken=True),
+    ],
+)
+def test_a_failure_of_the_served_version_is_not_the_candidates(served: FakeClassifier) -> None:
+    images = holdout([0, 1], [0, 1], "boot", "shirt")
+    verdict = compare_accuracy(FakeClassifier(), served, images, 0.0)
+    assert verdict.outcome == "passed"
+    assert verdict.figures["accuracy"] == 1.0
+    assert "the served version could not be measured" in verdict.said
+    with pytest.raises(ServableError):
+        compare_accuracy(FakeClassifier(broken=True), FakeClassifier(), images, 0.0)

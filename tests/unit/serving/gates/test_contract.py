@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from servable_serving.model.contract import check_compatible, check_contract
+from servable_serving.model.contract import (
+    check_compatible,
+    check_contract,
+    check_signatures,
+    shape_fits,
+)
 from servable_serving.repository.manifest import CandidateError
 
 if TYPE_CHECKING:
@@ -97,6 +102,9 @@ def test_what_breaks_the_contract(change: Callable[[dict[str, Any]], object]) ->
         lambda c: c.update(other={"method": "x", "inputs": {}, "outputs": {}}),
         lambda c: c["classify"]["outputs"].update(more={"dtype": "DT_FLOAT", "shape": []}),
         lambda c: c["classify"]["outputs"]["scores"].update(shape=None),
+        lambda c: c["classify"]["outputs"]["scores"].update(shape=[-1, 12]),
+        lambda c: c["serving_default"]["inputs"]["image"].update(shape=[-1, -1, 28]),
+        lambda c: c["serving_default"]["inputs"]["image"].update(shape=None),
     ],
 )
 def test_what_the_callers_of_the_served_version_do_not_notice(
@@ -111,8 +119,12 @@ def test_what_the_callers_of_the_served_version_do_not_notice(
         lambda c: c.pop("classify"),
         lambda c: c["classify"]["outputs"].pop("scores"),
         lambda c: c["classify"]["outputs"]["scores"].update(dtype="DT_DOUBLE"),
+        lambda c: c["classify"]["outputs"]["scores"].update(shape=[-1]),
         lambda c: c["serving_default"]["inputs"]["image"].update(shape=[-1, 32, 32]),
+        lambda c: c["serving_default"]["inputs"]["image"].update(shape=[-1, 28, 28, 1]),
+        lambda c: c["serving_default"]["inputs"]["image"].update(dtype="DT_FLOAT"),
         lambda c: c["serving_default"]["inputs"].update(more={"dtype": "DT_FLOAT", "shape": []}),
+        lambda c: c["serving_default"]["inputs"].pop("image"),
     ],
 )
 def test_what_breaks_the_callers_of_the_served_version(
@@ -120,3 +132,25 @@ def test_what_breaks_the_callers_of_the_served_version(
 ) -> None:
     with pytest.raises(CandidateError):
         check_compatible(changed(change), CONTRACT)
+
+
+def test_a_model_of_any_kind_needs_a_signature_that_gives_something() -> None:
+    check_signatures(CONTRACT)
+    check_signatures({"f": {"method": "", "inputs": {}, "outputs": ANSWERS}})
+    with pytest.raises(CandidateError, match="no signature"):
+        check_signatures({})
+    with pytest.raises(CandidateError, match="gives nothing"):
+        check_signatures({**CONTRACT, "train": {"method": "", "inputs": {}, "outputs": {}}})
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared", "fits"),
+    [
+        ([2, 3], [-1, 3], True), ([2, 3], None, True), ([], [], True), ([0, 3], [-1, 3], True),
+        ([2, 4], [-1, 3], False), ([2], [-1, 3], False), ([2, 3, 1], [-1, 3], False),
+    ],
+)  # fmt: skip
+def test_the_shape_of_an_answer_is_as_declared(
+    shape: list[int], declared: list[int] | None, fits: bool
+) -> None:
+    assert shape_fits(shape, declared) is fits

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from servable_serving.gates.cost import compare_latency, judge_latency, judge_size
+from servable_serving.gates.cost import (
+    compare_latency,
+    compare_latency_of_requests,
+    judge_latency,
+    judge_size,
+)
 from servable_serving.gates.holdout import Holdout
 from servable_serving.gates.verdict import Refused
+from servable_serving.model.golden import GoldenRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -158,3 +164,33 @@ def test_few_held_out_images_fill_a_batch(clock: Clock) -> None:
     candidate = FakeClassifier(clock, 2.0)
     compare_latency(candidate, None, images, 1.5)
     assert set(candidate.calls) == {(1, 2, 2), (32, 2, 2)}
+
+
+@dataclass
+class FakeModel:
+    """Answers each signature after so many milliseconds."""
+
+    clock: Clock
+    milliseconds: dict[str, float]
+
+    def ask(self, signature: str, inputs: Any) -> dict[str, Any]:
+        assert list(inputs) == ["x"]
+        self.clock.now += self.milliseconds[signature] / 1000
+        return {}
+
+
+REQUESTS = [
+    GoldenRequest(signature=name, inputs={"x": np.zeros(1)}, outputs={}) for name in ("one", "two")
+]
+
+
+def test_each_signature_is_measured(clock: Clock) -> None:
+    candidate = FakeModel(clock, {"one": 3.0, "two": 20.0})
+    served = FakeModel(clock, {"one": 2.0, "two": 10.0})
+    figures = compare_latency_of_requests(candidate, served, REQUESTS, 2.0).figures
+    assert figures["milliseconds"] == {"in one": 3.0, "in two": 20.0}
+    assert figures["served_milliseconds"] == {"in one": 2.0, "in two": 10.0}
+    with pytest.raises(Refused, match="two"):
+        compare_latency_of_requests(candidate, served, REQUESTS, 1.6)
+    assert compare_latency_of_requests(candidate, None, REQUESTS, 1.0).outcome == "passed"
+    assert compare_latency_of_requests(candidate, served, [], 1.0).outcome == "skipped"

@@ -18,6 +18,7 @@ from servable_serving.gates.trial.adversarial_requests import (
 )
 from servable_serving.gates.trial.trial import _golden_of, _TrialClient
 from servable_serving.gates.verdict import Refused
+from servable_serving.model.golden import GoldenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,3 +220,121 @@ def test_no_tensor_has_the_declared_shape_but_an_empty_batch() -> None:
             for dim in wire.PredictRequest.FromString(one.body).inputs["image"].tensor_shape.dim
         ]
         assert shape == [0, 28, 28] or shape[1:] != [28, 28]
+
+
+PRICES: dict[str, Any] = {
+    "price": {
+        "method": "tensorflow/serving/predict",
+        "inputs": {"age": {"dtype": "DT_FLOAT", "shape": [-1, 2]}},
+        "outputs": {"price": {"dtype": "DT_FLOAT", "shape": [-1, 1]}},
+    }
+}
+PRICE = GoldenRequest(
+    signature="price",
+    inputs={"age": np.zeros([1, 2], np.float32)},
+    outputs={"price": np.array([[3.0]], np.float32)},
+)
+
+
+class Priced(Client):
+    """Answers with prices, over either protocol."""
+
+    by_grpc: Any = np.array([[3.0]], np.float32)
+    by_rest: Any = ((3.0,),)
+    name = "price"
+
+    def _grpc(self, path: str, body: bytes) -> tuple[str, bytes]:
+        del path
+        request = wire.PredictRequest.FromString(body)
+        assert request.model_spec.signature_name == "price"
+        response = wire.PredictResponse()
+        response.outputs[self.name].CopyFrom(to_proto(self.by_grpc))
+        return self.code, response.SerializeToString() if self.code == "OK" else b"a reason"
+
+    def _rest(self, path: str, body: bytes) -> tuple[str, bytes]:
+        assert path.endswith(":predict")
+        assert json.loads(body) == {"signature_name": "price", "inputs": {"age": [[0.0, 0.0]]}}
+        return self.code, json.dumps({"outputs": self.by_rest}).encode()
+
+
+@pytest.fixture
+def priced(server: FakeServer) -> Iterator[Priced]:
+    with Priced(server, "prices") as client:
+        yield client
+
+
+def test_golden_answers_of_any_signature_pass(priced: Priced) -> None:
+    priced.check_requests([PRICE])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("by_grpc", np.array([[3.1]], np.float32)),
+        ("by_grpc", np.array([3.0], np.float32)),
+        ("by_rest", [[3.1]]),
+        ("by_rest", [[3.0], [3.0]]),
+        ("name", "cost"),
+        ("code", "INVALID_ARGUMENT"),
+        ("code", "UNAVAILABLE"),
+    ],
+)
+def test_other_golden_answers_fail(priced: Priced, field: str, value: object) -> None:
+    setattr(priced, field, value)
+    with pytest.raises(Refused):
+        priced.check_requests([PRICE])
+
+
+def test_a_signature_must_give_what_it_declares(priced: Priced) -> None:
+    priced.check_answer(PRICES, "price")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("by_grpc", np.array([3.0], np.float32)),
+        ("by_grpc", np.array([[3.0, 4.0]], np.float32)),
+        ("by_grpc", np.array([[3]])),
+        ("name", "cost"),
+        ("code", "INVALID_ARGUMENT"),
+        ("code", "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_a_signature_that_gives_something_else_fails(
+    priced: Priced, field: str, value: object
+) -> None:
+    setattr(priced, field, value)
+    with pytest.raises(Refused):
+        priced.check_answer(PRICES, "price")
+
+
+def test_a_signature_that_ends_the_server_fails(priced: Priced, server: FakeServer) -> None:
+    server.alive, priced.code = False, "UNAVAILABLE"
+    with pytest.raises(Refused, match="SIGABRT"):
+        priced.check_answer(PRICES, "price")
+
+
+def test_a_signature_of_undeclared_features_is_not_asked(priced: Priced) -> None:
+    priced.code = "INVALID_ARGUMENT"
+    features = {"price": {**PRICES["price"], "method": "tensorflow/serving/regress"}}
+    priced.check_answer(features, "price")
+
+
+def test_strings_of_any_kind_are_sent_to_inputs_of_strings() -> None:
+    text = {"score": {**PRICES["price"], "inputs": {"text": {"dtype": "DT_STRING", "shape": [-1]}}}}
+    requests = list(adversarial_requests("reviews", text))
+    said = " ".join(one.said for one in requests)
+    assert "an empty string" in said
+    assert "not UTF-8" in said
+    assert max(len(one.body) for one in requests) > 1_000_000
+    # Text is not an image: nothing of it must be refused.
+    assert not [one for one in requests if one.must_refuse]
+    assert "PNG" not in said
+
+
+@pytest.mark.parametrize(
+    "dtype", ["DT_BFLOAT16", "DT_HALF", "DT_COMPLEX64", "DT_UINT64", "DT_BOOL"]
+)
+def test_inputs_of_every_dtype_have_adversarial_requests(dtype: str) -> None:
+    contract = {"f": {**PRICES["price"], "inputs": {"x": {"dtype": dtype, "shape": [-1, 2]}}}}
+    assert len(list(adversarial_requests("m", contract))) > 40

@@ -144,7 +144,9 @@ class FakeClient:
     def predict(
         self, inputs: Mapping[str, Any], *, signature: str, version: int, timeout: float
     ) -> Any:
-        del signature, timeout
+        del timeout
+        if signature != BYTES_SIGNATURE:
+            return AnyPrediction(self.answers_as or version, {"price": [sum(self.probabilities)]})
         count = len(inputs["image_bytes"])
         return FakePrediction(self.answers_as or version, np.array([self.probabilities] * count))
 
@@ -155,6 +157,14 @@ class FakeClient:
 
     def close(self) -> None:
         self.closed = True
+
+
+class AnyPrediction(dict[str, Any]):
+    """Outputs of any model by name."""
+
+    def __init__(self, version: int, outputs: dict[str, Any]) -> None:
+        super().__init__(outputs)
+        self.version = version
 
 
 @dataclass

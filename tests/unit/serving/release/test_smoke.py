@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from tests.unit.serving.release.fakes import FakeClient, FakeServers, golden
 
+from servable_serving.model.golden import golden_request
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.release.smoke import bring_up, smoke_test
 from servable_serving.release.steps import Steps
@@ -95,3 +97,18 @@ def test_without_servers_the_smoke_test_is_skipped(deployment: Deployment) -> No
     steps = Steps(None)
     bring_up(2, replace(deployment, servers=None), steps, MANIFEST)
     assert steps.taken[-1].outcome == "skipped"
+
+
+def any_golden(price: float) -> dict[str, object]:
+    return golden_request("price", {"age": np.zeros(1)}, {"price": np.array([price])})
+
+
+def test_a_model_of_any_kind_answers_as_exported(root: Path) -> None:
+    client = FakeClient(signatures=("price",), probabilities=(1.0, 2.0))
+    assert "1 golden requests" in smoke_test(at(root, client), 3, {"golden": [any_golden(3.0)]})
+    for manifest in ({"golden": [any_golden(4.0)]}, {"golden": [any_golden(float("nan"))]}):
+        with pytest.raises(ReleaseError):
+            smoke_test(at(root, client), 3, manifest)
+    client = FakeClient(signatures=("price",), probabilities=(1.0, 2.0), answers_as=2)
+    with pytest.raises(ReleaseError):
+        smoke_test(at(root, client), 3, {"golden": [any_golden(3.0)]})

@@ -132,10 +132,6 @@ def path_for_name(folder: Path) -> None:
     edit_manifest(folder, name="../elsewhere")
 
 
-def no_labels(folder: Path) -> None:
-    edit_manifest(folder, labels=None)
-
-
 def numbers_for_labels(folder: Path) -> None:
     edit_manifest(folder, labels=[1, 2])
 
@@ -147,7 +143,7 @@ def text_for_labels(folder: Path) -> None:
 BREAKING = [
     remove_graph, remove_file, change_file, add_file, link_file, link_folder, link_nowhere,
     remove_manifest, break_manifest, list_for_manifest, no_checksums, number_for_checksums,
-    no_name, path_for_name, no_labels, numbers_for_labels, text_for_labels,
+    no_name, path_for_name, numbers_for_labels, text_for_labels,
 ]  # fmt: skip
 
 
@@ -156,6 +152,26 @@ def test_a_broken_candidate_is_refused(folder: Path, breaking: Callable[[Path], 
     breaking(folder)
     with pytest.raises(CandidateError):
         Candidate(folder).verify()
+
+
+@pytest.mark.parametrize(
+    ("values", "is_classifier"),
+    [
+        ({}, True),
+        ({"kind": "image_classifier"}, True),
+        ({"kind": "any"}, False),
+        ({"labels": None}, False),
+        ({"labels": []}, False),
+    ],
+)
+def test_only_a_classifier_has_labels_and_a_contract(
+    folder: Path, values: dict[str, object], is_classifier: bool
+) -> None:
+    edit_manifest(folder, **values)
+    candidate = Candidate(folder)
+    candidate.verify()
+    assert candidate.is_classifier is is_classifier
+    assert candidate.labels == ([] if "labels" in values else ["boot", "shirt"])
 
 
 def test_the_name_is_known_even_if_the_checksums_are_not(folder: Path) -> None:

@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from servable_trainer.cli import options
-from servable_trainer.cli.options import _size, find_dataset
+from servable_trainer.cli.export import _labels, _name
+from servable_trainer.cli.options import find_dataset, parse_size
 from servable_trainer.cli.register import register
 from servable_trainer.cli.tune import _assignments
 
@@ -106,13 +107,13 @@ def test_invalid_assignments(pair: str) -> None:
     ("text", "size"), [("48x64", (48, 64)), ("28", (28, 28)), ("8X1024", (8, 1024))]
 )
 def test_sizes(text: str, size: tuple[int, int]) -> None:
-    assert _size(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["0", "7", "1025", "12x", "x12", "2000x20", "28 x 28", "-28", ""])
 def test_invalid_sizes(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        _size(text)
+        parse_size(text)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,64 @@ def test_two_datasets_conflict(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter) as caught:
         find_dataset(tmp_path, tmp_path)
     assert caught.value.param_hint == "--data"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--input-range", "0..2"), "-1..1"),
+        (("--size", "7"), "7"),
+        (("--labels", "nosuch.txt"), "nosuch.txt"),
+        (("--examples", "nosuch.npz"), "nosuch.npz"),
+        (("--dataset", "."), "--examples"),
+        (("--data", "."), "--examples"),
+        (("--skip-corrupt",), "--examples"),
+    ],
+)
+def test_export_refuses(
+    app: typer.Typer, tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    model = tmp_path / "model.keras"
+    model.touch()
+    status, text = invoke(app, "export", model, *arguments)
+    assert status == 2
+    assert named in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--labels", "a,b"), ("--input-range", "0..1"), ("--logits",), ("--multi-label",),
+        ("--size", "28"), ("--no-invert",), ("--keep-signatures",), ("--custom-objects", "m"),
+        ("--examples", "x.npz"),
+    ],
+)  # fmt: skip
+def test_a_run_knows_its_own(app: typer.Typer, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "run.json").touch()
+    status, text = invoke(app, "export", tmp_path, *arguments)
+    assert status == 2
+    assert arguments[0].replace("--no-", "--") in text
+
+
+def test_labels_are_a_list_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("T-shirt, striped\n boot \n\nbag\n")
+    assert _labels(str(tmp_path / "names.txt")) == ["T-shirt, striped", "boot", "bag"]
+    assert _labels("T-shirt, boot,bag") == ["T-shirt", "boot", "bag"]
+    assert len(_labels(",".join("a" * 5000))) == 5000
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(typer.BadParameter):
+        _labels(str(tmp_path / "binary"))
+
+
+def test_a_model_is_named_after_its_file(tmp_path: Path) -> None:
+    for path, name in (
+        ("garments.keras", "garments"), ("my model.h5", "my_model"), ("v1.2.keras", "v1.2"),
+        ("garments/3", "garments"), ("größe.keras", "gr__e"), (".keras", "keras"),
+    ):  # fmt: skip
+        made = tmp_path / path
+        made.parent.mkdir(exist_ok=True)
+        if made.suffix:
+            made.touch()
+        else:
+            made.mkdir(exist_ok=True)
+        assert _name(made) == name
