@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from servable_client.types.answers import Signature
 
 
+# Kinds of dtypes that do not become one another, though a value may fit.
+_REFUSED = {("f", "i"), ("f", "u")}
+
+
 def as_declared(
     inputs: Mapping[str, NDArray[Any]], signature: Signature | None
 ) -> Mapping[str, NDArray[Any]]:
     """Inputs with the dtypes that a signature declares.
 
-    Integers become floats and floats with integral values become integers if they are in range,
-    without a change of value; floats are rounded to fewer bits, as long as they stay finite.
+    Integers become other integers or floats, if they are in range and keep their value; floats are
+    rounded to fewer bits, as long as they stay finite. Floats never become integers: pixels that
+    were divided by 255 would be taken for pixels.
 
     Args:
         inputs: Arrays by name.
@@ -70,6 +75,7 @@ def _converted(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
         raise InvalidInput(
             f"the input {name} takes {_plain(dtype)}, got {_described(array)}",
             hint=f"convert it: np.asarray(values, {'object' if wanted.kind == 'O' else wanted})",
+            code="INVALID_ARGUMENT",
         )
     return converted
 
@@ -81,7 +87,7 @@ def _cast(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any] | None:
         return None
     if array.dtype.kind not in "biuf" or wanted.kind not in "iufc":
         return None
-    if array.dtype.kind == "b":
+    if array.size and (array.dtype.kind == "b" or (array.dtype.kind, wanted.kind) in _REFUSED):
         return None
     with np.errstate(all="ignore"):
         converted = array.astype(wanted)
@@ -90,11 +96,8 @@ def _cast(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any] | None:
         return converted if np.isfinite(converted[finite]).all() else None
     if wanted.kind in "iu" and array.size:
         limits = np.iinfo(wanted)
-        low, high = array.min(), array.max()
         # As Python numbers: NumPy would compare int64 and uint64 as floats.
-        if not (np.isfinite(low) and np.isfinite(high)):
-            return None
-        if int(low) < limits.min or int(high) > limits.max:
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
             return None
     back = converted.real if wanted.kind == "c" else converted
     return converted if np.array_equal(back.astype(array.dtype), array) else None

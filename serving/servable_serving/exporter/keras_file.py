@@ -169,7 +169,8 @@ def _is_known(entry: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         keras.layers, keras.models, keras.initializers, keras.regularizers, keras.constraints,
         keras.activations, keras.dtype_policies,
     )  # fmt: skip
-    return any(hasattr(space, str(name)) for space in spaces)
+    # keras.models has no public name for what `keras.Model(inputs, outputs)` makes.
+    return name == "Functional" or any(hasattr(space, str(name)) for space in spaces)
 
 
 def _first_line(error: Exception) -> str:

@@ -40,7 +40,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     target = tmp_path_factory.mktemp("small") / "candidate"
     examples = np.random.default_rng(0).integers(0, 256, (32, 28, 28), np.uint8)
-    export(model, target, name=NAME, labels=LABELS, examples=examples, about={"metrics": {}})
+    export(
+        model, target, name=NAME, labels=LABELS, input_range="0..255", examples=examples,
+        about={"metrics": {}},
+    )  # fmt: skip
     return target
 
 

@@ -23,13 +23,14 @@ _RANGES = ("0..1", "-1..1", "0..255", "caffe", "torch")
 
 def export(
     model: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="MODEL",
             help="Model: a .keras file, a legacy .h5 file, a SavedModel directory, or the "
             "directory of a run of `servable train`.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[Path, typer.Option(help="New directory for the candidate.")] = Path(
         "build/candidate"
     ),
@@ -51,6 +52,21 @@ def export(
         str | None,
         typer.Option(
             metavar="MODULE", help="Python module that defines the layers or functions of a model."
+        ),
+    ] = None,
+    tuner: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="KerasTuner project whose best trial is exported, in place of MODEL.",
+        ),
+    ] = None,
+    build: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODULE:NAME",
+            help="The function build(hp) or the HyperModel that --tuner was run with.",
         ),
     ] = None,
     keep_signatures: Annotated[
@@ -124,7 +140,16 @@ def export(
     of_runs = {
         "--data": data is not None, "--dataset": folder is not None, "--skip-corrupt": skip_corrupt
     }  # fmt: skip
-    if (model / _RUN).is_file():
+    if (model is None) == (tuner is None):
+        raise typer.BadParameter(
+            "give a model, or a KerasTuner project with --tuner", param_hint="MODEL"
+        )
+    if (tuner is None) != (build is None):
+        raise typer.BadParameter(
+            "give both: a project, and the function that it was run with",
+            param_hint="--tuner and --model",
+        )
+    if model is not None and (model / _RUN).is_file():
         _refuse(given, "does not apply to a training run, which knows its own")
         _export_run(model, output, name, data, folder, skip_corrupt=skip_corrupt, json=json)
         return
@@ -142,10 +167,15 @@ def export(
     with collection_paused():
         from servable_serving.exporter.export import export as export_model
 
+    source: Any = model
+    about: dict[str, Any] = {}
+    if tuner is not None and build is not None:
+        source, about = _best_of(tuner, build)
     manifest = export_model(
-        model,
+        source,
         output,
-        name=name or _name(model),
+        name=name or _name(model or tuner or output),
+        about=about,
         labels=names,
         examples=examples,
         input_range=input_range,
@@ -157,6 +187,17 @@ def export(
         custom_objects=custom_objects,
     )
     _report(manifest, output, json=json)
+
+
+def _best_of(tuner: Path, build: str) -> tuple[Any, dict[str, Any]]:
+    """The best network of a KerasTuner project, and what the manifest should hold about it."""
+    from servable_client.cli.console import say
+    from servable_trainer.tuning.foreign_project import best_model, build_function
+
+    model, trial = best_model(tuner, build_function(build))
+    say(f"trial {trial.name} is the best: {trial.objective} {trial.score:.5g}")
+    metrics = {trial.objective: trial.score}
+    return model, {"hyperparameters": trial.hyperparameters, "metrics": {"tuning": metrics}}
 
 
 def _export_run(
