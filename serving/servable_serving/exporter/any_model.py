@@ -146,6 +146,13 @@ def _examples(
             records += list(_records(name, key, inputs))
     finally:
         model.close()
+    if examples and not golden:
+        taken = sorted({field for signature in signatures.values() for field in signature.inputs})
+        raise ExportError(
+            f"the examples have the arrays {', '.join(sorted(examples))}, and the model takes "
+            f"{', '.join(taken) or 'nothing'}",
+            hint="np.savez(FILE, NAME=array, ...), by the names of the inputs",
+        )
     if records:
         (folder / WARMUP).parent.mkdir(exist_ok=True)
         with tf.io.TFRecordWriter(str(folder / WARMUP)) as writer:

@@ -112,7 +112,7 @@ def export(
 
     Args:
         model: A keras.Model, the path of a `.keras` or `.h5` file, or the folder of a SavedModel.
-        target: A new folder, outside the model repository.
+        target: A new folder: of a candidate to push or, of a first version, MODEL/1.
         name: The name that it will be served under.
         labels: The name of each of the C classes; of a single sigmoid unit, of 0 and of 1.
             Default: the names of the examples' folders, or the classes' numbers.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from servable_client import ServableError
 from servable_serving.gates.verdict import Refused, Verdict
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ def compare_latency(
 
     Raises:
         Refused: See `judge_latency`.
-        ModelError: One of the two cannot be run.
+        ModelError: The candidate cannot be run.
     """
     images = _images(candidate, holdout)
+    if served is not None and not _runs(partial(served.run, images[:1])):
+        served = None
     if served is None:
         times = {n: _ms(_times(_calls([candidate], images[:n]), r)[0]) for n, r in _ROUNDS.items()}
         return judge_latency(times, None, ratio)
@@ -77,10 +80,14 @@ def compare_latency_of_requests(
 
     Raises:
         Refused: See `judge_latency`.
-        ModelError: One of the two cannot be run.
+        ModelError: The candidate cannot be run.
     """
     if not requests:
         return Verdict(outcome="skipped", said="no request is known that the model answers")
+    if served is not None:
+        # A signature may be new, or take more than before.
+        common = [one for one in requests if _runs(partial(served.ask, one.signature, one.inputs))]
+        served, requests = (served, common) if common else (None, requests)
     calls = {
         f"in {one.signature}": [
             partial(version.ask, one.signature, one.inputs)
@@ -159,6 +166,15 @@ def judge_size(size: int, served: int | None, ratio: float) -> Verdict:
             figures=figures,
         )
     return Verdict(said=said, figures=figures)
+
+
+def _runs(call: _Call) -> bool:
+    """Whether the served version answers; its failure says nothing about the candidate."""
+    try:
+        call()
+    except ServableError:
+        return False
+    return True
 
 
 def _where(key: int | str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from servable_serving.core.errors import ModelError
 from servable_serving.core.files import folder_size
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.repository.candidate import Candidate
@@ -132,8 +133,10 @@ class InspectedVersion:
         """Its answers to any signature.
 
         Raises:
-            ModelError: It cannot be loaded or run.
+            ModelError: It cannot be loaded or run, or has no such signature.
         """
+        if signature not in self._model.signatures:
+            raise ModelError("NOT_FOUND", f"{self.folder} has no signature {signature}")
         return self._model.run(signature, inputs)
 
     @cached_property

@@ -383,6 +383,8 @@ def test_a_signature_must_answer_something(tmp_path: Path) -> None:
         inspect(tmp_path / "silent", served=None, holdout=None)
     assert caught.value.finding.gate == "trial"
     assert "--examples" in (caught.value.hint or "")
+    with pytest.raises(ExportError, match="digits"):
+        export(tmp_path / "m", tmp_path / "c", name="digits", examples={"number": np.zeros(2)})
     digits = np.array([b"12", b"3"], object)
     manifest = export(tmp_path / "m", tmp_path / "c", name="digits", examples={"digits": digits})
     assert manifest["golden"][0]["outputs"]["number"]["values"] == [12.0, 3.0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from servable_serving.core.errors import ModelError
 from servable_serving.gates.cost import (
     compare_latency,
     compare_latency_of_requests,
@@ -175,6 +176,8 @@ class FakeModel:
 
     def ask(self, signature: str, inputs: Any) -> dict[str, Any]:
         assert list(inputs) == ["x"]
+        if signature not in self.milliseconds:
+            raise ModelError("NOT_FOUND", f"there is no signature {signature}")
         self.clock.now += self.milliseconds[signature] / 1000
         return {}
 
@@ -194,3 +197,26 @@ def test_each_signature_is_measured(clock: Clock) -> None:
         compare_latency_of_requests(candidate, served, REQUESTS, 1.6)
     assert compare_latency_of_requests(candidate, None, REQUESTS, 1.0).outcome == "passed"
     assert compare_latency_of_requests(candidate, served, [], 1.0).outcome == "skipped"
+
+
+def test_what_the_served_version_does_not_answer_is_not_compared(clock: Clock) -> None:
+    candidate = FakeModel(clock, {"one": 3.0, "two": 20.0})
+    served = FakeModel(clock, {"one": 2.0})
+    figures = compare_latency_of_requests(candidate, served, REQUESTS, 2.0).figures
+    assert figures["served_milliseconds"] == {"in one": 2.0}
+    figures = compare_latency_of_requests(candidate, FakeModel(clock, {}), REQUESTS, 2.0).figures
+    assert figures == {"milliseconds": {"in one": 3.0, "in two": 20.0}}
+    with pytest.raises(ModelError):
+        compare_latency_of_requests(served, candidate, REQUESTS, 2.0)
+
+
+def test_a_served_version_that_fails_is_not_compared(clock: Clock) -> None:
+    class Broken(FakeClassifier):
+        def run(self, images: NDArray[Any], output: str | None = None) -> NDArray[Any]:
+            del images, output
+            raise ModelError("INTERNAL", "it is broken")
+
+    figures = compare_latency(FakeClassifier(clock, 3.0), Broken(clock, 1.0), None, 1.0).figures
+    assert figures == {"milliseconds": {"1": 3.0, "32": 3.0}}
+    with pytest.raises(ModelError):
+        compare_latency(Broken(clock, 1.0), FakeClassifier(clock, 3.0), None, 1.0)
