@@ -30,7 +30,8 @@ _NO_CLASSES |= {"__complex__", "__class__", "Policy"}
 # own, such as keras.utils, fetch files.
 _MODULES = (
     "keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers",
-    "keras.layers", "keras.models", "keras.ops", "keras.quantizers", "keras.regularizers",
+    "keras.layers", "keras.losses", "keras.metrics", "keras.models", "keras.ops",
+    "keras.optimizers", "keras.optimizers.schedules", "keras.quantizers", "keras.regularizers",
     "keras.src.initializers", "keras.src.layers", "keras.src.models", "keras.src.ops", "keras",
 )  # fmt: skip
 
@@ -50,7 +51,8 @@ def load_keras(path: Path, *, custom_objects: str | Mapping[str, Any] | None = N
         ExportError: The file cannot be read, has Lambda layers, or classes that are not known.
     """
     found = _custom_objects(custom_objects)
-    config = _config_of(path)
+    # What only training needs is not loaded; but that of a model within the model is.
+    config = {key: one for key, one in _config_of(path).items() if key != "compile_config"}
     _refuse_code(path, config, found)
     import keras
 
@@ -87,7 +89,7 @@ def _custom_objects(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _config_of(path: Path) -> Any:
+def _config_of(path: Path) -> dict[str, Any]:
     """The configuration of the model in a file.
 
     Raises:
@@ -97,11 +99,11 @@ def _config_of(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
+                return dict(json.loads(archive.read("config.json")))
         import h5py
 
         with h5py.File(path) as file:
-            return json.loads(file.attrs["model_config"])
+            return dict(json.loads(file.attrs["model_config"]))
     except KeyError as error:
         raise ExportError(
             f"{path} has no model's configuration: it may hold weights alone",
@@ -135,16 +137,15 @@ def _refuse_code(path: Path, config: Any, known: Mapping[str, Any]) -> None:
 
 
 def _entries(config: Any) -> Iterator[dict[str, Any]]:
-    """All serialized objects in a configuration, except what only training needs."""
+    """All serialized objects in a configuration."""
     if isinstance(config, list):
         for value in config:
             yield from _entries(value)
     elif isinstance(config, dict):
         if isinstance(config.get("class_name"), str) and config["class_name"] not in _NO_CLASSES:
             yield config
-        for key, value in config.items():
-            if key not in {"compile_config", "build_config"}:
-                yield from _entries(value)
+        for value in config.values():
+            yield from _entries(value)
 
 
 def _is_known(entry: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -108,6 +108,37 @@ def test_what_only_training_needs_is_not_looked_at(path: Path) -> None:
     assert load_keras(path).count_params() == 64 * 2 + 2
 
 
+def nested(path: Path) -> Path:
+    """A file with a model within the model, which was compiled too."""
+    inner = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()])
+    inner.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10)), "mse", ["accuracy"]
+    )
+    inputs = keras.Input((8, 8, 1))
+    keras.Model(inputs, layers.Dense(2)(inner(inputs))).save(path)
+    return path
+
+
+def test_a_compiled_model_within_the_model_is_loaded(tmp_path: Path) -> None:
+    assert load_keras(nested(tmp_path / "model.keras")).output_shape == (None, 2)
+
+
+def test_what_training_needs_within_the_model_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras compiles a model within the model even if it is told not to compile."""
+    path = nested(tmp_path / "model.keras")
+
+    def change(config: dict[str, Any]) -> None:
+        (inner,) = (one for one in config["config"]["layers"] if one["class_name"] == "Sequential")
+        inner["compile_config"]["loss"] = call("os", "system", command="false")
+
+    edit(path, change)
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(ExportError, match="system"):
+        load_keras(path)
+
+
 def test_registered_classes_and_functions_are_known(tmp_path: Path) -> None:
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), Scaled(), layers.Flatten(), layers.Dense(2, activation=doubled)]
