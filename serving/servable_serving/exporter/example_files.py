@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from servable_client import InvalidInput
 from servable_client.types.images import prepare
+from servable_serving.core.arrays import read_arrays
 from servable_serving.exporter.errors import ExportError
 from servable_serving.model.preprocessing import decode
 
@@ -61,13 +61,8 @@ def read_file(path: Path) -> ExampleFile:
         ExportError: It is none.
     """
     try:
-        # NumPy leaves a file that it opened itself open if it is not valid.
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return ExampleFile({"": loaded}, None, None)
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path, unnamed=True)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not an .npz file without pickles"
         raise ExportError(
             f"cannot read {path}: {reason}", hint="np.savez(FILE, images=..., targets=...)"

@@ -32,6 +32,7 @@ def guard_inputs(meta_graph: Any) -> list[str]:
     graph = meta_graph.graph_def
     rows = any(node.op.startswith(_CONVOLUTIONS) for node in _nodes(graph))
     shapes: dict[str, list[int] | None] = {}
+    dtypes: dict[str, int] = {}
     checked = []
     for key, signature in sorted(meta_graph.signature_def.items()):
         if key == INIT_SIGNATURE:
@@ -42,13 +43,8 @@ def guard_inputs(meta_graph: Any) -> list[str]:
             tensor = info.name if ":" in info.name else f"{info.name}:0"
             shape = [int(dim.size) for dim in info.tensor_shape.dim]
             shapes[tensor] = _common(shapes.get(tensor, shape), shape)
+            dtypes[tensor] = info.dtype
             checked.append(f"{key}/{name}")
-    dtypes = {
-        (info.name if ":" in info.name else f"{info.name}:0"): info.dtype
-        for signature in meta_graph.signature_def.values()
-        for info in signature.inputs.values()
-        if info.name
-    }
     consumers = list(graph.node)
     for index, (tensor, declared) in enumerate(sorted(shapes.items())):
         if declared is not None:

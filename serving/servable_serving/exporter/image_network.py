@@ -338,9 +338,8 @@ def _is_sequential_data(model: Any) -> bool:
     from keras import layers
 
     series = (
-        layers.RNN, layers.LSTM, layers.GRU, layers.SimpleRNN, layers.Bidirectional, layers.Conv1D,
-        layers.MaxPooling1D, layers.GlobalAveragePooling1D, layers.MultiHeadAttention,
-        layers.TimeDistributed,
+        layers.RNN, layers.Bidirectional, layers.Conv1D, layers.MaxPooling1D,
+        layers.GlobalAveragePooling1D, layers.MultiHeadAttention, layers.TimeDistributed,
     )  # fmt: skip
     return any(isinstance(one, series) for one in _layers(model))
 

@@ -6,18 +6,17 @@ a class that is not Keras' own would be imported by its name.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import sys
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.imports import user_module
 from servable_serving.exporter.errors import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -70,15 +69,11 @@ def _custom_objects(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(given, str):
         return dict(given)
-    # As Python itself does for a program: modules beside it are found.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    name = given.removesuffix(".py").replace("/", ".")
     try:
-        module = importlib.import_module(name)
+        module = user_module(given)
     except Exception as error:  # whatever the module does
         raise ExportError(
-            f"the module {name!r} with the custom objects cannot be imported: "
+            f"the module {given!r} with the custom objects cannot be imported: "
             f"{type(error).__name__}: {_first_line(error)}",
             hint="name it as in `import package.module`, from the working directory or installed",
         ) from error

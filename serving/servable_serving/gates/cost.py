@@ -53,18 +53,9 @@ def compare_latency(
     images = _images(candidate, holdout)
     if served is not None and not _runs(partial(served.run, images[:1])):
         served = None
-    if served is None:
-        times = {n: _ms(_times(_calls([candidate], images[:n]), r)[0]) for n, r in _ROUNDS.items()}
-        return judge_latency(times, None, ratio)
-    pairs = {
-        n: _compared(_calls([candidate, served], images[:n]), rounds, ratio)
-        for n, rounds in _ROUNDS.items()
-    }
-    return judge_latency(
-        {n: now for n, (now, _) in pairs.items()},
-        {n: before for n, (_, before) in pairs.items()},
-        ratio,
-    )
+    versions = [candidate] if served is None else [candidate, served]
+    calls = {n: [partial(version.run, images[:n]) for version in versions] for n in _ROUNDS}
+    return _judged(calls, _ROUNDS, ratio)
 
 
 def compare_latency_of_requests(
@@ -88,19 +79,24 @@ def compare_latency_of_requests(
         # A signature may be new, or take more than before.
         common = [one for one in requests if _runs(partial(served.ask, one.signature, one.inputs))]
         served, requests = (served, common) if common else (None, requests)
+    versions = [candidate] if served is None else [candidate, served]
     calls = {
         f"in {one.signature}": [
-            partial(version.ask, one.signature, one.inputs)
-            for version in (candidate, served)
-            if version is not None
+            partial(version.ask, one.signature, one.inputs) for version in versions
         ]
         for one in requests
     }
-    rounds = _ROUNDS[1]
-    if served is None:
-        alone = {key: _ms(_times(each, rounds)[0]) for key, each in calls.items()}
+    return _judged(calls, dict.fromkeys(calls, _ROUNDS[1]), ratio)
+
+
+def _judged(
+    calls: Mapping[_Key, Sequence[_Call]], rounds: Mapping[_Key, int], ratio: float
+) -> Verdict:
+    """Measure the candidate's call, or its and the served version's, by key; and judge them."""
+    if any(len(each) == 1 for each in calls.values()):
+        alone = {key: _ms(_times(each, rounds[key])[0]) for key, each in calls.items()}
         return judge_latency(alone, None, ratio)
-    pairs = {key: _compared(each, rounds, ratio) for key, each in calls.items()}
+    pairs = {key: _compared(each, rounds[key], ratio) for key, each in calls.items()}
     return judge_latency(
         {key: now for key, (now, _) in pairs.items()},
         {key: before for key, (_, before) in pairs.items()},
@@ -179,10 +175,6 @@ def _runs(call: _Call) -> bool:
 
 def _where(key: int | str) -> str:
     return f"at batch {key}" if isinstance(key, int) else key
-
-
-def _calls(versions: Sequence[Classifier], images: NDArray[np.uint8]) -> list[_Call]:
-    return [partial(version.run, images) for version in versions]
 
 
 def _compared(calls: Sequence[_Call], rounds: int, ratio: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
+from servable_serving.core.arrays import read_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,20 +76,16 @@ def find_holdout(
 
 
 def _from_file(file: Path) -> Holdout:
-    import zipfile
-
-    import numpy as np
-
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            images, targets = arrays["images"], arrays["targets"]
-            labels = [str(label) for label in arrays["labels"]] if "labels" in arrays else []
+        arrays = read_arrays(file)
+        images, targets = arrays["images"], arrays["targets"]
+        labels = [str(label) for label in arrays.get("labels", ())]
     except KeyError as error:
         raise HoldoutError(
-            f"{file} has no array {error.args[0].split()[0]!r}",
+            f"{file} has no array {error.args[0]!r}",
             hint="np.savez(FILE, images=..., targets=...) writes one",
         ) from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it is not an .npz file"
         raise HoldoutError(
             f"cannot read {file}: {reason}", hint="np.savez(FILE, images=..., targets=...)"

@@ -6,7 +6,6 @@ such as `rmse` by its relative increase.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from servable_client import ServableError
 from servable_client.codec.as_dtype import as_declared
 from servable_client.types.answers import Signature, TensorSpec
+from servable_serving.core.arrays import read_arrays
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.gates.holdout import HoldoutError
 from servable_serving.gates.verdict import Refused, Verdict
@@ -58,11 +58,8 @@ def read_rows(file: Path) -> Rows:
     """
     hint = "np.savez(FILE, targets=..., NAME=...), with an array for each input of the model"
     try:
-        # NumPy leaves a file that it opened itself open if it is not valid.
-        with file.open("rb") as opened:
-            loaded = np.load(opened, allow_pickle=False)
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(file)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a valid .npz file"
         raise HoldoutError(f"cannot read {file}: {reason}", hint=hint) from error
     if _TARGETS not in arrays:

@@ -6,20 +6,19 @@ trial.json and the weights of its best epoch beside it (keras_tuner/src/engine/t
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import math
-import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.imports import user_module
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 _TRIAL, _WEIGHTS = "trial.json", ("checkpoint.weights.h5", "checkpoint.keras")
 _COMPLETED = "COMPLETED"
@@ -120,10 +119,8 @@ def build_function(place: str) -> Callable[[Any], Any]:
     module_name, _, name = place.partition(":")
     if not (module_name and name):
         raise TuneError(f"{place!r} is not MODULE:NAME", hint="for example --model search:build")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module_name.removesuffix(".py")), name)
+        found = getattr(user_module(module_name), name)
     except Exception as error:  # whatever the module does
         raise TuneError(
             f"{place} cannot be imported: {type(error).__name__}: {str(error)[:200]}",

@@ -122,6 +122,12 @@ def _golden_of(manifest: Mapping[str, Any]) -> list[_Golden]:
         ) from error
 
 
+def _of_files(files: list[bytes]) -> GoldenRequest:
+    """A request with image files, without expected answers."""
+    images = np.array(files, object)
+    return GoldenRequest(signature=BYTES_SIGNATURE, inputs={IMAGE_BYTES: images}, outputs={})
+
+
 def _check_outputs(key: str, declared: Mapping[str, Any], reply: bytes) -> None:
     """Hold an answer against the outputs that a signature declares."""
     outputs = wire.PredictResponse.FromString(reply).outputs
@@ -220,9 +226,9 @@ class _TrialClient:
         """
         if not golden:
             return
-        files = [one.png for one in golden]
+        request = _of_files([one.png for one in golden])
         for protocol, answers in (
-            ("gRPC", self._ask_by_grpc(files)), ("REST", self._ask_by_rest(files))
+            ("gRPC", self._ask_by_grpc(request)), ("REST", self._predict_by_rest(request))
         ):  # fmt: skip
             for index, one in enumerate(golden):
                 found = np.asarray(answers["probabilities"][index], np.float64)
@@ -273,8 +279,7 @@ class _TrialClient:
         reason, asked = "", False
         requests = well_formed_requests(contract, key)
         if key == BYTES_SIGNATURE and list(contract[key]["inputs"]) == [IMAGE_BYTES]:
-            files = np.array([image_file(contract)], object)
-            requests = iter([GoldenRequest(signature=key, inputs={IMAGE_BYTES: files}, outputs={})])
+            requests = iter([_of_files([image_file(contract)])])
         for request in requests:
             asked = True
             code, reply = self._grpc(PREDICT, self._message(request).SerializeToString())
@@ -324,29 +329,11 @@ class _TrialClient:
             raise self._golden_failed("REST", code, reply)
         outputs = json.loads(reply)["outputs"]
         # A single output stands alone, without its name.
-        return outputs if len(one.outputs) > 1 else dict.fromkeys(one.outputs, outputs)
+        return dict.fromkeys(one.outputs, outputs) if len(one.outputs) == 1 else outputs
 
-    def _ask_by_grpc(self, files: list[bytes]) -> dict[str, Any]:
-        request = wire.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = self._name, BYTES_SIGNATURE
-        request.inputs["image_bytes"].CopyFrom(to_proto(files))
-        code, reply = self._grpc(PREDICT, request.SerializeToString())
-        if code != "OK":
-            raise self._golden_failed("gRPC", code, reply)
-        outputs = wire.PredictResponse.FromString(reply).outputs
-        answer = {key: from_proto(proto) for key, proto in outputs.items()}
+    def _ask_by_grpc(self, request: GoldenRequest) -> dict[str, Any]:
+        answer = self._predict(request)
         return {**answer, "label": [label.decode() for label in answer["label"]]}
-
-    def _ask_by_rest(self, files: list[bytes]) -> dict[str, Any]:
-        body = {
-            "signature_name": BYTES_SIGNATURE,
-            "inputs": [{"b64": base64.b64encode(file).decode()} for file in files],
-        }
-        code, reply = self._rest(f"/v1/models/{self._name}:predict", json.dumps(body).encode())
-        if code != "OK":
-            raise self._golden_failed("REST", code, reply)
-        outputs: dict[str, Any] = json.loads(reply)["outputs"]
-        return outputs
 
     def _golden_failed(self, protocol: str, code: str, reply: bytes) -> Refused:
         if code in _DYING and self._server.died(within=_DYING[code]):
