@@ -561,7 +561,7 @@ def signature_in(signatures: Mapping[str, Signature], name: str) -> Signature:
 
 
 def _is_default(value: ArrayLike) -> bool:
-    """Whether a value is no array, or one of a dtype that NumPy chooses by itself."""
+    """Whether a value is not an array, or has a dtype that NumPy chooses by default."""
     return not isinstance(value, np.ndarray) or value.dtype in (np.float64, np.int64)
 
 

@@ -58,7 +58,7 @@ def read_file(path: Path) -> ExampleFile:
     """Read an .npz or .npy file.
 
     Raises:
-        ExportError: It is none.
+        ExportError: It cannot be read, or is not such a file.
     """
     try:
         arrays = read_arrays(path, unnamed=True)

@@ -74,7 +74,7 @@ def saved_model_network(folder: Path, *, grey_without_channel: bool) -> ImageNet
 
 
 def _frozen(folder: Path) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """The default signature as a function of constants; None if it has state that is none."""
+    """The default signature as a function of constants; None if it has other state."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     try:

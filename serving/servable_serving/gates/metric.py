@@ -81,7 +81,7 @@ def check_metric(metric: str) -> tuple[str, str | None]:
     """The name of a metric and of the output that it is of, from NAME or NAME:OUTPUT.
 
     Raises:
-        HoldoutError: There is no such metric.
+        HoldoutError: The metric is unknown.
     """
     name, _, output = metric.partition(":")
     if name not in METRICS:
@@ -112,7 +112,7 @@ def compare_metric(
 
     Raises:
         Refused: The value is worse than that, or the model does not take the rows.
-        HoldoutError: There is no such metric, or the targets do not fit it.
+        HoldoutError: The metric is unknown, or the targets do not fit it.
         ModelError: The candidate cannot be run.
     """
     name, output = check_metric(metric)

@@ -97,7 +97,7 @@ def check_signatures(signatures: Mapping[str, Any]) -> None:
     """
     if not signatures:
         raise CandidateError(
-            "there is no signature: nothing can be asked of the model",
+            "the model has no signature",
             hint="tf.saved_model.save takes signatures=..., and model.export(DIR) writes one",
         )
     for key, signature in signatures.items():

@@ -188,16 +188,14 @@ def promote(
         progress: Whether to print each step on standard error.
 
     Raises:
-        FolderError: There is no such repository or version.
+        FolderError: The repository or the version does not exist.
         ReleaseError: It failed to load or to answer.
         ServableError: The repository cannot be read, or no server answers.
     """
     steps = _steps(progress)
     with _target(model, repository, server, api_key, ca, timeout) as target:
         target.promote(version, steps)
-        return Release(
-            repository=target.location, version=version, labels=target.labels(), steps=steps.taken
-        )
+        return _release(target, version, steps)
 
 
 def rollback(
@@ -224,16 +222,13 @@ def rollback(
         progress: Whether to print each step on standard error.
 
     Raises:
-        FolderError: There is no such repository or version.
-        ReleaseError: There is no previous version, or it failed to load or to answer.
+        FolderError: The repository or the version does not exist.
+        ReleaseError: No version was promoted before, or it failed to load or to answer.
         ServableError: The repository cannot be read, or no server answers.
     """
     steps = _steps(progress)
     with _target(model, repository, server, api_key, ca, timeout) as target:
-        version = target.roll_back(steps, to=to)
-        return Release(
-            repository=target.location, version=version, labels=target.labels(), steps=steps.taken
-        )
+        return _release(target, target.roll_back(steps, to=to), steps)
 
 
 def versions(
@@ -254,7 +249,7 @@ def versions(
         ca: The CA bundle (PEM) for their certificates.
 
     Raises:
-        FolderError: There is no such folder.
+        FolderError: The folder does not exist.
         ServableError: It cannot be read, or no server answers.
     """
     with _deployment(model, repository, server, api_key, ca, STEP_TIMEOUT) as deployment:
@@ -296,7 +291,7 @@ def _deployment(
     check_name(model)
     path = Path(repository or Path("models") / model)
     if not (new or path.is_dir()):
-        raise FolderError(f"there is no folder {path}", hint="`push` makes it")
+        raise FolderError(f"{path} does not exist", hint="`push` creates it")
     group = (
         nullcontext()
         if server is None
@@ -304,6 +299,11 @@ def _deployment(
     )
     with group as servers:
         yield Deployment(model=model, repository=Repository(path), servers=servers, timeout=timeout)
+
+
+def _release(target: Target, version: int | None, steps: Steps) -> Release:
+    labels = {} if version is None else target.labels()
+    return Release(repository=target.location, version=version, labels=labels, steps=steps.taken)
 
 
 def _steps(progress: bool) -> Steps:
