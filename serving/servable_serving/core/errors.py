@@ -9,6 +9,10 @@ class FolderError(ServableError):
     """A folder exists already, or cannot be read or written."""
 
 
+class UserCodeError(ServableError):
+    """A module, class or function that a user named cannot be imported, or failed."""
+
+
 class ModelError(ServableError):
     """A SavedModel cannot be loaded or run; `code` is as in TensorFlow Serving."""
 

@@ -111,7 +111,8 @@ def export(
     model contract, which take uint8 images and image files. Any other model keeps its signatures.
 
     Args:
-        model: A keras.Model, the path of a `.keras` or `.h5` file, or the folder of a SavedModel.
+        model: A keras.Model, a KerasTuner tuner, whose best model is taken, the path of a `.keras`
+            or `.h5` file, or the folder of a SavedModel.
         target: A new folder: of a candidate to push or, of a first version, MODEL/1.
         name: The name that it will be served under.
         labels: The name of each of the C classes; of a single sigmoid unit, of 0 and of 1.
@@ -187,6 +188,8 @@ def _opened(model: Any, custom_objects: str | Mapping[str, Any] | None) -> Any:
     if not isinstance(model, str | Path):
         import keras
 
+        if hasattr(model, "get_best_models"):  # a KerasTuner tuner, which is not imported here
+            model = model.get_best_models()[0]
         if not isinstance(model, keras.Model):
             raise ExportError(
                 f"{type(model).__name__} is neither a keras.Model nor a path",

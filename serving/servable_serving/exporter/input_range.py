@@ -65,6 +65,17 @@ class InputRange:
             values = values / tf.constant(self.deviation, tf.float32)
         return tf.cast(values, dtype)
 
+    def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `apply`, in NumPy: uint8 [..., C] to a network's inputs, float32 [..., C]."""
+        values: NDArray[np.float32] = pixels.astype(np.float32)
+        if self.reverse:
+            values = values[..., ::-1]
+        if any(self.mean):
+            values -= np.array(self.mean, np.float32)
+        if self.deviation != (1.0,):
+            values /= np.array(self.deviation, np.float32)
+        return values
+
     def pixels(self, values: NDArray[Any]) -> NDArray[np.uint8] | None:
         """The pixels that gave a network's inputs; None if no pixels of 0 to 255 can have."""
         raw = np.asarray(values, np.float64) * np.array(self.deviation) + np.array(self.mean)

@@ -17,6 +17,7 @@ from servable_serving.exporter.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from types import ModuleType
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -77,6 +78,11 @@ def _custom_objects(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
             f"{type(error).__name__}: {_first_line(error)}",
             hint="name it as in `import package.module`, from the working directory or installed",
         ) from error
+    return objects_of(module)
+
+
+def objects_of(module: ModuleType) -> dict[str, Any]:
+    """The classes and functions of a module that a model may consist of, by name."""
     return {
         key: value
         for key, value in vars(module).items()
@@ -170,4 +176,6 @@ def _is_known(entry: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0][:300]
+    # Keras tells layer by layer what could not be read, and the reason last.
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    return (text or type(error).__name__).partition("\n")[0][:300]

@@ -76,7 +76,7 @@ class Odd(Tiny):
 
 def trials_in(folder: Path) -> list[dict[str, Any]]:
     found: dict[str, Any] = json.loads((folder / "trials.json").read_text())
-    assert found["format"] == 1
+    assert found["format"] == 2
     trials: list[dict[str, Any]] = found["trials"]
     names = [trial["name"] for trial in trials]
     assert len(set(names)) == len(names)

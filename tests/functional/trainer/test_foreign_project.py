@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from tests.forked import servable
 
+from servable_serving.core.errors import UserCodeError
 from servable_serving.model.saved_model import SavedModel
-from servable_trainer.tuning.foreign_project import best_model, best_trial, build_function
+from servable_trainer.networks.own_network import OwnNetwork
+from servable_trainer.tuning.foreign_project import best_model, best_trial
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def test_a_function_or_a_hyper_model_may_be_named(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    build = build_function(f"my_search:{name}")
+    build = OwnNetwork.named(f"my_search:{name}").build
     assert isinstance(build(keras_tuner.HyperParameters()), keras.Model)
 
 
@@ -129,8 +131,8 @@ def test_what_is_no_such_function_is_refused(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    with pytest.raises(TuneError):
-        build_function(place)
+    with pytest.raises(UserCodeError):
+        OwnNetwork.named(place)
 
 
 def test_what_is_no_project_is_refused(folder: Path, tmp_path: Path) -> None:

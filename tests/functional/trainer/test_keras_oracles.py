@@ -148,14 +148,14 @@ def test_a_damaged_state_is_rebuilt_from_the_trials(tmp_path: Path, damage: str)
         finish(before, "w", accuracy)
     (tmp_path / "oracle.json").write_text(damage)
     after = oracle(tmp_path)
-    assert [trial.validation_accuracy for trial in completed(after)] == [0.8, 0.4]
+    assert [trial.score for trial in completed(after)] == [0.8, 0.4]
     assert points(after) == points(before)
 
 
 def test_a_damaged_trial_is_taken_from_the_state(tmp_path: Path) -> None:
     finish(oracle(tmp_path), "w", 0.4)
     (tmp_path / "trial_0000" / "trial.json").write_text("{")
-    assert completed(oracle(tmp_path))[0].validation_accuracy == 0.4
+    assert completed(oracle(tmp_path))[0].score == 0.4
 
 
 def test_with_both_damaged_the_trial_has_failed_and_its_name_is_not_reused(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_trial_with_its_notes(tmp_path: Path) -> None:
     name = finish(made, "w", 0.75)
     made.notes[name] = {"epochs": [{"loss": 1.0}], "seconds": 2.5, "worker": "one"}
     trial = trial_of(made, name)
-    assert (trial.status, trial.validation_accuracy, trial.seconds) == ("completed", 0.75, 2.5)
+    assert (trial.status, trial.score, trial.seconds) == ("completed", 0.75, 2.5)
     assert (trial.worker, trial.epochs) == ("one", [{"loss": 1.0}])
     assert set(trial.hyperparameters) == {"units", "rate"}
     json.dumps(trial.hyperparameters)
@@ -237,4 +237,4 @@ def test_failed_trials_come_last(tmp_path: Path) -> None:
     made = oracle(tmp_path)
     for accuracy in (None, 0.3, 0.9):
         finish(made, "w", accuracy)
-    assert [trial.validation_accuracy for trial in ended(made)] == [0.9, 0.3, None]
+    assert [trial.score for trial in ended(made)] == [0.9, 0.3, None]

@@ -37,7 +37,7 @@ def searched(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     """A search of four random points."""
     folder = tmp_path_factory.mktemp("searched")
     found = tune(small_dataset, directory=folder, trials=4, **QUICK)
-    accuracies = [trial.validation_accuracy or 0 for trial in found]
+    accuracies = [trial.score or 0 for trial in found]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len({str(trial.hyperparameters) for trial in found}) == 4
     return folder
@@ -55,12 +55,13 @@ def test_the_results_say_everything(searched: Path) -> None:
     found = json.loads((searched / "trials.json").read_text())
     assert found["ended"] == "trials"
     assert found["search"]["settings"] == {
-        "tuner": "random", "epochs": 1, "subset": 200, "seed": 0, "fixed": {}
+        "tuner": "random", "epochs": 1, "subset": 200, "seed": 0, "fixed": {},
+        "objective": None,
     }  # fmt: skip
     for trial in found["trials"]:
         assert 4 <= trial["hyperparameters"]["units"] <= 64
         (epoch,) = trial["epochs"]
-        assert epoch["val_accuracy"] == trial["validation_accuracy"]
+        assert epoch["val_accuracy"] == trial["score"]
         assert trial["seconds"] > 0
     page = (searched / "trials.html").read_text()
     assert page.count('<g id="trial-') == 4
@@ -89,8 +90,8 @@ def test_files_of_hyperparameters_that_are_read(tmp_path: Path) -> None:
     for content in ({"width": 8}, [{"hyperparameters": {"width": 8}}]):
         path.write_text(json.dumps(content))
         assert load_hyperparameters(path) == {"width": 8}
-    path.write_text('{"format": 2, "trials": [{"hyperparameters": {"width": 8}}]}')
-    with pytest.raises(TuneError, match="has format 2"):
+    path.write_text('{"format": 3, "trials": [{"hyperparameters": {"width": 8}}]}')
+    with pytest.raises(TuneError, match="has format 3"):
         load_hyperparameters(path)
 
 
@@ -116,8 +117,8 @@ def test_a_search_in_parts_tries_what_one_in_a_piece_does(
         name: whole[name] for name in parts
     }
     # The seed of a trial is its own, so that its result does not depend on what ran before.
-    accuracies = {trial["name"]: trial["validation_accuracy"] for trial in trials_in(searched)}
-    assert all(parts[name]["validation_accuracy"] == accuracies[name] for name in parts)
+    accuracies = {trial["name"]: trial["score"] for trial in trials_in(searched)}
+    assert all(parts[name]["score"] == accuracies[name] for name in parts)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40])
@@ -166,7 +167,7 @@ def test_hyperband_trains_its_best_further_across_parts_and_damage(
     assert len(found) == 6
     trials = {trial.name: trial for trial in found}
     first = [trials[name] for name in ("0000", "0001", "0002")]
-    best = max(first, key=lambda trial: trial.validation_accuracy or 0)
+    best = max(first, key=lambda trial: trial.score or 0)
     (on,) = [trial for trial in found if trial.continues]
     assert (on.continues, on.first_epoch, len(on.epochs)) == (best.name, 1, 2)
     assert on.hyperparameters == best.hyperparameters

@@ -20,6 +20,7 @@ from servable_trainer.tuning.project import Project, SearchBudget, SearchSetting
 from servable_trainer.tuning.protocol import Outcome, StopSignal
 from servable_trainer.tuning.results import completed, ended
 from servable_trainer.tuning.search_folder import SearchFolder
+from servable_trainer.tuning.subject import subject_of
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ class Running:
     """A chief in a thread of its own."""
 
     def __init__(self, dataset: Dataset, folder: Path, watchdog: float, **budget: Any) -> None:
-        self.project = Project(
-            dataset, SearchSettings(epochs=1, subset=200), Tiny(size=(28, 28), classes=10)
-        )
+        subject = subject_of(dataset, Tiny(size=(28, 28), classes=10), input_range=None)
+        self.project = Project(subject, SearchSettings(epochs=1, subset=200))
         self.folder = SearchFolder(folder)
         self.stop = StopSignal()
         self.watchdog = watchdog
@@ -127,7 +127,7 @@ def test_two_workers_share_the_trials_and_both_hear_of_the_end(running: Any) -> 
     assert {trial.name: trial.worker for trial in trials} == {
         name: worker for worker, own in names.items() for name in own
     }
-    assert {trial.validation_accuracy for trial in trials} == {0.5}
+    assert {trial.score for trial in trials} == {0.5}
     assert {trial.seconds for trial in trials} == {1.5}
     # What was asked for and what was run is the same to the last digit.
     for trial in trials:

@@ -65,7 +65,7 @@ def test_a_killed_search_is_resumed_and_counts_every_trial_once(tmp_path: Path) 
     # The one that had ended was not run again; the one that was killed was, with the same values.
     notes = state["notes"]["0000"]
     assert trials["0000"]["seconds"] == notes["seconds"]
-    assert trials["0000"]["validation_accuracy"] == before["score"]
+    assert trials["0000"]["score"] == before["score"]
     values = running["hyperparameters"]["values"]
     assert trials["0001"]["hyperparameters"] == values
 

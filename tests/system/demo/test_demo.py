@@ -46,7 +46,7 @@ from servable_trainer.tuning import tune
 from servable_trainer.tuning.trials import Trial
 
 candidate = sys.argv.pop(1)
-tune.tune = lambda *_, **__: [Trial(hyperparameters={}, validation_accuracy=0.5)]
+tune.tune = lambda *_, **__: [Trial(hyperparameters={}, score=0.5)]
 train.train = lambda *_, **__: None
 Demo._export = lambda demo, number, _: shutil.copytree(candidate, demo._candidate(number))
 main()

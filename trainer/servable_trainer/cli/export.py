@@ -11,14 +11,15 @@ import typer
 from servable_client.cli.options import Json
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
-from servable_trainer.cli.options import Data, Folder, SkipCorrupt, find_dataset, parse_size
+from servable_trainer.cli.options import RANGES, Data, Folder, SkipCorrupt, find_dataset, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from servable_trainer.data.dataset import Dataset
 
 _RUN = "run.json"
 _IMAGES = "Image classifiers"
-_RANGES = ("0..1", "-1..1", "0..255", "caffe", "torch")
 
 
 def export(
@@ -87,7 +88,7 @@ def export(
     input_range: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(_RANGES),
+            metavar="|".join(RANGES),
             help="Input range that the model was trained on; default: 0..255 if the model scales "
             "pixels itself, or the best on labelled --examples.",
             rich_help_panel=_IMAGES,
@@ -149,14 +150,24 @@ def export(
             "give both: a project, and the function that it was run with",
             param_hint="--tuner and --model",
         )
+    run = None
     if model is not None and (model / _RUN).is_file():
+        from servable_trainer.training.run import load_record
+
+        run = load_record(model)
+    if run is not None and run.labels and model is not None:
+        if run.model is not None:
+            del given["--custom-objects"]
         _refuse(given, "does not apply to a training run, which knows its own")
-        _export_run(model, output, name, data, folder, skip_corrupt=skip_corrupt, json=json)
+        _export_run(
+            model, output, name, custom_objects,
+            lambda: find_dataset(data, folder, skip_corrupt=skip_corrupt, like=model), json=json,
+        )  # fmt: skip
         return
-    _refuse(of_runs, "applies to training runs only; give --examples")
-    if input_range is not None and input_range not in _RANGES:
+    _refuse(of_runs, "applies to training runs on images only; give --examples")
+    if input_range is not None and input_range not in RANGES:
         raise typer.BadParameter(
-            f"{input_range!r} is not a valid input range ({', '.join(_RANGES)})",
+            f"{input_range!r} is not a valid input range ({', '.join(RANGES)})",
             param_hint="--input-range",
         )
     sides = None if size is None else parse_size(size)
@@ -171,6 +182,11 @@ def export(
     about: dict[str, Any] = {}
     if tuner is not None and build is not None:
         source, about = _best_of(tuner, build)
+    if run is not None and model is not None:
+        from servable_trainer.training.export_run import about_run
+        from servable_trainer.training.run import MODEL
+
+        source, about = model / MODEL, about_run(run)
     manifest = export_model(
         source,
         output,
@@ -192,9 +208,10 @@ def export(
 def _best_of(tuner: Path, build: str) -> tuple[Any, dict[str, Any]]:
     """The best network of a KerasTuner project, and what the manifest should hold about it."""
     from servable_client.cli.console import say
-    from servable_trainer.tuning.foreign_project import best_model, build_function
+    from servable_trainer.networks.own_network import OwnNetwork
+    from servable_trainer.tuning.foreign_project import best_model
 
-    model, trial = best_model(tuner, build_function(build))
+    model, trial = best_model(tuner, OwnNetwork.named(build).build)
     say(f"trial {trial.name} is the best: {trial.objective} {trial.score:.5g}")
     metrics = {trial.objective: trial.score}
     return model, {"hyperparameters": trial.hyperparameters, "metrics": {"tuning": metrics}}
@@ -204,18 +221,20 @@ def _export_run(
     run: Path,
     output: Path,
     name: str,
-    data: Path | None,
-    folder: Path | None,
+    custom_objects: str | None,
+    find: Callable[[], Dataset],
     *,
-    skip_corrupt: bool,
     json: bool,
 ) -> None:
     quiet_tensorflow()
     with collection_paused():
         from servable_trainer.training.export_run import export_run
 
-    dataset = find_dataset(data, folder, skip_corrupt=skip_corrupt, like=run)
-    _report(export_run(run, output, dataset, name=name or dataset.name), output, json=json)
+    dataset = find()
+    manifest = export_run(
+        run, output, dataset, name=name or dataset.name, custom_objects=custom_objects
+    )
+    _report(manifest, output, json=json)
 
 
 def _report(manifest: Mapping[str, Any], output: Path, *, json: bool) -> None:

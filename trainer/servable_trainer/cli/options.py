@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from servable_trainer.data.dataset import Dataset
+    from servable_trainer.data.own_data import OwnData
+    from servable_trainer.networks.own_network import OwnNetwork
+
+# As servable_serving.exporter.input_range names them, which needs NumPy.
+RANGES = ("0..1", "-1..1", "0..255", "caffe", "torch")
 
 Data = Annotated[
     Path | None,
@@ -51,6 +59,87 @@ Channels = Annotated[
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Skip images that cannot be read.")
 ]
+
+
+_OWN = "A network of your own"
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODULE:NAME",
+        help="Function build(hp) or keras_tuner.HyperModel of your own, in place of our network.",
+        rich_help_panel=_OWN,
+    ),
+]
+DataFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="Function that returns (x, y), or a pair of such for training and validation; "
+        "default: images.",
+        rich_help_panel=_OWN,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Examples per step, unless its fit is overridden; default: 32.",
+        show_default=False,
+        rich_help_panel=_OWN,
+    ),
+]
+OwnRange = Annotated[
+    str | None,
+    typer.Option(
+        "--input-range",
+        metavar="|".join(RANGES),
+        help="Input range that images are converted to; default: 0..255 if it scales pixels "
+        "itself, else 0..1.",
+        rich_help_panel=_OWN,
+    ),
+]
+
+
+def check_own(
+    model: str | None, data_from: str | None, batch_size: int | None, input_range: str | None
+) -> None:
+    """Refuse options of a network of a user's own that do not go together."""
+    if model is None:
+        for flag, given in (
+            ("--data-from", data_from), ("--batch-size", batch_size), ("--input-range", input_range)
+        ):  # fmt: skip
+            if given is not None:
+                raise typer.BadParameter("requires --model", param_hint=flag)
+    if data_from is not None and input_range is not None:
+        raise typer.BadParameter("conflicts with --data-from", param_hint="--input-range")
+    if input_range is not None and input_range not in RANGES:
+        raise typer.BadParameter(
+            f"{input_range!r} is not a valid input range ({', '.join(RANGES)})",
+            param_hint="--input-range",
+        )
+
+
+def find_own(
+    model: str | None, data_from: str | None, batch_size: int | None, find: Callable[[], Dataset]
+) -> tuple[OwnNetwork | None, Dataset | OwnData]:
+    """The network of a user's own, if one was given, and the data.
+
+    Args:
+        model: MODULE:NAME of the network.
+        data_from: MODULE:FUNCTION of data.
+        batch_size: Examples per step.
+        find: Loads the images if no other data is given.
+    """
+    if model is None:
+        return None, find()
+    quiet_tensorflow()
+    with collection_paused():
+        from servable_trainer.data.own_data import own_data
+        from servable_trainer.networks.own_network import OwnNetwork
+
+    network = OwnNetwork.named(model, batch_size=batch_size)
+    return network, find() if data_from is None else own_data(data_from)
 
 
 def find_dataset(

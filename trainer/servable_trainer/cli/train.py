@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,13 +12,19 @@ from servable_client.cli.options import Json
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import (
+    BatchSize,
     Channels,
     Data,
+    DataFrom,
     Folder,
+    OwnModel,
+    OwnRange,
     Seed,
     Size,
     SkipCorrupt,
+    check_own,
     find_dataset,
+    find_own,
 )
 
 
@@ -33,14 +39,21 @@ class Precision(enum.StrEnum):
 def train(
     output: Annotated[Path, typer.Option(help="New directory for the run.")] = Path("build/run"),
     recipe: Annotated[
-        str, typer.Option(help="Recipe: baseline, resnet, or mobilenet (transfer learning).")
-    ] = "baseline",
+        str | None,
+        typer.Option(
+            help="Recipe: baseline, resnet, or mobilenet (transfer learning).",
+            show_default="baseline",
+        ),
+    ] = None,
     hyperparameters: Annotated[
         Path | None,
         typer.Option(help="trials.json of a search, or a JSON object of changes to the recipe."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Number of epochs; default: the recipe's.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of epochs; default: the recipe's, or 10.", show_default=False
+        ),
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Run to fine-tune from.")] = None,
     all_data: Annotated[
@@ -63,7 +76,10 @@ def train(
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision; auto is mixed_bfloat16 if the processor supports it."),
+        typer.Option(
+            help="Precision; auto is mixed_bfloat16 if the processor supports it, and with --model "
+            "what its code chooses."
+        ),
     ] = Precision.AUTO,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Directory for TensorBoard logs.")
@@ -84,9 +100,16 @@ def train(
     size: Size = None,
     channels: Channels = None,
     skip_corrupt: SkipCorrupt = False,
+    model: OwnModel = None,
+    data_from: DataFrom = None,
+    batch_size: BatchSize = None,
+    input_range: OwnRange = None,
     json: Json = False,
 ) -> None:
-    """Train a network; an interrupted training resumes after its last finished epoch."""
+    """Train a network, ours or your own.
+
+    The same command resumes an interrupted training after its last finished epoch.
+    """
     from dataclasses import asdict
 
     from servable_client.cli.console import print_json, say
@@ -100,37 +123,61 @@ def train(
             "conflicts with --all-data, which leaves nothing to validate on",
             param_hint="--patience",
         )
+    check_own(model, data_from, batch_size, input_range)
+    if model is not None:
+        for flag, is_given in (
+            ("--recipe", recipe is not None), ("--start-from", start_from is not None),
+            ("--weights", weights is not None), ("--distill", distill is not None),
+        ):  # fmt: skip
+            if is_given:
+                raise typer.BadParameter("conflicts with --model", param_hint=flag)
     # Imported late, so that usage errors and missing data are reported at once.
     quiet_tensorflow()
     from servable_trainer.tuning.trials import load_hyperparameters
 
     values = load_hyperparameters(hyperparameters) if hyperparameters else None
-    dataset = find_dataset(
-        data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
+    network, dataset = find_own(
+        model,
+        data_from,
+        batch_size,
+        lambda: find_dataset(
+            data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt, like=start_from
+        ),
     )
     with collection_paused():
+        from servable_trainer.data.dataset import Dataset
         from servable_trainer.evaluation.teacher import teach
         from servable_trainer.training.train import train as fit
+        from servable_trainer.training.train_own import train_own
 
-    run = fit(
-        dataset,
-        directory=output,
-        recipe=recipe,
-        hyperparameters=values,
-        epochs=epochs,
-        seed=seed,
-        start_from=start_from,
-        all_data=all_data,
-        validation=validation_share,
-        weights=weights,
-        teacher=teach(distill, dataset) if distill else None,
-        patience=patience,
-        precision=precision.value,
-        tensorboard=tensorboard,
-        calibrate=calibrate,
-        restart=restart,
-    )
+    options: dict[str, Any] = {
+        "directory": output,
+        "hyperparameters": values,
+        "epochs": epochs,
+        "seed": seed,
+        "all_data": all_data,
+        "validation": validation_share,
+        "patience": patience,
+        "tensorboard": tensorboard,
+        "restart": restart,
+    }
+    if network is not None:
+        chosen = None if precision is Precision.AUTO else precision.value
+        run = train_own(network, dataset, precision=chosen, input_range=input_range, **options)
+    else:
+        assert isinstance(dataset, Dataset)
+        run = fit(
+            dataset,
+            recipe=recipe or "baseline",
+            start_from=start_from,
+            weights=weights,
+            teacher=teach(distill, dataset) if distill else None,
+            precision=precision.value,
+            calibrate=calibrate,
+            **options,
+        )
     if json:
         print_json(asdict(run))
     else:
-        say(f"run written to {output}; next: servable evaluate {output}")
+        what = "evaluate" if run.labels else "export"
+        say(f"run written to {output}; next: servable {what} {output}")

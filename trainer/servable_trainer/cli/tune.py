@@ -10,7 +10,20 @@ import typer
 from servable_client.cli.options import Json, usage_error
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
-from servable_trainer.cli.options import Channels, Data, Folder, Size, SkipCorrupt, find_dataset
+from servable_trainer.cli.options import (
+    BatchSize,
+    Channels,
+    Data,
+    DataFrom,
+    Folder,
+    OwnModel,
+    OwnRange,
+    Size,
+    SkipCorrupt,
+    check_own,
+    find_dataset,
+    find_own,
+)
 
 
 def tune(
@@ -39,7 +52,20 @@ def tune(
     ] = None,
     subset: Annotated[
         int | None,
-        typer.Option(min=100, help="Number of training images per trial.", show_default="12000"),
+        typer.Option(
+            min=100,
+            help="Number of training examples per trial.",
+            show_default="12000 images, or all of --data-from",
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:min|max]",
+            help="Metric to optimize, by its name in Keras; default: val_accuracy, or val_loss if "
+            "the network is compiled without accuracy.",
+            show_default=False,
+        ),
     ] = None,
     fix: Annotated[
         list[str] | None,
@@ -87,9 +113,13 @@ def tune(
     size: Size = None,
     channels: Channels = None,
     skip_corrupt: SkipCorrupt = False,
+    model: OwnModel = None,
+    data_from: DataFrom = None,
+    batch_size: BatchSize = None,
+    input_range: OwnRange = None,
     json: Json = False,
 ) -> None:
-    """Search for hyperparameters on a subset of the training images.
+    """Search for hyperparameters of a network, ours or your own.
 
     The same command resumes an interrupted search. Ctrl-C ends it and saves the finished trials.
     """
@@ -100,12 +130,14 @@ def tune(
     from servable_trainer.tuning.trials import TuneError, print_trials, trials_of
 
     # Usage errors are reported before TensorFlow is imported, which takes seconds.
+    check_own(model, data_from, batch_size, input_range)
     given: dict[str, Any] = {
         "tuner": tuner,
         "epochs": epochs,
         "subset": subset,
         "seed": seed,
         "fixed": _assignments(fix or []) or None,
+        "objective": objective,
     }
     given = {name: value for name, value in given.items() if value is not None}
     try:
@@ -117,14 +149,21 @@ def tune(
         from servable_trainer.tuning.distributed.run import follow, lead
     from servable_trainer.tuning.project import SearchBudget, SearchSettings
     from servable_trainer.tuning.results import Interrupted, SearchFailed
+    from servable_trainer.tuning.subject import subject_of
     from servable_trainer.tuning.tune import search
 
     settings = SearchSettings(**given)
-    dataset = find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt)
+    network, dataset = find_own(
+        model,
+        data_from,
+        batch_size,
+        lambda: find_dataset(data, folder, size=size, channels=channels, skip_corrupt=skip_corrupt),
+    )
+    subject = subject_of(dataset, network, input_range=input_range)
     status, failure = 0, None
     try:
         if part is not None and not part.chief:
-            count = follow(dataset, part, directory=output, given=given, watchdog=watchdog)
+            count = follow(subject, part, directory=output, given=given, watchdog=watchdog)
             if json:
                 print_json({"worker": part.name, "trials": count})
             else:
@@ -133,9 +172,9 @@ def tune(
         budget = SearchBudget.of(settings, trials, minutes)
         options: dict[str, Any] = {"directory": output, "settings": settings, "budget": budget}
         if part is not None:
-            result = lead(dataset, part, watchdog=watchdog, overwrite=overwrite, **options)
+            result = lead(subject, part, watchdog=watchdog, overwrite=overwrite, **options)
         else:
-            result = search(dataset, overwrite=overwrite, **options)
+            result = search(subject, overwrite=overwrite, **options)
     except Interrupted as interrupted:
         if interrupted.result is None:
             raise typer.Exit(interrupted.status) from None
@@ -146,8 +185,10 @@ def tune(
     if json:
         print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(result)})
     elif result.trials:
-        print_trials(result.trials)
-        say(f"train the best trial with: servable train --hyperparameters {path}")
+        print_trials(result.trials, objective=result.objective)
+        own = f" --model {model}" if model else ""
+        own += f" --data-from {data_from}" if data_from else ""
+        say(f"train the best trial with: servable train{own} --hyperparameters {path}")
     if failure is not None:
         raise failure
     raise typer.Exit(status)

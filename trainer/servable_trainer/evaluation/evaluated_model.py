@@ -127,11 +127,22 @@ class EvaluatedRun(EvaluatedModel):
 
         super().__init__(str(folder))
         self._run, self._model = load_run(folder)
-        self._check_fit(self._run.labels, tuple(self._model.input_shape[1:]), dataset)
+        from servable_trainer.networks.own_images import ImageInputs
+
+        self._inputs = ImageInputs(**self._run.inputs) if self._run.inputs else None
+        if self._run.model is not None and self._inputs is None:
+            raise RunError(
+                f"{folder} was not trained on images with classes, but on {self._run.dataset}",
+                hint="export it, and measure it with `servable push --holdout FILE.npz`",
+            )
+        self._check_fit(self._run.labels, self._run.size, dataset)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of images, float32 [N, C]."""
-        return np.asarray(self._model.predict_on_batch(images), np.float32)
+        if self._inputs is None:
+            return np.asarray(self._model.predict_on_batch(images), np.float32)
+        answers = self._model.predict_on_batch(self._inputs.inputs(images))
+        return self._inputs.probabilities(answers)
 
     def validation(self, dataset: Dataset) -> Pictures | None:
         """The validation images of its training, if known."""

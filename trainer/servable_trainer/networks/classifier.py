@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Keras' default of 0.99 takes some 500 batches to forget its initial value: after the hundred
 # batches of a trial, validation would measure that and not the network.
 _MOMENTUM = 0.9
+_VALIDATION_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,12 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
     Args:
         size: Height and width of an image, and 3 if it is in colour.
         classes: Number of classes.
+
+    Attributes:
+        precision: In which it is trained, as `dtype_policy` takes it.
     """
+
+    precision: str | None = "auto"
 
     def __init__(self, *, size: tuple[int, ...], classes: int) -> None:
         super().__init__(name="image_classifier")
@@ -111,6 +117,7 @@ class ImageClassifier(keras_tuner.HyperModel):  # type: ignore[misc]
         return model.fit(
             batches,
             validation_data=validation_data and whole(validation_data, self.classes),
+            validation_batch_size=_VALIDATION_BATCH,
             **{"verbose": 0, "epochs": epochs, "initial_epoch": initial_epoch, **kwargs},
         )
 
@@ -231,16 +238,37 @@ def hyperparameters_from(
     Raises:
         HyperparameterError: One is unknown, or outside its range.
     """
-    space = space_of(classifier)
-    known = {one.name: one for one in space.space}
+    return check_values(values, space_of(classifier))
+
+
+def check_values(
+    values: dict[str, Any], space: keras_tuner.HyperParameters, *, allow_unknown: bool = False
+) -> keras_tuner.HyperParameters:
+    """A space in which `values` are set; what is not among them keeps its default.
+
+    Args:
+        values: Hyperparameters by name.
+        space: All that a network asks for.
+        allow_unknown: Accept others too.
+
+    Raises:
+        HyperparameterError: One is unknown, or outside its range.
+    """
+    space = space.copy()
+    # Under several conditions there may be several of a name.
+    known: dict[str, list[Any]] = {}
+    for one in space.space:
+        known.setdefault(one.name, []).append(one)
     for name, value in values.items():
         if name not in known:
+            if allow_unknown:
+                continue
             raise HyperparameterError(
                 f"unknown hyperparameter {name!r}", hint=f"choose from {', '.join(sorted(known))}"
             )
-        one = known[name]
-        if not _fits(value, one):
-            raise HyperparameterError(f"{name} is {value!r}, but must be {_range(one)}")
+        if not any(_fits(value, one) for one in known[name]):
+            ranges = " or ".join(dict.fromkeys(map(_range, known[name])))
+            raise HyperparameterError(f"{name} is {value!r}, but must be {ranges}")
     space.values.update(values)
     return space
 
@@ -249,6 +277,8 @@ def _fits(value: object, one: Any) -> bool:
     kinds = keras_tuner.engine.hyperparameters
     if isinstance(one, kinds.Boolean):
         return isinstance(value, bool)
+    if isinstance(one, kinds.Fixed):
+        return bool(value == one.value)
     if isinstance(value, bool):
         return False
     if isinstance(one, kinds.Choice):
@@ -262,6 +292,8 @@ def _range(one: Any) -> str:
     kinds = keras_tuner.engine.hyperparameters
     if isinstance(one, kinds.Boolean):
         return "true or false"
+    if isinstance(one, kinds.Fixed):
+        return repr(one.value)
     if isinstance(one, kinds.Choice):
         return str(one.values)
     return f"{one.min_value} to {one.max_value}"

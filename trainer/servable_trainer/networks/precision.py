@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 _BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 
 
-def policy_name(precision: str) -> str:
-    """The dtype policy of a precision; "auto" depends on the processor."""
+def policy_name(precision: str | None) -> str:
+    """The dtype policy of a precision; "auto" depends on the processor, None is the current one."""
+    if precision is None:
+        return str(keras.config.dtype_policy().name)
     if precision != "auto":
         return precision
     return "mixed_bfloat16" if _BFLOAT16 & processor_flags() else "float32"
 
 
 @contextlib.contextmanager
-def dtype_policy(precision: str) -> Iterator[None]:
+def dtype_policy(precision: str | None) -> Iterator[None]:
     """Layers created within the block compute in `precision`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy_name(precision))

@@ -119,7 +119,13 @@ class Checkpoints:
         self._read(self.folder / _BEST, model)
 
     def out_of_patience(self, patience: int | None) -> bool:
-        """Whether the validation loss has not improved for `patience` epochs."""
+        """Whether the validation loss has not improved for `patience` epochs.
+
+        Raises:
+            RunError: There is no validation loss.
+        """
+        if patience is not None and any("val_loss" not in epoch for epoch in self.epochs):
+            raise RunError("the training gives no val_loss, which --patience goes by")
         return patience is not None and len(self.epochs) - _best_epoch(self.epochs) > patience
 
     def save(self, model: keras.Model, epochs: list[dict[str, float]], clock: FitClock) -> None:
@@ -200,15 +206,27 @@ class KeepEpochs(keras.callbacks.Callback):  # type: ignore[misc]
         self._patience = patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save the checkpoint."""
+        """Save the checkpoint.
+
+        Raises:
+            RunError: It cannot be written.
+        """
         done = {name: float(value) for name, value in (logs or {}).items()}
-        self._kept.save(self.model, [*self._kept.epochs[:epoch], done], self._clock)
-        self.model.stop_training |= self._kept.out_of_patience(self._patience)
+        try:
+            self._kept.save(self.model, [*self._kept.epochs[:epoch], done], self._clock)
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {self._kept.folder}: {error.strerror or error}",
+                hint="the same command resumes after the last saved epoch",
+            ) from error
+        if self._kept.out_of_patience(self._patience):
+            self.model.stop_training = True
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
     """All state that the next epoch depends on: weights, layers' seeds, the optimizer's."""
-    return [*model.variables, *model.optimizer.variables]
+    # A training loop of a user's own may keep its optimizer to itself.
+    return [*model.variables, *(model.optimizer.variables if model.compiled else ())]
 
 
 def _best_epoch(epochs: list[dict[str, float]]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from servable_client import ServableError
+from servable_serving.exporter.keras_file import load_keras
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,9 @@ class Run:
             fitted, and is 1 or that of the run that was fine-tuned.
         cpu_seconds: Processor time of the fit, all threads, resumed parts added up; None if it was
             not measured.
+        model: The network of a user's own, MODULE:NAME; None if it is one of a recipe.
+        inputs: How that network takes images and what it answers, as `ImageInputs`; None if it was
+            trained on other data.
     """
 
     dataset: str
@@ -62,14 +66,18 @@ class Run:
     temperature: float = 1.0
     calibrated: int = 0
     cpu_seconds: float | None = None
+    model: str | None = None
+    inputs: dict[str, Any] | None = None
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Loss and accuracy on the validation images after the last epoch."""
-        if not self.validated or not self.epochs:
-            return None
-        last = self.epochs[-1]
-        return {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
+        """Loss, accuracy and other metrics on the validation part after the last epoch."""
+        last = self.epochs[-1] if self.epochs else {}
+        return {
+            name.removeprefix("val_"): value
+            for name, value in sorted(last.items())
+            if name.startswith("val_")
+        } or None
 
     def save(self, directory: Path, model: keras.Model) -> None:
         """Write the run into an existing directory."""
@@ -77,23 +85,46 @@ class Run:
         (directory / _RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-def load_run(directory: Path) -> tuple[Run, keras.Model]:
+def load_run(directory: Path, *, custom_objects: str | None = None) -> tuple[Run, keras.Model]:
     """Read a run.
 
+    Args:
+        directory: Its directory.
+        custom_objects: Module that defines layers or functions of a network of a user's own.
+
     Raises:
+        ExportError: The network of a user's own has others than Keras' layers, and they are not
+            named.
         RunError: `directory` does not hold one.
     """
     import keras
 
+    run = load_record(directory)
+    try:
+        if run.model is not None:
+            return run, load_keras(directory / MODEL, custom_objects=custom_objects)
+        return run, keras.saving.load_model(directory / MODEL)
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
+        raise _not_a_run(directory, error) from error
+
+
+def load_record(directory: Path) -> Run:
+    """Read the record of a run.
+
+    Raises:
+        RunError: `directory` does not hold one.
+    """
     try:
         record = json.loads((directory / _RECORD).read_text())
-        run = Run(**{**record, "size": tuple(record["size"])})
-        model = keras.saving.load_model(directory / MODEL)
-    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
-        raise RunError(
-            f"{directory} is not a training run: {error}", hint="`servable train` writes one"
-        ) from error
-    return run, model
+        return Run(**{**record, "size": tuple(record["size"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _not_a_run(directory, error) from error
+
+
+def _not_a_run(directory: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{directory} is not a training run: {error}", hint="`servable train` writes one"
+    )
 
 
 def save_evaluation(directory: Path, evaluation: Evaluation) -> None:

@@ -274,23 +274,17 @@ class TrainingPlan:
             if self.tensorboard:
                 callbacks.append(keras.callbacks.TensorBoard(self.tensorboard))
             callbacks += [KeepEpochs(kept, self.patience), EpochLines()]
-            try:
-                model.fit(
-                    fit.batches,
-                    validation_data=validation and whole(validation, self.classifier.classes),
-                    validation_batch_size=_VALIDATION_BATCH,
-                    epochs=self.epochs,
-                    initial_epoch=len(kept.epochs),
-                    # The batches shuffle themselves, reproducibly across processes.
-                    shuffle=False,
-                    callbacks=callbacks,
-                    verbose=0,
-                )
-            except OSError as error:
-                raise RunError(
-                    f"cannot write to {kept.folder}: {error.strerror or error}",
-                    hint="the same command resumes after the last saved epoch",
-                ) from error
+            model.fit(
+                fit.batches,
+                validation_data=validation and whole(validation, self.classifier.classes),
+                validation_batch_size=_VALIDATION_BATCH,
+                epochs=self.epochs,
+                initial_epoch=len(kept.epochs),
+                # The batches shuffle themselves, reproducibly across processes.
+                shuffle=False,
+                callbacks=callbacks,
+                verbose=0,
+            )
         if self.patience is not None:
             kept.load_best(model)
             if averaged:
@@ -378,5 +372,9 @@ def _plan(
 
 def _starting_point(directory: Path) -> StartingPoint:
     run, network = load_run(directory)
+    if run.model is not None:
+        raise RunError(
+            f"{directory} is a run of {run.model}, and only runs of a recipe can be fine-tuned"
+        )
     digest = hashlib.sha256((directory / MODEL).read_bytes()).hexdigest()
     return StartingPoint(run=run, network=network, digest=digest)

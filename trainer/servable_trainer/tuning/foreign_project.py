@@ -6,14 +6,12 @@ trial.json and the weights of its best epoch beside it (keras_tuner/src/engine/t
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from servable_serving.core.imports import user_module
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -104,34 +102,6 @@ def best_model(project: Path, build: Callable[[Any], Any]) -> tuple[Any, BestTri
             hint="--model must name the function or HyperModel of that search",
         ) from error
     return model, trial
-
-
-def build_function(place: str) -> Callable[[Any], Any]:
-    """The function of hyperparameters that MODULE:NAME names.
-
-    Args:
-        place: A function `build(hp)`, or a keras_tuner.HyperModel, its class or an instance; the
-            module is found as in a program in the working directory.
-
-    Raises:
-        TuneError: There is no such thing.
-    """
-    module_name, _, name = place.partition(":")
-    if not (module_name and name):
-        raise TuneError(f"{place!r} is not MODULE:NAME", hint="for example --model search:build")
-    try:
-        found = getattr(user_module(module_name), name)
-    except Exception as error:  # whatever the module does
-        raise TuneError(
-            f"{place} cannot be imported: {type(error).__name__}: {str(error)[:200]}",
-            hint="name it as in `from MODULE import NAME`, from the working directory",
-        ) from error
-    if inspect.isclass(found):
-        found = found()
-    build = getattr(found, "build", found)
-    if not callable(build):
-        raise TuneError(f"{place} is neither a function build(hp) nor a HyperModel")
-    return build  # type: ignore[no-any-return]
 
 
 def _trials(project: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

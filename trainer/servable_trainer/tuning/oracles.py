@@ -15,6 +15,7 @@ from keras_tuner.oracles import (
 )
 
 from servable_serving.core.files import atomic_write
+from servable_trainer.tuning.objective import ACCURACY
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
 
     def __init__(self, folder: Path, **kwargs: Any) -> None:
         super().__init__(
-            objective=keras_tuner.Objective("val_accuracy", "max"),
             # The search checks these itself, to report which trial failed and how.
             max_consecutive_failed_trials=_NEVER,
             **kwargs,
@@ -292,6 +292,7 @@ def make_oracle(
     epochs: int,
     seed: int,
     endless: bool,
+    objective: keras_tuner.Objective = ACCURACY,
 ) -> Any:
     """Create an oracle that keeps its state in `folder`.
 
@@ -302,8 +303,10 @@ def make_oracle(
         epochs: Epochs per trial, with Hyperband those of the best trials.
         seed: The same seed tries the same points.
         endless: Let Hyperband start over when its brackets are done.
+        objective: The metric that is optimized.
     """
     options: dict[str, Any] = {
+        "objective": objective,
         "hyperparameters": space,
         # KerasTuner treats 0 as no seed.
         "seed": seed % ((1 << 32) - 1) + 1,

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from servable_client.cli.console import console, say
+from servable_trainer.scoring.metric_names import in_words, metrics_line
 from servable_trainer.tuning.trials import one_line
 
 if TYPE_CHECKING:
@@ -20,9 +21,15 @@ _BEST = 5
 
 
 class SearchProgress:
-    """Prints the progress of trials; a context manager, which owns the live table."""
+    """Prints the progress of trials; a context manager, which owns the live table.
 
-    def __init__(self, budget: str = "") -> None:
+    Args:
+        objective: The metric that is optimized.
+        budget: When the search ends, in words.
+    """
+
+    def __init__(self, objective: str = "val_accuracy", budget: str = "") -> None:
+        self._objective = in_words(objective)
         self._budget = budget
         self._best: list[Trial] = []
         self._running: dict[str, tuple[str, int, int]] = {}
@@ -86,19 +93,18 @@ class SearchProgress:
             self._running[name] = (what if what != "starting" else "epoch 1", done, total or 1)
 
     def epoch(
-        self, name: str, epoch: int, epochs: int, measured: dict[str, float], seconds: float
+        self,
+        name: str,
+        epoch: int,
+        epochs: int | None,
+        measured: dict[str, float],
+        seconds: float,
     ) -> None:
         """Report a finished epoch."""
-        words = {
-            "loss": "loss",
-            "accuracy": "accuracy",
-            "val_loss": "validation loss",
-            "val_accuracy": "validation accuracy",
-        }
-        parts = [f"{words[key]} {measured[key]:.4f}" for key in words if key in measured]
-        self.say(f"  trial {name} epoch {epoch}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s")
+        of = f"/{epochs}" if epochs else ""
+        self.say(f"  trial {name} epoch {epoch}{of}  {metrics_line(measured)}  {seconds:.0f} s")
         with self._lock:
-            self._running[name] = (f"epoch {min(epoch + 1, epochs)}/{epochs}", 0, 1)
+            self._running[name] = (f"epoch {min(epoch + 1, epochs or epoch + 1)}{of}", 0, 1)
         if self._epochs is not None:
             self._epochs(name, epoch, epochs, measured, seconds)
 
@@ -107,14 +113,13 @@ class SearchProgress:
         with self._lock:
             self._running.pop(trial.name, None)
             self._best = best
-        if trial.validation_accuracy is None:
+        if trial.score is None:
             self.say(f"trial {trial.name} failed: {trial.error}")
             return
         first = best[0]
         self.say(
-            f"trial {trial.name} completed  validation accuracy {trial.validation_accuracy:.4f}"
-            f"  {trial.seconds:.0f} s  best so far {first.validation_accuracy:.4f} (trial"
-            f" {first.name})"
+            f"trial {trial.name} completed  {self._objective} {trial.score:.4f}"
+            f"  {trial.seconds:.0f} s  best so far {first.score:.4f} (trial {first.name})"
         )
 
     def trial_cancelled(self, name: str) -> None:
@@ -131,13 +136,13 @@ class SearchProgress:
         with self._lock:
             best, running = list(self._best[:_BEST]), dict(self._running)
         table = Table(title=Text(f"best so far{self._budget}"), title_justify="left")
-        for column in ("trial", "validation accuracy", "hyperparameters"):
+        for column in ("trial", self._objective, "hyperparameters"):
             table.add_column(column)
         for trial in best:
-            if trial.validation_accuracy is not None:
+            if trial.score is not None:
                 table.add_row(
                     trial.name,
-                    f"{trial.validation_accuracy:.4f}",
+                    f"{trial.score:.4f}",
                     Text(one_line(trial.hyperparameters)),
                 )
         bars = Table.grid(padding=(0, 1))

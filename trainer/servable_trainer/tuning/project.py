@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 
-from servable_trainer.networks.classifier import ImageClassifier, hyperparameters_from, space_of
-from servable_trainer.networks.format_version import code_digest
+from servable_trainer.tuning.objective import objective_of
 from servable_trainer.tuning.oracles import make_oracle
+from servable_trainer.tuning.progress import SearchProgress
 from servable_trainer.tuning.runner import Runner
 from servable_trainer.tuning.trials import TuneError, trials_of
 
@@ -21,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from servable_trainer.data.dataset import Dataset
-    from servable_trainer.tuning.progress import SearchProgress
     from servable_trainer.tuning.search_folder import SearchFolder
+    from servable_trainer.tuning.subject import Subject
 
 _DEFAULT_TRIALS = 10
 
@@ -36,16 +33,20 @@ class SearchSettings:
         tuner: "random", "hyperband" or "bayesian".
         epochs: Epochs per trial; with Hyperband those of the best trials. Default: 2, or with
             Hyperband 9, which gives three brackets.
-        subset: Number of training images per trial; a fifth as many validate it.
+        subset: Number of training examples per trial; a fifth as many validate it. Default: 12,000
+            images, or all that a function yields.
         seed: The same seed tries the same points.
         fixed: Hyperparameters that are not searched but have these values.
+        objective: The metric to optimize, NAME, NAME:min or NAME:max. Default: validation accuracy,
+            or the validation loss of a network of one's own that is compiled without accuracy.
     """
 
     tuner: str = "random"
     epochs: int = 0
-    subset: int = 12_000
+    subset: int | None = None
     seed: int = 0
     fixed: dict[str, Any] = field(default_factory=dict)
+    objective: str | None = None
 
     def __post_init__(self) -> None:
         if not self.epochs:
@@ -85,38 +86,35 @@ class SearchBudget:
 
 
 class Project:
-    """A dataset, a network and settings: what chief and workers must have in common."""
+    """A subject and settings: what chief and workers must have in common.
 
-    def __init__(
-        self, dataset: Dataset, settings: SearchSettings, classifier: ImageClassifier | None = None
-    ) -> None:
-        self.dataset = dataset
+    Args:
+        subject: The network and its data.
+        settings: The settings.
+
+    Raises:
+        HyperparameterError: A fixed hyperparameter is unknown or out of range.
+        TuneError: The objective is not valid.
+    """
+
+    def __init__(self, subject: Subject, settings: SearchSettings) -> None:
+        if settings.subset is None:
+            settings = replace(settings, subset=subject.subset)
+        self.subject = subject
         self.settings = settings
-        self.classifier = classifier or ImageClassifier(
-            size=dataset.train.images.shape[1:], classes=len(dataset.labels)
+        self.objective = (
+            subject.objective if settings.objective is None else objective_of(settings.objective)
         )
-        self.whole_space = space_of(self.classifier)
-        if settings.fixed:
-            hyperparameters_from(settings.fixed, self.classifier)
-        self.space = _pinned(self.whole_space, settings.fixed)
+        subject.check(settings.fixed)
+        self.space = _pinned(subject.space, settings.fixed)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must be the same to resume a search, or to join one."""
-        space = json.dumps(self.whole_space.get_config()["space"], sort_keys=True)
         return {
             "settings": asdict(self.settings),
-            "data": {
-                "dataset": self.dataset.name,
-                "classes": len(self.dataset.labels),
-                "pictures": len(self.dataset.train),
-                "checksums": self.dataset.checksums,
-            },
-            "code": {
-                "servable": version("servable"),
-                "network": code_digest(),
-                "space": hashlib.sha256(space.encode()).hexdigest(),
-            },
+            "data": self.subject.data,
+            "code": {"servable": version("servable"), **self.subject.code},
         }
 
     def open(self, folder: SearchFolder, budget: SearchBudget, *, overwrite: bool) -> Any:
@@ -132,6 +130,7 @@ class Project:
             space=self.space,
             epochs=self.settings.epochs,
             seed=self.settings.seed,
+            objective=self.objective,
             endless=budget.trials is not None or budget.minutes is not None,
         )
         try:
@@ -142,18 +141,24 @@ class Project:
         oracle.check()
         return oracle
 
+    def progress(self, budget: SearchBudget | None = None) -> SearchProgress:
+        """Progress of a search with this objective."""
+        return SearchProgress(self.objective.name, f", {budget}" if budget else "")
+
     def runner(
         self, trials: Path, progress: SearchProgress, heartbeat: Callable[[], None]
     ) -> Runner:
         """The runner that trains the networks of trials."""
         # TensorFlow mistakes the networks of trials for one that is retraced.
         logging.getLogger("tensorflow").addFilter(_is_no_retracing)
-        fit, validation = self.dataset.split(seed=self.settings.seed)
-        subset = self.settings.subset
+        settings = self.settings
+        fit, validation = self.subject.parts(seed=settings.seed, subset=settings.subset)
         return Runner(
-            classifier=self.classifier,
-            fit=fit.first(subset),
-            validation=validation.first(max(subset // 5, 1)),
+            network=self.subject.network,
+            objective=self.objective,
+            objective_given=settings.objective is not None,
+            fit=fit,
+            validation=validation,
             epochs=self.settings.epochs,
             seed=self.settings.seed,
             folder=trials,
@@ -176,4 +181,7 @@ def _pinned(
             pinned.merge([kind(one.name, fixed[one.name], conditions=one.conditions)])
         else:
             pinned.merge([one])
+    known = {one.name for one in space.space}
+    for name in fixed.keys() - known:  # asked for under a condition, or by a `fit`
+        pinned.Fixed(name, fixed[name])
     return pinned

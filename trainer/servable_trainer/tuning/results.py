@@ -67,7 +67,7 @@ def trial_of(oracle: Any, name: str) -> Trial:
     failed = trial.status != TrialStatus.COMPLETED
     return Trial(
         hyperparameters={k: v for k, v in values.items() if not k.startswith("tuner/")},
-        validation_accuracy=None if failed else float(trial.score),
+        score=None if failed else float(trial.score),
         name=name,
         status="failed" if failed else "completed",
         epochs=notes.get("epochs", []),
@@ -85,9 +85,8 @@ def ended(oracle: Any) -> list[Trial]:
     trials = [
         trial_of(oracle, name) for name, one in oracle.trials.items() if one.status in finished
     ]
-    return sorted(
-        trials, key=lambda one: (one.status != "completed", -(one.validation_accuracy or 0))
-    )
+    sign = -1 if oracle.objective.direction == "max" else 1
+    return sorted(trials, key=lambda one: (one.status != "completed", sign * (one.score or 0)))
 
 
 def completed(oracle: Any) -> list[Trial]:
@@ -103,6 +102,8 @@ def search_result(oracle: Any, folder: SearchFolder, reason: str) -> SearchResul
         seconds=round(folder.seconds, 1),
         search=folder.identity,
         space=oracle.hyperparameters.get_config()["space"],
+        objective=oracle.objective.name,
+        direction=oracle.objective.direction,
     )
 
 
@@ -132,14 +133,15 @@ def conclude(
             hint="finished trials are kept; start the chief and workers again to resume",
         )
     failed = oracle.failed_in_a_row()
-    if reason == "failures":
+    none_completed = not result.trials or result.trials[0].status != "completed"
+    if reason == "failures" or (failed and none_completed):
         raise SearchFailed(
             f"{len(failed)} consecutive trials failed, the first with"
             f" {trial_of(oracle, failed[0].trial_id).error}",
             result=result,
             hint="does every point of the space give a valid network? --fix excludes points",
         )
-    if not result.trials or result.trials[0].status != "completed":
+    if none_completed:
         raise SearchFailed(
             f"no trial was completed within {budget}",
             result=result,

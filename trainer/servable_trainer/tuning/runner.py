@@ -15,7 +15,9 @@ import keras
 import numpy as np
 
 from servable_serving.core.files import atomic_write
+from servable_trainer.networks.own_network import check_objective, ensure_built, epochs_of
 from servable_trainer.networks.precision import dtype_policy
+from servable_trainer.scoring.metric_names import in_words
 from servable_trainer.tuning.protocol import Outcome, TrialCancelled
 from servable_trainer.tuning.trials import TuneError
 
@@ -26,13 +28,11 @@ if TYPE_CHECKING:
     import keras_tuner
     from keras_tuner.engine.trial import Trial
 
-    from servable_trainer.data.dataset import Pictures
     from servable_trainer.networks.classifier import ImageClassifier
+    from servable_trainer.networks.own_network import OwnNetwork
     from servable_trainer.tuning.progress import SearchProgress
 
-OBJECTIVE = "val_accuracy"
 _WEIGHTS = "weights.npz"
-_VALIDATION_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,11 @@ class Runner:
     """Trains a trial's network.
 
     Attributes:
-        classifier: The family of networks.
-        fit: Training images.
-        validation: Validation images.
+        network: Builds and trains the networks.
+        objective: The metric that is optimized.
+        objective_given: Whether a user named it.
+        fit: Training part, as the network takes it.
+        validation: Validation part.
         epochs: Number of epochs, unless the trial has its own.
         seed: Combined with a trial's number, the trial's seed.
         folder: Directory of weights that later trials may continue from.
@@ -50,9 +52,11 @@ class Runner:
         heartbeat: Called after every batch; raises TrialCancelled to end the trial.
     """
 
-    classifier: ImageClassifier
-    fit: Pictures
-    validation: Pictures
+    network: ImageClassifier | OwnNetwork
+    objective: keras_tuner.Objective
+    objective_given: bool
+    fit: Any
+    validation: Any
     epochs: int
     seed: int
     folder: Path
@@ -75,11 +79,12 @@ class Runner:
         gc.collect()
         notes: dict[str, Any] = {"epochs": []}
         try:
-            with dtype_policy("auto"):
-                model, first = self._network(trial.hyperparameters)
+            with dtype_policy(self.network.precision):
+                model, first = self._build(trial.hyperparameters)
             notes["first_epoch"] = first
-            history = self._train(trial, model, first)
-            notes["epochs"] = _epochs(history)
+            report = _Report(trial.trial_id, self.progress, self.heartbeat)
+            result = self._train(trial, model, first, report)
+            notes["epochs"] = self._epochs(result, report)
         except TrialCancelled:
             raise
         except Exception as error:  # noqa: BLE001 a network may fail in any way
@@ -93,37 +98,47 @@ class Runner:
             )
         if values.get("tuner/epochs", self.epochs) < self.epochs:
             self._keep(trial.trial_id, model)
-        best = max(range(len(notes["epochs"])), key=lambda n: notes["epochs"][n][OBJECTIVE])
+        scores = [epoch[self.objective.name] for epoch in notes["epochs"]]
+        best = scores.index((max if self.objective.direction == "max" else min)(scores))
         notes["seconds"] = round(time.monotonic() - began, 1)
         return Outcome(metrics=notes["epochs"][best], step=first + best, notes=notes)
 
-    def _network(self, hp: keras_tuner.HyperParameters) -> tuple[keras.Model, int]:
+    def _build(self, hp: keras_tuner.HyperParameters) -> tuple[keras.Model, int]:
         """The network, and its number of earlier epochs: those of the trial that it continues."""
-        model = self.classifier.build(hp)
+        model = self.network.build(hp)
         past = hp.values.get("tuner/trial_id")
         if past is None:
             return model, 0
+        ensure_built(model, self.fit)
         try:
             with np.load(self._weights(past)) as kept:
                 model.set_weights([kept[name] for name in kept.files])
         except (OSError, ValueError, KeyError, BadZipFile):
             # On another machine, for example: it takes longer and is as good.
             self.progress.say(f"  no weights of trial {past} here; training from scratch")
-            return self.classifier.build(hp), 0
+            return self.network.build(hp), 0
         return model, hp.values["tuner/initial_epoch"]
 
-    def _train(self, trial: Trial, model: keras.Model, first: int) -> Any:
-        return self.classifier.fit(
+    def _train(self, trial: Trial, model: keras.Model, first: int, report: _Report) -> Any:
+        return self.network.fit(
             trial.hyperparameters,
             model,
             self.fit,
             validation_data=self.validation,
-            validation_batch_size=_VALIDATION_BATCH,
             epochs=trial.hyperparameters.values.get("tuner/epochs", self.epochs),
             initial_epoch=first,
             seed=self.seed,
-            callbacks=[_Report(trial.trial_id, self.progress, self.heartbeat)],
+            callbacks=[report],
         )
+
+    def _epochs(self, result: Any, report: _Report) -> list[dict[str, float]]:
+        name = self.objective.name
+        epochs = epochs_of(result, report.logs, objective=name if self.objective_given else None)
+        check_objective(epochs, name)
+        if not all(math.isfinite(epoch[name]) for epoch in epochs):
+            raise ValueError(f"{in_words(name)} is NaN")
+        # JSON cannot represent the others.
+        return [{k: v for k, v in epoch.items() if math.isfinite(v)} for epoch in epochs]
 
     def _weights(self, name: str) -> Path:
         return self.folder / f"trial_{name}" / _WEIGHTS
@@ -149,10 +164,12 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._name, self._progress, self._heartbeat = name, progress, heartbeat
         self._began = time.monotonic()
+        self.logs: list[dict[str, float]] = []
 
     # Keras calls these with `logs` by position or name; the parameters are its own.
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._progress.batch(self._name, batch + 1, self.params["steps"])
+        # A training loop of a user's own need not have set the parameters.
+        self._progress.batch(self._name, batch + 1, (self.params or {}).get("steps"))
         self._heartbeat()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -163,23 +180,14 @@ class _Report(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         measured = {name: float(value) for name, value in (logs or {}).items()}
+        self.logs.append(measured)
         self._progress.epoch(
             self._name,
             epoch + 1,
-            self.params["epochs"],
+            (self.params or {}).get("epochs"),
             measured,
             time.monotonic() - self._began,
         )
-
-
-def _epochs(history: Any) -> list[dict[str, float]]:
-    measured = history.history
-    count = len(measured[OBJECTIVE])
-    epochs = [{name: float(values[n]) for name, values in measured.items()} for n in range(count)]
-    if not all(math.isfinite(epoch[OBJECTIVE]) for epoch in epochs):
-        raise ValueError("validation accuracy is NaN")
-    # JSON cannot represent the others.
-    return [{k: v for k, v in epoch.items() if math.isfinite(v)} for epoch in epochs]
 
 
 def _sentence(error: Exception) -> str:

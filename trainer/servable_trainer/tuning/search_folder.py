@@ -143,6 +143,7 @@ def differences(
         "checksums": "the content of the data",
         "network": "the code of the network",
         "space": "the space of hyperparameters",
+        "module": "the code of the module of the network",
     }
     words = {"servable": "the version of Servable"}
     found = []

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from servable_client import ServableError
 from servable_client.cli.console import print_table
 from servable_serving.core.files import atomic_write
+from servable_trainer.scoring.metric_names import in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Format version of trials.json; a reader of another version refuses it.
-FORMAT = 1
+# Format version of trials.json; a reader of a newer version refuses it. Format 1 named a trial's
+# score `validation_accuracy`.
+FORMAT = 2
 
 
 class TuneError(ServableError):
@@ -27,11 +29,11 @@ class Trial:
 
     Attributes:
         hyperparameters: The point.
-        validation_accuracy: Accuracy on the validation images after its best epoch, 0 to 1; None if
-            it failed.
+        score: The objective after its best epoch, the validation accuracy if nothing else was asked
+            for; None if it failed.
         name: Its name in the search, counted from 0.
         status: "completed" or "failed".
-        epochs: Loss and accuracy of each epoch, and those on the validation images.
+        epochs: Metrics of each epoch, by their names in Keras.
         first_epoch: Number of epochs of the trial that it continues.
         continues: The trial that it continues, or None: Hyperband trains its best ones further.
         seconds: Its duration.
@@ -40,7 +42,7 @@ class Trial:
     """
 
     hyperparameters: dict[str, Any]
-    validation_accuracy: float | None
+    score: float | None
     name: str = ""
     status: str = "completed"
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -62,6 +64,8 @@ class SearchResult:
         seconds: Duration of the search, all parts added up.
         search: The settings, the data and the code.
         space: KerasTuner's description of each hyperparameter.
+        objective: The metric that was optimized, by its name in Keras.
+        direction: "max" if more of it is better, or "min".
     """
 
     trials: list[Trial]
@@ -69,6 +73,8 @@ class SearchResult:
     seconds: float
     search: dict[str, Any]
     space: list[dict[str, Any]]
+    objective: str = "val_accuracy"
+    direction: str = "max"
 
 
 def save_trials(directory: Path, result: SearchResult) -> Path:
@@ -78,7 +84,7 @@ def save_trials(directory: Path, result: SearchResult) -> Path:
         TuneError: The directory cannot be written.
     """
     path = directory / "trials.json"
-    content = {"format": FORMAT, "objective": "validation_accuracy", **asdict(result)}
+    content = {"format": FORMAT, **asdict(result)}
     try:
         atomic_write(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
@@ -95,9 +101,9 @@ def load_hyperparameters(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         if isinstance(content, dict) and "trials" in content:
-            if content["format"] != FORMAT:
+            if not 1 <= content["format"] <= FORMAT:
                 raise TuneError(
-                    f"{path} has format {content['format']}; this version reads format {FORMAT}"
+                    f"{path} has format {content['format']}; this version reads up to {FORMAT}"
                 )
             content = content["trials"]
         if isinstance(content, list):
@@ -114,7 +120,7 @@ def load_hyperparameters(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def print_trials(trials: list[Trial], *, count: int = 10) -> None:
+def print_trials(trials: list[Trial], *, objective: str = "val_accuracy", count: int = 10) -> None:
     """Print the best `count` as a table, without the hyperparameters that all share."""
     completed = [trial for trial in trials if trial.status == "completed"]
     points = [trial.hyperparameters for trial in completed]
@@ -126,12 +132,12 @@ def print_trials(trials: list[Trial], *, count: int = 10) -> None:
     failed = len(trials) - len(completed)
     title = trials_of(len(completed)) + (f", {failed} failed" if failed else "")
     print_table(
-        ("rank", "trial", "validation accuracy", "epochs", "hyperparameters"),
+        ("rank", "trial", in_words(objective), "epochs", "hyperparameters"),
         [
             (
                 rank,
                 trial.name,
-                trial.validation_accuracy,
+                trial.score,
                 trial.first_epoch + len(trial.epochs),
                 one_line({k: v for k, v in trial.hyperparameters.items() if k not in shared}),
             )

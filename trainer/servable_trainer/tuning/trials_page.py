@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.files import atomic_write
+from servable_trainer.scoring.metric_names import in_words
 from servable_trainer.tuning.trials import TuneError, trials_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Axis:
     """One axis of the parallel coordinates.
 
     Attributes:
-        name: The hyperparameter, or "validation accuracy".
+        name: The hyperparameter, or the objective.
         heights: Where each trial crosses it, from 0 to 1.
         ticks: Heights and their labels.
     """
@@ -59,7 +60,9 @@ def render(result: SearchResult) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
     completed = [trial for trial in result.trials if trial.status == "completed"]
-    axes = parallel_axes(completed, result.space)
+    axes = parallel_axes(
+        completed, result.space, objective=result.objective, falling=result.direction == "min"
+    )
     return environment.get_template(
         "trials_page.html"
     ).render(
@@ -72,19 +75,28 @@ def render(result: SearchResult) -> str:
         names=sorted({name for trial in completed for name in trial.hyperparameters}),
         text=_text,
         trials_of=trials_of,
+        in_words=in_words,
         version=version("servable"),
     )
 
 
-def parallel_axes(trials: list[Trial], space: list[dict[str, Any]]) -> list[Axis]:
+def parallel_axes(
+    trials: list[Trial],
+    space: list[dict[str, Any]],
+    *,
+    objective: str = "val_accuracy",
+    falling: bool = False,
+) -> list[Axis]:
     """The axes of parallel coordinates (Inselberg 1985).
 
     Args:
         trials: Those that were completed, best first.
         space: KerasTuner's description of each hyperparameter; one that never varies is left out.
+        objective: The metric of the last axis.
+        falling: Whether less of it is better, and therefore above.
 
     Returns:
-        An axis for each hyperparameter and a last one for the accuracy; none without trials.
+        An axis for each hyperparameter and a last one for the objective; none without trials.
     """
     if not trials:
         return []
@@ -94,8 +106,15 @@ def parallel_axes(trials: list[Trial], space: list[dict[str, Any]]) -> list[Axis
         values = [trial.hyperparameters.get(config["name"]) for trial in trials]
         if len(set(map(str, values))) > 1:
             axes.append(_axis(config["name"], values, config.get("sampling") == "log"))
-    scores = [trial.validation_accuracy or 0.0 for trial in trials]
-    return [*axes, _axis("validation accuracy", scores, logarithmic=False)]
+    scores = [trial.score or 0.0 for trial in trials]
+    last = _axis(in_words(objective), scores, logarithmic=False)
+    if falling:
+        last = replace(
+            last,
+            heights=[1 - height for height in last.heights],
+            ticks=[(1 - height, text) for height, text in last.ticks],
+        )
+    return [*axes, last]
 
 
 def parallel_coordinates(trials: list[Trial], axes: list[Axis]) -> str:
@@ -167,7 +186,7 @@ def _gid(trial: Trial) -> str:
 
 
 def _tooltip(trial: Trial) -> str:
-    lines = [f"trial {trial.name}: {trial.validation_accuracy:.4f}"]
+    lines = [f"trial {trial.name}: {trial.score:.4f}"]
     lines += [f"{name} {_text(value)}" for name, value in sorted(trial.hyperparameters.items())]
     return "\n".join(lines)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from servable_trainer.tuning.loop import signals_stop, work
-from servable_trainer.tuning.progress import SearchProgress
 from servable_trainer.tuning.project import Project, SearchBudget, SearchSettings
 from servable_trainer.tuning.protocol import StopSignal
 from servable_trainer.tuning.results import (
@@ -18,6 +17,7 @@ from servable_trainer.tuning.results import (
     trial_of,
 )
 from servable_trainer.tuning.search_folder import SearchFolder
+from servable_trainer.tuning.subject import subject_of
 from servable_trainer.tuning.trials import SearchResult, Trial, TuneError
 
 if TYPE_CHECKING:
@@ -26,25 +26,31 @@ if TYPE_CHECKING:
     from keras_tuner.engine.trial import Trial as KerasTrial
 
     from servable_trainer.data.dataset import Dataset
+    from servable_trainer.data.own_data import OwnData
     from servable_trainer.networks.classifier import ImageClassifier
+    from servable_trainer.networks.own_network import OwnNetwork
+    from servable_trainer.tuning.progress import SearchProgress
     from servable_trainer.tuning.protocol import Outcome
+    from servable_trainer.tuning.subject import Subject
 
 __all__ = ["Trial", "TuneError", "search", "tune"]
 
 
 def tune(
-    dataset: Dataset,
+    dataset: Dataset | OwnData,
     *,
     directory: Path,
     tuner: str = "random",
     trials: int | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
-    subset: int = 12_000,
+    subset: int | None = None,
     seed: int = 0,
     fixed: dict[str, Any] | None = None,
+    objective: str | None = None,
     overwrite: bool = False,
-    classifier: ImageClassifier | None = None,
+    classifier: ImageClassifier | OwnNetwork | None = None,
+    input_range: str | None = None,
 ) -> list[Trial]:
     """Search for hyperparameters on a subset of the training images.
 
@@ -54,56 +60,67 @@ def tune(
     bracket once.
 
     Args:
-        dataset: Only its training part is used.
+        dataset: Labelled images, of which only the training part is used; or for a network of your
+            own, other data: see `own_data`.
         directory: Directory of the search; `trials.json` and `trials.html` are written there.
         tuner: "random", "hyperband" or "bayesian".
         trials: Maximum number of trials.
         minutes: Maximum duration, interrupted parts included.
         epochs: Epochs per trial, default 2; with Hyperband those of the best trials, default 9.
-        subset: Number of training images per trial; a fifth as many validate it.
+        subset: Number of training examples per trial; a fifth as many validate it. Default: 12,000
+            images, or all of other data.
         seed: The same seed tries the same points.
         fixed: Hyperparameters that are not searched but have these values.
+        objective: The metric to optimize, as Keras names it, with ":min" or ":max" behind it where
+            that is not known. Default: "val_accuracy", or "val_loss" for a network of your own that
+            is compiled without accuracy.
         overwrite: Discard an existing search.
         classifier: The network and its space; default: `ImageClassifier` for the dataset.
+        input_range: How a network of your own takes the images of a dataset: "0..1", "-1..1",
+            "0..255", "caffe" or "torch"; default: "0..255" if it scales pixels itself, else "0..1".
 
     Returns:
         The finished trials, best first; those that failed come last.
 
     Raises:
         HyperparameterError: A fixed hyperparameter is unknown or out of range.
+        NetworkError: The network does not fit the data.
         Interrupted: Ctrl-C or SIGTERM ended the search.
         SearchFailed: Too many trials failed, none was completed, or the disk is full.
         TuneError: `directory` cannot be written, is in use, or holds another search.
     """
     settings = SearchSettings(
-        tuner=tuner, epochs=epochs or 0, subset=subset, seed=seed, fixed=dict(fixed or {})
+        tuner=tuner,
+        epochs=epochs or 0,
+        subset=subset,
+        seed=seed,
+        fixed=dict(fixed or {}),
+        objective=objective,
     )
     return search(
-        dataset,
+        subject_of(dataset, classifier, input_range=input_range),
         directory=directory,
         settings=settings,
         budget=SearchBudget.of(settings, trials, minutes),
         overwrite=overwrite,
-        classifier=classifier,
     ).trials
 
 
 def search(
-    dataset: Dataset,
+    subject: Subject,
     *,
     directory: Path,
     settings: SearchSettings,
     budget: SearchBudget,
     overwrite: bool = False,
-    classifier: ImageClassifier | None = None,
 ) -> SearchResult:
     """As `tune`, with all of the result."""
-    project = Project(dataset, settings, classifier)
+    project = Project(subject, settings)
     folder = SearchFolder(directory)
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
         stop = StopSignal()
-        with SearchProgress(f", {budget}") as progress, signals_stop(stop, progress.say):
+        with project.progress(budget) as progress, signals_stop(stop, progress.say):
             source = _LocalTrials(oracle, folder, budget, stop, progress)
             report_resumed(oracle, folder, budget, progress)
             runner = project.runner(folder.trials, progress, source.heartbeat)

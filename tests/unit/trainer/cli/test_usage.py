@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,6 +69,13 @@ def test_tune_refuses(app: typer.Typer, arguments: tuple[str, ...], named: str) 
         ("train", "--precision", "float8"),
         ("train", "--patience", "1", "--all-data"),
         ("train", "--hyperparameters", "x", "--start-from", "y"),
+        ("train", "--data-from", "mine:load"),
+        ("train", "--batch-size", "8"),
+        ("train", "--model", "mine:build", "--input-range", "0..2"),
+        ("train", "--model", "mine:build", "--recipe", "resnet"),
+        ("train", "--model", "mine:build", "--start-from", "run"),
+        ("tune", "--input-range", "0..1"),
+        ("tune", "--model", "m:b", "--data-from", "m:f", "--input-range", "0..1"),
         ("compare", "--subset", "99"),
         ("compare", "--best", "speed"),
         ("compare", "--max-ms", "-1"),
@@ -193,7 +201,11 @@ def test_export_refuses(
     ],
 )  # fmt: skip
 def test_a_run_knows_its_own(app: typer.Typer, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    (tmp_path / "run.json").touch()
+    record = {
+        "dataset": "d", "checksums": {}, "labels": ["a", "b"], "size": [8, 8], "recipe": "baseline",
+        "hyperparameters": {}, "seed": 0, "epochs": [], "fitted": 1, "validated": 0, "seconds": 1.0,
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(record))
     status, text = invoke(app, "export", tmp_path, *arguments)
     assert status == 2
     assert arguments[0].replace("--no-", "--") in text

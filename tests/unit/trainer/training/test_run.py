@@ -33,7 +33,7 @@ def test_validation_is_that_of_the_last_epoch() -> None:
     assert run(epochs=[EPOCH, last]).validation == {"loss": 0.1, "accuracy": 0.6}
 
 
-@pytest.mark.parametrize("changes", [{"validated": 0}, {"epochs": []}])
+@pytest.mark.parametrize("changes", [{"epochs": [{"loss": 1.0, "accuracy": 0.5}]}, {"epochs": []}])
 def test_without_validation_there_is_none(changes: dict[str, Any]) -> None:
     assert run(**changes).validation is None
 

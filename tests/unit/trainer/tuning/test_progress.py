@@ -7,7 +7,7 @@ import pytest
 from servable_trainer.tuning.progress import SearchProgress
 from servable_trainer.tuning.trials import Trial
 
-GOOD = Trial(hyperparameters={}, validation_accuracy=0.9, name="0001", seconds=3.0)
+GOOD = Trial(hyperparameters={}, score=0.9, name="0001", seconds=3.0)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_a_trial_that_continues_another_on_a_worker(
 
 
 def test_an_epoch(progress: SearchProgress, capsys: pytest.CaptureFixture[str]) -> None:
-    progress.epoch("0000", 1, 2, {"val_accuracy": 0.5, "loss": 1.25, "other": 3}, 4.4)
-    assert "epoch 1/2  loss 1.2500  validation accuracy 0.5000  4 s" in err(capsys)
+    progress.epoch("0000", 1, 2, {"val_accuracy": 0.5, "loss": 1.25, "top_k": 3}, 4.4)
+    assert "epoch 1/2  loss 1.2500  top k 3.0000  validation accuracy 0.5000  4 s" in err(capsys)
 
 
 def test_a_completed_trial_names_the_best(
@@ -48,7 +48,7 @@ def test_a_completed_trial_names_the_best(
 def test_a_failed_trial_names_its_error(
     progress: SearchProgress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = Trial(hyperparameters={}, validation_accuracy=None, name="0002", error="ValueError: x")
+    failed = Trial(hyperparameters={}, score=None, name="0002", error="ValueError: x")
     progress.trial_ended(failed, [])
     assert "ValueError: x" in err(capsys)
 

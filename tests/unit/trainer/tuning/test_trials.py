@@ -27,12 +27,10 @@ def result(*trials: Trial) -> SearchResult:
 
 
 def completed(name: str, accuracy: float, **values: Any) -> Trial:
-    return Trial(hyperparameters=values, validation_accuracy=accuracy, name=name)
+    return Trial(hyperparameters=values, score=accuracy, name=name)
 
 
-FAILED = Trial(
-    hyperparameters={"width": 7}, validation_accuracy=None, status="failed", error="ValueError"
-)
+FAILED = Trial(hyperparameters={"width": 7}, score=None, status="failed", error="ValueError")
 
 
 def test_saved_trials_give_the_best_hyperparameters(tmp_path: Path) -> None:
@@ -45,7 +43,7 @@ def test_saved_trials_give_the_best_hyperparameters(tmp_path: Path) -> None:
 
 def test_the_file_has_a_format_and_an_objective(tmp_path: Path) -> None:
     content = json.loads(save_trials(tmp_path, result(FAILED)).read_text())
-    assert (content["format"], content["objective"]) == (1, "validation_accuracy")
+    assert (content["format"], content["objective"]) == (2, "val_accuracy")
     assert content["trials"][0]["error"] == "ValueError"
 
 
@@ -80,8 +78,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trials.json"
-    path.write_text('{"format": 2, "trials": [{"hyperparameters": {"width": 8}}]}')
-    with pytest.raises(TuneError, match="format 2"):
+    path.write_text('{"format": 3, "trials": [{"hyperparameters": {"width": 8}}]}')
+    with pytest.raises(TuneError, match="format 3"):
         load_hyperparameters(path)
 
 

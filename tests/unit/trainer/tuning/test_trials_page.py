@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def trial(number: int, accuracy: float, **values: Any) -> Trial:
-    return Trial(hyperparameters=values, validation_accuracy=accuracy, name=f"{number:04d}")
+    return Trial(hyperparameters=values, score=accuracy, name=f"{number:04d}")
 
 
 def space(*names: str, **sampling: str) -> list[dict[str, Any]]:
@@ -135,15 +135,13 @@ def test_fixed_hyperparameters_are_listed() -> None:
 
 
 def test_failed_trials_have_a_table_with_the_reason() -> None:
-    failed = Trial(
-        hyperparameters={}, validation_accuracy=None, name="0009", status="failed", error="<why>"
-    )
+    failed = Trial(hyperparameters={}, score=None, name="0009", status="failed", error="<why>")
     page = render(replace(RESULT, trials=[*TRIALS, failed]))
     assert "&lt;why&gt;" in page
 
 
 def test_a_page_of_failed_trials_only_has_no_plot() -> None:
-    failed = Trial(hyperparameters={}, validation_accuracy=None, status="failed", error="why")
+    failed = Trial(hyperparameters={}, score=None, status="failed", error="why")
     assert "<svg" not in render(replace(RESULT, trials=[failed]))
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from servable_trainer.tuning.distributed.chief import Chief
 from servable_trainer.tuning.distributed.worker import ChiefConnection, ChiefUnavailable
 from servable_trainer.tuning.loop import signals_stop, work
-from servable_trainer.tuning.progress import SearchProgress
 from servable_trainer.tuning.project import Project, SearchSettings
 from servable_trainer.tuning.protocol import StopSignal
 from servable_trainer.tuning.results import (
@@ -23,14 +22,13 @@ from servable_trainer.tuning.trials import SearchResult, TuneError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from servable_trainer.data.dataset import Dataset
-    from servable_trainer.networks.classifier import ImageClassifier
     from servable_trainer.tuning.distributed.roles import Role
     from servable_trainer.tuning.project import SearchBudget
+    from servable_trainer.tuning.subject import Subject
 
 
 def lead(
-    dataset: Dataset,
+    subject: Subject,
     role: Role,
     *,
     directory: Path,
@@ -38,30 +36,28 @@ def lead(
     budget: SearchBudget,
     watchdog: float,
     overwrite: bool = False,
-    classifier: ImageClassifier | None = None,
 ) -> SearchResult:
     """Run the chief of a search: as `tune`, with the trials run by workers.
 
     Args:
-        dataset: The dataset; workers must have the same.
+        subject: The network and the data; workers must have the same.
         role: The address to listen at.
         directory: As in `tune`; if workers share it, Hyperband can continue from weights.
         settings: The settings; workers must have the same.
         budget: When to end; the minutes count from the first trial.
         watchdog: Heartbeat timeout in seconds: of a worker, and of the search without any worker.
         overwrite: Discard an existing search.
-        classifier: As in `tune`.
 
     Raises:
         SearchFailed: No workers are left; or as `tune`.
         TuneError: The address is not available; or as `tune`.
     """
-    project = Project(dataset, settings, classifier)
+    project = Project(subject, settings)
     folder = SearchFolder(directory)
     with folder.held():
         oracle = project.open(folder, budget, overwrite=overwrite)
         stop = StopSignal()
-        with SearchProgress(f", {budget}") as progress, signals_stop(stop, progress.say):
+        with project.progress(budget) as progress, signals_stop(stop, progress.say):
             report_resumed(oracle, folder, budget, progress)
             chief = Chief(
                 oracle,
@@ -86,23 +82,21 @@ def lead(
 
 
 def follow(
-    dataset: Dataset,
+    subject: Subject,
     role: Role,
     *,
     directory: Path,
     given: dict[str, Any],
     watchdog: float,
-    classifier: ImageClassifier | None = None,
 ) -> int:
     """Run a worker: run the chief's trials until there are no more.
 
     Args:
-        dataset: The same as the chief's.
+        subject: The same as the chief's.
         role: The chief's address and the worker's name.
         directory: The chief's directory, if shared: for the weights that Hyperband continues from.
         given: Settings given to this worker; must equal the chief's.
         watchdog: Heartbeat timeout in seconds.
-        classifier: The same as the chief's.
 
     Returns:
         The number of trials that it finished.
@@ -111,15 +105,15 @@ def follow(
         Interrupted: Ctrl-C or SIGTERM; the current trial is returned.
         TuneError: The chief is unavailable, or runs another search.
     """
-    project = Project(dataset, SearchSettings(**given), classifier)
+    project = Project(subject, SearchSettings(**given))
     identity = {part: one for part, one in project.identity.items() if part != "settings"}
     stop = StopSignal()
     connection = ChiefConnection(role.address, role.name, patience=watchdog, stop=stop)
-    with SearchProgress() as progress, signals_stop(stop, progress.say):
+    with project.progress() as progress, signals_stop(stop, progress.say):
         try:
             settings = SearchSettings(**connection.join(identity, given))
             progress.say(f"worker {role.name} joined the chief at {role.address}")
-            project = Project(dataset, settings, project.classifier)
+            project = Project(subject, settings)
             progress.on_epoch(connection.epoch)
             runner = project.runner(directory / "search", progress, stop.raise_if_cancelled)
             work(connection, runner, stop)
