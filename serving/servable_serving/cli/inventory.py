@@ -149,12 +149,14 @@ def diff(
     from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
     from servable_serving.gates.holdout import find_holdout
     from servable_serving.release.diff import compare_answers, differences
+    from servable_serving.repository.candidate import Candidate
 
     with release(model, repository, DEFAULT_SERVER, True, None, None) as deployment:
         first, second = _folder(deployment, one), _folder(deployment, other)
         model = deployment.model
     found = differences(first, second)
-    images = find_holdout(model, file=holdout, data=data)
+    manifest = Candidate(first).manifest
+    images = find_holdout(model, file=holdout, data=data, manifest=manifest)
     answers = None
     if images is not None:
         import_tensorflow_runtime()

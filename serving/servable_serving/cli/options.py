@@ -32,8 +32,9 @@ HoldoutFile = Annotated[
     Path | None,
     typer.Option(
         "--holdout",
+        metavar="FILE|DIR",
         help="Held-out set: an .npz file with images and targets, or with targets and an array per "
-        "input.",
+        "input; or images, DIR/CLASS/*.",
     ),
 ]
 Data = Annotated[

@@ -91,6 +91,14 @@ def push(
     size_ratio: Annotated[
         float, typer.Option(help="Maximum size relative to the served version.", min=0)
     ] = 2.0,
+    trial_memory: Annotated[
+        float,
+        typer.Option(
+            metavar="MIB",
+            help="Maximum memory in MiB that a request of the gate 'trial' may take.",
+            min=1,
+        ),
+    ] = 2048.0,
     trial_server: Annotated[
         Path | None,
         typer.Option(
@@ -140,7 +148,9 @@ def push(
             return None if holdout is None else read_rows(holdout)
         # Only if needed: it may be a download.
         needed = holdout is not None or "accuracy" not in skipped
-        return find_holdout(name, file=holdout, data=data) if needed else None
+        if not needed:
+            return None
+        return find_holdout(name, file=holdout, data=data, manifest=files.manifest)
 
     plan = Plan(
         promote=promote,
@@ -148,7 +158,9 @@ def push(
         skip=skipped,
         holdout=held_out,
         metric=metric,
-        tolerances=Tolerances(accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio),
+        tolerances=Tolerances(
+            accuracy=accuracy_loss, latency=latency_ratio, size=size_ratio, memory=trial_memory
+        ),
         trial_server=trial_server,
         version=version,
         prepare=import_tensorflow_runtime,

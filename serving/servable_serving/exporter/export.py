@@ -26,7 +26,7 @@ from servable_serving.core.files import check_absent, new_folder
 from servable_serving.exporter.any_model import Examples, export_subclass, write_any
 from servable_serving.exporter.contract_model import WARMUP_BATCHES, encode_png, write_classifier
 from servable_serving.exporter.errors import ExportError
-from servable_serving.exporter.example_files import read_file, read_folder
+from servable_serving.exporter.example_files import read_file
 from servable_serving.exporter.image_examples import are_light_on_dark, as_images
 from servable_serving.exporter.image_network import (
     ImageClassifier,
@@ -42,6 +42,7 @@ from servable_serving.exporter.keras_file import SUFFIXES, load_keras
 from servable_serving.exporter.keras_source import check_backend, constant, folded_or_none
 from servable_serving.exporter.saved_model_source import meta_graph_of, saved_model_network
 from servable_serving.model.contract import contract_of
+from servable_serving.model.image_folder import read_folder
 from servable_serving.repository.manifest import (
     ANY_MODEL,
     IMAGE_CLASSIFIER,
@@ -60,6 +61,8 @@ __all__ = ["WARMUP_BATCHES", "ExportError", "encode_png", "export"]
 # What folding may change in a probability; Keras' own answers differ as much between machines.
 _FOLD_TOLERANCE = 1e-5
 _COMPARED = 8
+# Of a folder: enough to measure an accuracy by, and read in seconds.
+_EXAMPLES = 1000
 
 
 class Manifest(dict[str, Any]):
@@ -142,7 +145,7 @@ def export(
     Raises:
         CandidateError: `name` cannot be a model's name.
         ExportError: The model cannot be read or exported, or something must be told about it.
-        FolderError: `target` exists or cannot be written.
+        FolderError: `target` exists or cannot be written, or the examples' folder cannot be read.
     """
     check_name(name)
     if input_range is not None:
@@ -324,7 +327,7 @@ def _images(
 def _from_folder(
     folder: Path, shape: tuple[int, ...], network: ImageNetwork, labels: Sequence[str] | None
 ) -> _Images:
-    found = read_folder(folder, shape)
+    found = read_folder(folder, shape, part="train", most=_EXAMPLES)
     if not found.classes:
         return _Images(found.images)
     if labels is not None:

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_serving.core.arrays import read_arrays
+from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
+from servable_serving.core.names import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
 GROUP = "servable.holdouts"
+_GREY_RANK = 2
 
 
 class HoldoutError(ServableError):
@@ -45,22 +49,31 @@ class Holdout:
 
 
 def find_holdout(
-    model: str, *, file: Path | None = None, data: Path | None = None
+    model: str,
+    *,
+    file: Path | None = None,
+    data: Path | None = None,
+    manifest: Mapping[str, Any] | None = None,
 ) -> Holdout | None:
     """The held-out set for a model.
 
     Args:
         model: The model's name.
-        file: An .npz with the arrays `images` and `targets`, and perhaps `labels`; it wins.
+        file: An .npz with the arrays `images` and `targets`, and perhaps `labels`; or a folder of
+            images, FOLDER/CLASS/* or FOLDER/test/CLASS/*, each class named as its label. It wins.
         data: The folder of the dataset, for the one that an installed package provides.
+        manifest: The model's, which says how the images of a folder are read.
 
     Returns:
         The set; None if no package provides one for that model.
 
     Raises:
+        FolderError: The folder holds no images, or one cannot be read.
         HoldoutError: It cannot be read, or is not valid.
         ServableError: The package that provides it cannot get it.
     """
+    if file is not None and file.is_dir():
+        return _from_folder(file, manifest)
     if file is not None:
         return _from_file(file)
     for point in entry_points(group=GROUP, name=model):
@@ -91,6 +104,30 @@ def _from_file(file: Path) -> Holdout:
             f"cannot read {file}: {reason}", hint="np.savez(FILE, images=..., targets=...)"
         ) from error
     return _checked(str(file), images, targets, labels)
+
+
+def _from_folder(folder: Path, manifest: Mapping[str, Any] | None) -> Holdout:
+    import_tensorflow_runtime()
+    from servable_serving.model.image_folder import read_folder
+
+    if manifest is None:
+        raise HoldoutError(
+            f"{folder} is a folder, and the size of the images is not known",
+            hint="give an .npz file",
+        )
+    shape = manifest["signatures"][DEFAULT_SIGNATURE]["inputs"]["image"]["shape"][1:]
+    found = read_folder(
+        folder,
+        tuple(shape),
+        part="test",
+        invert=bool(manifest.get("inverts_light_borders", len(shape) == _GREY_RANK)),
+    )
+    if found.targets is None:
+        raise HoldoutError(
+            f"{folder} holds images without their classes",
+            hint="give a folder with a subfolder for each class, named as its label",
+        )
+    return _checked(str(folder), found.images, found.targets, found.classes)
 
 
 def _checked(source: str, images: Any, targets: Any, labels: Any) -> Holdout:

@@ -103,7 +103,7 @@ def _gates(
     def trial() -> Verdict:
         from servable_serving.gates.trial.trial import try_out
 
-        return try_out(candidate, server)
+        return try_out(candidate, server, memory=limits.memory)
 
     def accuracy() -> Verdict:
         from servable_serving.gates.accuracy import compare_accuracy

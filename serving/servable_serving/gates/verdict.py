@@ -69,8 +69,11 @@ class Tolerances:
         latency: Maximum latency relative to the served version's; half a millisecond more is
             always allowed.
         size: Maximum size relative to the served version's; a mebibyte more is always allowed.
+        memory: MiB that a request of the trial may add to the memory of the server, which has
+            loaded and warmed up the candidate.
     """
 
     accuracy: float = 0.005
     latency: float = 1.5
     size: float = 2.0
+    memory: float = 2048.0

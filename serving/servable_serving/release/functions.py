@@ -114,7 +114,8 @@ def push(
         dry_run: Run the gates only.
         skip: Gates to skip, each with the reason.
         holdout: Held-out images for the gate `accuracy`, or rows of a model that is not an image
-            classifier, or their .npz file.
+            classifier, or their .npz file; of an image classifier also a folder of images,
+            FOLDER/CLASS/*, each class named as its label.
         metric: What is measured of rows: accuracy, macro_f1, auc, mae or rmse; of an output if
             ":" and its name follow.
         tolerances: How much worse than the served version it may be.
@@ -145,7 +146,8 @@ def push(
             return None if holdout is None else read_rows(Path(holdout))
         if holdout is None and "accuracy" in skipped:
             return None
-        return find_holdout(name, file=None if holdout is None else Path(holdout))
+        file = None if holdout is None else Path(holdout)
+        return find_holdout(name, file=file, manifest=files.manifest)
 
     plan = Plan(
         promote=promote,

@@ -106,6 +106,9 @@ def test_no_hostile_request_ends_the_server(
         def how_it_ended(self) -> str:
             return f"it ended with {server.process.poll()}"
 
+        def exceeded(self) -> float | None:
+            return None
+
     with _TrialClient(Alive(), name) as client:
         outcomes = [client.send(request) for request in adversarial_requests(name, contract)]
         assert outcomes.count("refused") > len(outcomes) / 2

@@ -16,6 +16,9 @@ from tests.functional.serving.candidates import HandMade, edit_graph, hand_made,
 from tests.functional.serving.fixture_models import Garments, add_warmup
 
 from servable_client import InvalidInput
+from servable_serving.core.errors import FolderError
+from servable_serving.exporter.export import encode_png, export
+from servable_serving.gates.holdout import HoldoutError, find_holdout
 from servable_serving.gates.run import GATES, Finding, GateError, Holdout, Tolerances, inspect
 from servable_serving.model import saved_model
 from servable_serving.model.contract import contract_of
@@ -334,11 +337,67 @@ def test_a_graph_without_the_contract_ends_the_trial_server_and_no_other(tmp_pat
     assert finding.figures["exit_status"] == -6
 
 
+class Hungry(tf.Module):
+    """A table of numbers; for no rows it makes 200 MB of them."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        count = tf.where(tf.shape(x)[0] == 0, 50_000_000, 1)
+        return {"y": tf.reduce_sum(x) + tf.reduce_sum(tf.ones([count]))}
+
+
+def test_a_request_that_takes_much_memory_is_noticed(tmp_path: Path) -> None:
+    hungry = Hungry()
+    tf.saved_model.save(hungry, tmp_path / "model", signatures=hungry.__call__)
+    export(tmp_path / "model", tmp_path / "candidate", name="hungry")
+    with pytest.raises(GateError, match=r"one request takes \d+ MiB of memory: .*0") as caught:
+        inspect(
+            tmp_path / "candidate", served=None, holdout=None, tolerances=Tolerances(memory=100)
+        )
+    finding = caught.value.finding
+    assert finding.gate == "trial"
+    assert 100 < finding.figures["added_mebibytes"] < 600
+    assert "--trial-memory" in (caught.value.hint or "")
+    findings = inspect(
+        tmp_path / "candidate", served=None, holdout=None, tolerances=Tolerances(memory=1000)
+    )
+    assert findings[2].outcome == "passed"
+
+
 def test_a_picture_without_a_limit_is_noticed(tmp_path: Path) -> None:
     folder = hand_made(tmp_path / "candidate", Garments())
     with pytest.raises(GateError, match=r"answers what it must refuse: a .* 5000 x 5000") as caught:
         inspect(folder, served=None, holdout=None)
     assert caught.value.finding.gate == "trial"
+
+
+def test_a_folder_of_images_is_a_held_out_set(holdout: Holdout, tmp_path: Path) -> None:
+    count = 40
+    for index, (image, target) in enumerate(
+        zip(holdout.images[:count], holdout.targets[:count], strict=True)
+    ):
+        folder = tmp_path / "test" / holdout.labels[target].replace("/", "_")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index:02d}.png").write_bytes(encode_png(image))
+    manifest = json.loads((SHIPPED / MANIFEST).read_text())
+    found = find_holdout(NAME, file=tmp_path, manifest=manifest)
+    with pytest.raises(GateError, match=r"classes that .* does not know: T-shirt_top"):
+        inspect(SHIPPED, served=None, holdout=found, skip=NO_SERVER)
+    (tmp_path / "test" / "T-shirt_top").rename(tmp_path / "kept")
+    found = find_holdout(NAME, file=tmp_path, manifest=manifest)
+    assert found is not None
+    left = holdout.targets[:count] != holdout.labels.index("T-shirt/top")
+    assert len(found.images) == left.sum()
+    # They are as a server reads them: as they were.
+    for image in found.images:
+        assert (holdout.images[:count][left] == image).all(axis=(1, 2)).any()
+    findings = inspect(SHIPPED, served=None, holdout=found, skip=NO_SERVER)
+    assert findings[3].figures["accuracy"] > 0.7
+    with pytest.raises(HoldoutError, match="without their classes"):
+        find_holdout(NAME, file=tmp_path / "kept", manifest=manifest)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FolderError, match="holds no images"):
+        find_holdout(NAME, file=tmp_path / "empty", manifest=manifest)
 
 
 @pytest.fixture(scope="module")

@@ -69,10 +69,15 @@ def test_what_is_no_held_out_set(tmp_path: Path, arrays: dict[str, Any], words: 
         find_holdout("any", file=tmp_path / "a.npz")
 
 
+def test_a_folder_needs_the_size_of_the_images(tmp_path: Path) -> None:
+    with pytest.raises(HoldoutError, match="the size of the images is not known"):
+        find_holdout("any", file=tmp_path)
+
+
 def test_what_is_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no zip")
     np.save(tmp_path / "one.npy", TARGETS)
-    for name in ("text", "one.npy", "nosuch", "."):
+    for name in ("text", "one.npy", "nosuch"):
         with pytest.raises(HoldoutError, match="cannot read"):
             find_holdout("any", file=tmp_path / name)
 

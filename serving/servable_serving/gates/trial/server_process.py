@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # Generous, to detect hangs on loaded machines.
 _LOAD_SECONDS = 300
+# What the limit of the kernel leaves beyond ours, which is compared with resident memory: threads
+# and arenas reserve more than they use.
+_SPARE_MEBIBYTES = 1024
 
 
 class TrialServer:
@@ -39,6 +44,8 @@ class TrialServer:
     def __init__(self, server: ServerProcess, ports: list[int]) -> None:
         self._server = server
         self.grpc_port, self.rest_port = ports
+        self._limit: float | None = None
+        self._before: float | None = None
 
     @classmethod
     @contextmanager
@@ -95,13 +102,38 @@ class TrialServer:
         said = f" ({one_line(check[0])})" if check else ""
         return f"the trial server was ended {how}{said}"
 
-    def peak_megabytes(self) -> float | None:
+    def limit_memory(self, mebibytes: float) -> None:
+        """Let requests add so much to the memory that the server has now, on Linux.
+
+        More fails in the server, so that the machine does not run out of memory.
+        """
+        self._limit, self._before = mebibytes, self.peak_mebibytes()
+        held = self._status("VmData")
+        if held is None or sys.platform != "linux":
+            return
+        most = int((held + mebibytes + _SPARE_MEBIBYTES) * (1 << 20))
+        _, hard = resource.prlimit(self._server.pid, resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.prlimit(self._server.pid, resource.RLIMIT_DATA, (most, hard))
+
+    def exceeded(self) -> float | None:
+        """MiB that requests have added to its memory, if that is more than the limit."""
+        peak = self.peak_mebibytes()
+        if peak is None or self._before is None or self._limit is None:
+            return None
+        return peak - self._before if peak - self._before > self._limit else None
+
+    def peak_mebibytes(self) -> float | None:
         """Peak resident memory; None if the system does not report it."""
+        return self._status("VmHWM")
+
+    def _status(self, field: str) -> float | None:
+        """A field of the process's status in MiB; None if the system does not report it."""
         try:
             status = Path(f"/proc/{self._server.pid}/status").read_text()
         except OSError:
             return None
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
         return round(int(found[1]) / 1024, 1) if found else None
 
     def _wait_until_loaded(self, name: str) -> None:

@@ -48,17 +48,18 @@ _HTTP_OK = 200
 _DYING = {"UNAVAILABLE": 10.0, "INTERNAL": 0.3, "UNKNOWN": 0.3, "CANCELLED": 0.3}
 
 
-def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
+def try_out(candidate: InspectedVersion, server: Path | None = None, *, memory: float) -> Verdict:
     """Serve a candidate for a while.
 
     Args:
         candidate: The candidate.
         server: A tensorflow_model_server; `servable serve` unless given.
+        memory: MiB that a request may add to the memory of the server.
 
     Raises:
         Refused: It does not load, its warm-up fails, it answers the golden requests differently
             than its manifest, a signature answers nothing that fits it, or an adversarial request
-            ends the server, or gets an answer that it must not get.
+            ends the server, takes more memory, or gets an answer that it must not get.
         ServableError: The server cannot be started.
     """
     manifest, contract = candidate.files.verify(), candidate.contract
@@ -71,6 +72,7 @@ def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
     began = time.monotonic()
     with TrialServer.of(candidate.folder, name, server) as running:
         loaded = time.monotonic() - began
+        running.limit_memory(memory)
         with _TrialClient(running, name) as client:
             client.check_golden(golden)
             client.check_requests(known)
@@ -81,7 +83,7 @@ def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
                     client.check_answer(contract, key, of_images=of_images)
             client.check_golden(golden)
             client.check_requests(known)
-        peak = running.peak_megabytes()
+        peak = running.peak_mebibytes()
     total = sum(counts.values())
     count = len(golden) + len(known)
     asked = f"{count} golden requests answered" if count else "no golden requests"
@@ -90,7 +92,7 @@ def try_out(candidate: InspectedVersion, server: Path | None = None) -> Verdict:
         f"requests, of which it refused {counts['refused']}",
         figures={
             "load_seconds": round(loaded, 3), "golden": count, "hostile": total, **counts,
-            "peak_megabytes": peak, "server": str(server) if server else "servable serve",
+            "peak_mebibytes": peak, "server": str(server) if server else "servable serve",
         },
     )  # fmt: skip
 
@@ -159,6 +161,9 @@ class Server(Protocol):
     def how_it_ended(self) -> str:
         """The signal or status that it ended with."""
 
+    def exceeded(self) -> float | None:
+        """MiB that requests have added to its memory, if that is too much."""
+
 
 class _TrialClient:
     """Sends requests to a trial server; to be used as a context manager."""
@@ -198,6 +203,13 @@ class _TrialClient:
                 hint="let `tf.ensure_shape` of the declared shape be the first thing that the "
                 "graph does with each input; `servable export` does so",
                 figures={**figures, "exit_status": self._server.exit_status},
+            )
+        if (added := self._server.exceeded()) is not None:
+            raise Refused(
+                f"one request takes {added:,.0f} MiB of memory: {request.said}",
+                hint="bound in the graph what an input may make it compute, or allow more with "
+                "--trial-memory",
+                figures={**figures, "added_mebibytes": round(added, 1)},
             )
         if code == "UNAVAILABLE":
             raise Refused(

@@ -29,6 +29,7 @@ class FakeServer:
     """A server that is alive, or not."""
 
     alive: bool = True
+    added: float | None = None
     waited: list[float] = field(default_factory=list)
     grpc_port: int = 1
     rest_port: int = 2
@@ -43,6 +44,9 @@ class FakeServer:
 
     def how_it_ended(self) -> str:
         return "it was ended by SIGABRT"
+
+    def exceeded(self) -> float | None:
+        return self.added
 
 
 GOLDEN = {
@@ -120,6 +124,16 @@ def test_a_server_that_died_fails_the_gate(client: Client, server: FakeServer, c
     with pytest.raises(Refused) as caught:
         client.send(request())
     assert caught.value.figures == {"request": "a request", "exit_status": -6}
+
+
+@pytest.mark.parametrize("code", ["OK", "INTERNAL", "RESOURCE_EXHAUSTED"])
+def test_a_request_that_takes_too_much_memory_fails_the_gate(
+    client: Client, server: FakeServer, code: str
+) -> None:
+    server.added, client.code = 2500.0, code
+    with pytest.raises(Refused, match="2,500 MiB") as caught:
+        client.send(request())
+    assert caught.value.figures["added_mebibytes"] == 2500.0
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "CANCELLED"])
