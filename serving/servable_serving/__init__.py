@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from servable_client._lazy import lazily
 
 if TYPE_CHECKING:
-    from servable_serving.core.errors import FolderError, ModelError
+    from servable_serving.core.errors import FolderError, ModelError, UserCodeError
     from servable_serving.exporter.errors import ExportError
     from servable_serving.exporter.export import export
     from servable_serving.gates.holdout import Holdout, HoldoutError, find_holdout
@@ -44,6 +44,7 @@ __all__ = [
     "ServerOptions",
     "Serving",
     "Tolerances",
+    "UserCodeError",
     "Versions",
     "check_candidate",
     "export",
@@ -81,6 +82,7 @@ __getattr__, __dir__ = lazily(
         "ServerError": "server.server",
         "ServerOptions": "server.options",
         "Tolerances": "gates.verdict",
+        "UserCodeError": "core.errors",
         "check_candidate": "repository.candidate",
         "export": "exporter.export",
         "find_holdout": "gates.holdout",

@@ -89,6 +89,19 @@ export class Api {
   }
 
   /**
+   * The outputs of any signature, by name; of a single one its value alone.
+   * @param {string} model
+   * @param {number} version
+   * @param {string} signature
+   * @param {Record<string, unknown>} inputs
+   * @returns {Promise<unknown>}
+   */
+  async outputs(model, version, signature, inputs) {
+    const body = { signature_name: signature, inputs }
+    return (await this.#ask(this.address(model, `/versions/${version}:predict`), body)).outputs
+  }
+
+  /**
    * @param {string} model
    * @param {number} version
    * @param {string[]} encoded Images in base64.

@@ -2,7 +2,7 @@
 
 import { Api } from "./api.js"
 import { Controller } from "./controller.js"
-import { connectControls } from "./controls.js"
+import { connectControls, connectForm } from "./controls.js"
 import { Server } from "./server.js"
 import { connectSources } from "./sources.js"
 import { Store } from "./store.js"
@@ -15,4 +15,5 @@ const controller = new Controller(new Store(), api, server, new View())
 
 connectSources(controller)
 connectControls(controller)
+connectForm(controller)
 void server.look()

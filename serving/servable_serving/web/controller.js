@@ -1,11 +1,13 @@
 // What happens when an image comes in, the user chooses something or the server changes.
 
-import { Failure } from "./failure.js"
+import { Failure, retried } from "./failure.js"
 import { read } from "./image.js"
 import { Latest, predict } from "./predict.js"
 import { see } from "./see.js"
+import * as tensors from "./tensors.js"
 
 /** @import { Api } from "./api.js" */
+/** @import { Request, TensorForm } from "./form.js" */
 /** @import { LoadedImage } from "./image.js" */
 /** @import { Question } from "./predict.js" */
 /** @import { Sight } from "./see.js" */
@@ -19,6 +21,8 @@ const FIRST = "ankle-boot-0"
 export class Controller {
   /** @type {Latest<Question & {settled: boolean}>} */
   #questions = new Latest((question) => this.#answer(question))
+  /** For models that are not image classifiers. @type {TensorForm | null} */
+  form = null
   /** What was last known of the versions behind the labels. */
   #known = ""
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -90,9 +94,9 @@ export class Controller {
     const { shape } = this.server
     if (!image || !shape) {
       if (this.server.newest && !shape) {
-        const advice = "The page needs a model with an input image of uint8 [N, height, width]."
+        const advice = "Enter its inputs in the form instead."
         const message = `${this.server.model} does not classify images.`
-        this.fail(new Failure("missing", message, advice))
+        this.fail(new Failure("image", message, advice))
       }
       return
     }
@@ -122,6 +126,27 @@ export class Controller {
   predict(image, sight) {
     const question = { image, sight, own: !this.#takesFiles }
     return predict(this.api, this.server, question, this.view.targets[0])
+  }
+
+  // Models of other kinds
+
+  /** @param {() => Request} read Throws a Failure if what was typed is not valid. */
+  async ask(read) {
+    const { api, server, store } = this
+    try {
+      const { signature, inputs, target } = read()
+      const version = server.resolve(target)
+      const began = performance.now()
+      const answer = await retried(() => api.outputs(server.model, version, signature, inputs))
+      store.failure = null
+      this.showTrouble()
+      this.form?.showAnswer(answer, signature, version, performance.now() - began)
+      const snippet = { ...this.#pinned(target), signature, inputs }
+      this.view.showTensorCode(tensors.curl(snippet), tensors.python(snippet))
+    } catch (error) {
+      const rejected = error instanceof Failure && error.kind === "rejected"
+      this.fail(rejected ? new Failure("input", error.message, "Change the inputs.") : error)
+    }
   }
 
   get #takesFiles() {
@@ -156,18 +181,25 @@ export class Controller {
    * @param {Target} target
    */
   #showCode(question, target) {
+    this.view.showCode({ ...question, ...this.#pinned(target) })
+  }
+
+  /**
+   * What code needs to know of a target.
+   * @param {Target} target
+   */
+  #pinned(target) {
     const { api, server } = this
     const [kind, label] = target.split(/:(.*)/s)
     const version = server.resolve(target)
     const pinned = kind === "label" ? `/labels/${encodeURIComponent(label)}` : `/versions/${version}`
-    this.view.showCode({
-      ...question,
+    return {
       origin: new URL("./", document.baseURI).href.replace(/\/$/, ""),
       address: api.address(server.model, pinned),
       model: server.model,
       pin: kind === "label" ? `label=${JSON.stringify(label)}` : `version=${version}`,
       key: Boolean(api.key),
-    })
+    }
   }
 
   // Failures
@@ -196,20 +228,26 @@ export class Controller {
       this.#known = ""
       return
     }
+    this.view.showKind(server.classifies)
+    if (server.classifies === false) this.form?.show(server.newest?.signatures ?? {})
     const known = JSON.stringify([server.model, [...server.labels], server.newest?.version])
     const news = known !== this.#known
     this.#known = known
     clearTimeout(this.#retry)
     if (news) this.#repeat()
     // The server is well but a request failed: not at once, or the two would alternate endlessly.
-    else if (store.failure && !["image", "rejected"].includes(store.failure.kind)) {
+    else if (store.failure && !["image", "input", "rejected"].includes(store.failure.kind)) {
       this.#retry = setTimeout(() => this.#repeat(), RETRY)
     }
   }
 
   #repeat() {
-    if (this.store.image) void this.update(true)
-    else if (this.server.shape) void this.showSample(FIRST)
+    if (!this.server.shape) {
+      // What went wrong with another model is not about this one.
+      this.store.failure = null
+      this.showTrouble()
+    } else if (this.store.image) void this.update(true)
+    else void this.showSample(FIRST)
   }
 
   /** @param {string} model */

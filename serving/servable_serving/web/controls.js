@@ -1,6 +1,7 @@
 // The switches, menus, forms and buttons that are not about bringing an image in.
 
 import { find } from "./dom.js"
+import { TensorForm } from "./form.js"
 import { tabs } from "./tabs.js"
 
 /** @import { Controller } from "./controller.js" */
@@ -15,6 +16,14 @@ export function connectControls(controller) {
   connectModel(controller)
   connectKey(controller)
   connectCode()
+}
+
+/**
+ * The form for tensors, of models that are not image classifiers.
+ * @param {Controller} controller
+ */
+export function connectForm(controller) {
+  controller.form = new TensorForm((read) => void controller.ask(read))
 }
 
 /** @param {Controller} controller */

@@ -1,6 +1,6 @@
 // Failures that the user is told about: one sentence, and what to do.
 
-/** @typedef {"unreachable" | "key" | "missing" | "busy" | "rejected" | "image" | "failed"} Kind */
+/** @typedef {"unreachable" | "key" | "missing" | "busy" | "rejected" | "image" | "input" | "failed"} Kind */
 
 export class Failure extends Error {
   /**

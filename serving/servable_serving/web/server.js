@@ -121,6 +121,11 @@ export class Server extends EventTarget {
     return known ? /** @type {Shape} */ ({ height, width, channels }) : null
   }
 
+  /** Whether the model takes images; null if that is not known yet. */
+  get classifies() {
+    return this.newest && this.shape !== null
+  }
+
   get available() {
     return this.versions.filter(({ state }) => state === "AVAILABLE").map(({ number }) => number)
   }

@@ -17,6 +17,7 @@ import { curl, python } from "./snippets.js"
 export class View {
   #target = find("target", HTMLSelectElement)
   #rival = find("rival", HTMLSelectElement)
+  #tensorsTarget = find("tensors-target", HTMLSelectElement)
   #invert = find("invert", HTMLInputElement)
   #original = find("original", HTMLCanvasElement)
   #seen = find("seen", HTMLCanvasElement)
@@ -166,6 +167,34 @@ export class View {
     save.hidden = snippet.own
   }
 
+  /**
+   * @param {string} curl
+   * @param {string} python
+   */
+  showTensorCode(curl, python) {
+    find("curl", HTMLElement).textContent = curl
+    find("python", HTMLElement).textContent = python
+    find("copy", HTMLButtonElement).disabled = false
+    find("save", HTMLAnchorElement).hidden = true
+  }
+
+  /**
+   * Show what belongs to image classifiers, or to other models.
+   * @param {boolean | null} classifies Null if it is not known.
+   */
+  showKind(classifies) {
+    if (classifies === null) return
+    document.body.dataset.kind = classifies ? "images" : "tensors"
+    for (const section of document.querySelectorAll("[data-for]")) {
+      if (section instanceof HTMLElement) {
+        section.hidden = section.dataset.for !== document.body.dataset.kind
+      }
+    }
+    if (!classifies) for (const id of ["batch", "glance"]) find(id, HTMLElement).hidden = true
+    find("kind", HTMLElement).textContent = classifies ? "image classifier" : "model"
+    find("skip", HTMLAnchorElement).href = classifies ? "#answers" : "#tensor-outputs"
+  }
+
   /** @param {Server} server */
   showServer(server) {
     const { versions, labels, seen, available } = server
@@ -209,6 +238,7 @@ export class View {
     ]
     fill(this.#target, options, labels.has("stable") ? "label:stable" : "newest")
     fill(this.#rival, [["", "none"], ...options], "")
+    fill(this.#tensorsTarget, options, labels.has("stable") ? "label:stable" : "newest")
   }
 }
 

@@ -112,13 +112,15 @@ PUBLIC = {
     """,
     "servable_serving": """
         CandidateError ExportError Finding FolderError GateError Holdout HoldoutError ModelError
-        Release Repository SavedModel Server ServerError ServerOptions Serving Tolerances Versions
-        check_candidate export find_holdout inspect promote push rollback serve versions
+        Release Repository SavedModel Server ServerError ServerOptions Serving Tolerances
+        UserCodeError Versions check_candidate export find_holdout inspect promote push rollback
+        serve versions
     """,
     "servable_trainer": """
         ClassScore CompareError Comparison Contender Dataset DatasetError Evaluation Examination
-        ImageClassifier Pictures ReportError Rule Run RunError Trial TuneError best_of compare
-        evaluate examine export_run find train tune write_report
+        ImageClassifier NetworkError OwnData OwnNetwork Pictures ReportError Rule Run RunError
+        Trial TuneError as_own_data best_of compare evaluate examine export_run find own_data train
+        train_own tune write_report
     """,
 }
 
