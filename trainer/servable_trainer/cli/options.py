@@ -75,8 +75,8 @@ DataFrom = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:FUNCTION",
-        help="Function that returns (x, y), or a pair of such for training and validation; "
-        "default: images.",
+        help="Function that returns (x, y) for --model, or two of these, for training and "
+        "validation; default: images.",
         rich_help_panel=_OWN,
     ),
 ]
@@ -84,7 +84,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Examples per step, unless its fit is overridden; default: 32.",
+        help="Examples per step of --model, unless its fit is overridden; default: 32.",
         show_default=False,
         rich_help_panel=_OWN,
     ),
@@ -94,8 +94,8 @@ OwnRange = Annotated[
     typer.Option(
         "--input-range",
         metavar="|".join(RANGES),
-        help="Input range that images are converted to; default: 0..255 if it scales pixels "
-        "itself, else 0..1.",
+        help="Input range that images are converted to for --model; default: 0..255 if it scales "
+        "pixels itself, else 0..1.",
         rich_help_panel=_OWN,
     ),
 ]
