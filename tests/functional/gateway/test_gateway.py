@@ -6,7 +6,7 @@ import json
 import time
 from contextlib import closing
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -14,10 +14,20 @@ import pytest
 import requests
 from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2
-from tests.functional.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, ROWS, Gateway, slope_of
+from tests.functional.gateway.gateway import (
+    ADMIN_KEY,
+    KEY,
+    OTHER_KEY,
+    ROWS,
+    Gateway,
+    gateway,
+    slope_of,
+)
 from tests.functional.serving.calls import METHODS, MODEL, PREDICTION, eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import RunningServer
 
 from servable_client import AccessDenied, InvalidInput, Retry, ServableError, ServerBusy
@@ -118,6 +128,32 @@ def test_a_reload_needs_an_admin_key(guarded: Gateway, backend: RunningServer) -
     response_type.FromString(answer)
     with guarded.client("grpcs", api_key=ADMIN_KEY) as client:
         assert client.ready()
+
+
+def test_a_callers_own_text_is_no_admin_key(
+    backend: RunningServer, keys: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where callers need no key, every text is let through, and makes nobody an administrator."""
+    admins = {"SERVABLE_ADMIN_KEYS_FILE": keys["SERVABLE_ADMIN_KEYS_FILE"]}
+    forged = (
+        "x:x:admin/", "x:x:admin/x", "x::x::admin/", "a::a", ":::admin/", "admin/", "admin/release",
+        "admin/:admin/:admin/", f"{ADMIN_KEY}:", f"{ADMIN_KEY}:{ADMIN_KEY}:admin/release",
+        ADMIN_KEY.upper(), f"k:{ADMIN_KEY}", "$stored_name", "\\k<same_key>:admin/",
+    )  # fmt: skip
+    method = f"{MODEL}HandleReloadConfigRequest"
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse((backend.log.parent / "models.config").read_text(), request.config)
+    with gateway(tmp_path, grpc_port=backend.port, rest_port=backend.rest_port, **admins) as opened:
+        channel = grpc.insecure_channel(f"127.0.0.1:{opened.ports['grpc']}")
+        reload = channel.unary_unary(method, None, None)
+        for header in ("x-api-key", "authorization"):
+            for text in forged:
+                said = text if header == "x-api-key" else f"Bearer {text}"
+                with pytest.raises(grpc.RpcError) as caught:
+                    reload(request.SerializeToString(), metadata=((header, said),), timeout=60)
+                assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED, text
+        reload(request.SerializeToString(), metadata=(("x-api-key", ADMIN_KEY),), timeout=60)
+        channel.close()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
