@@ -182,6 +182,10 @@ def _encoded(source: Any) -> bytes:
         with image:
             if image.format not in _FORMATS or max(image.size) > MAX_SIDE or len(data) > MAX_BYTES:
                 return _as_png(image, name)
+            # Models refuse animated WebP files, at which TensorFlow's decoder crashes, and large
+            # GIF files; of an animation they read the first frame anyway.
+            if image.format in {"GIF", "WEBP"} and getattr(image, "is_animated", False):
+                return _as_png(image, name)
             # Decode all rows: a truncated image is found here and not by the server.
             image.load()
             # Models apply the Exif orientation of JPEG files, and of no others.

@@ -15,7 +15,9 @@ from servable_serving.core.names import (
     CLASSIFY_SIGNATURE,
     DEFAULT_SIGNATURE,
     IMAGE_FEATURE,
+    MAX_REQUEST_PIXELS,
 )
+from servable_serving.model.image_limits import declared_cost, max_rows, refusals
 from servable_serving.model.preprocessing import decode
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ class Classifier:
 
     def _classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         examples = tf.io.parse_example(
-            tf.ensure_shape(inputs, [None]), {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
+            self._bounded(tf.ensure_shape(inputs, [None])),
+            {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)},
         )
         answer = self._answer(self._decode_all(examples[IMAGE_FEATURE]))
         scores, order = tf.math.top_k(answer["probabilities"], k=len(self._labels))
@@ -79,7 +82,7 @@ class Classifier:
         return self._answer(self._decode_all(tf.ensure_shape(image_bytes, [None])))
 
     def _answer(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = tf.ensure_shape(image, [None, *self._shape])
+        image = self._bounded(tf.ensure_shape(image, [None, *self._shape]))
         count = tf.shape(image)[0]
         # On some processors, oneDNN's fused convolution gives an empty batch a wrong shape, at
         # which the next one fails. So the network is given at least one row.
@@ -96,13 +99,42 @@ class Classifier:
         }
 
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
-        size, channels = self._shape[:2], 1 if len(self._shape) == 2 else self._shape[2]
-        return tf.map_fn(
-            lambda one: decode(one, size=size, channels=channels, invert=self._invert),
-            tf.ensure_shape(encoded, [None]),
-            fn_output_signature=tf.TensorSpec(self._shape, tf.uint8),
+        channels = 1 if len(self._shape) == 2 else self._shape[2]
+        encoded = self._bounded(tf.ensure_shape(encoded, [None]))
+
+        def step(
+            index: tf.Tensor, cost: tf.Tensor, images: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            one = encoded[index]
+            declared = declared_cost(one)
+            image = decode(
+                one,
+                size=self._shape[:2],
+                channels=channels,
+                invert=self._invert,
+                checks=refusals(one, declared, before=cost),
+            )
+            # More than the limit is refused: the sum cannot overflow.
+            spent = cost + tf.minimum(declared[2], MAX_REQUEST_PIXELS)
+            return index + 1, spent, images.write(index, image)
+
+        count = tf.shape(encoded)[0]
+        images = tf.TensorArray(tf.uint8, size=count, element_shape=self._shape)
+        _, _, images = tf.while_loop(
+            lambda index, _cost, _images: index < count,
+            step,
+            (tf.constant(0), tf.constant(0, tf.int64), images),
             parallel_iterations=_DECODE_PARALLEL,
         )
+        return images.stack()
+
+    def _bounded(self, rows: tf.Tensor) -> tf.Tensor:
+        """The rows of a request, which are not too many."""
+        most = max_rows(self._shape)
+        count = tf.shape(rows)[0]
+        said = [f"a request of more than {most} images:", count]
+        with tf.control_dependencies([tf.debugging.Assert(count <= most, said)]):
+            return tf.identity(rows)
 
 
 def _function(run: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:

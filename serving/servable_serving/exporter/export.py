@@ -23,6 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from servable_serving.core.files import check_absent, new_folder
+from servable_serving.core.names import DEFAULT_SIGNATURE
+from servable_serving.exporter.again import classifier_again, examples_again, facts_again
 from servable_serving.exporter.any_model import Examples, export_subclass, write_any
 from servable_serving.exporter.contract_model import WARMUP_BATCHES, encode_png, write_classifier
 from servable_serving.exporter.errors import ExportError
@@ -115,7 +117,8 @@ def export(
 
     Args:
         model: A keras.Model, a KerasTuner tuner, whose best model is taken, the path of a `.keras`
-            or `.h5` file, or the folder of a SavedModel.
+            or `.h5` file, or the folder of a SavedModel. A version that an earlier export wrote
+            gets the graph that is written now, and keeps what its manifest says.
         target: A new folder: of a candidate to push or, of a first version, MODEL/1.
         name: The name that it will be served under.
         labels: The name of each of the C classes; of a single sigmoid unit, of 0 and of 1.
@@ -156,6 +159,8 @@ def export(
         input_range=input_range, logits=logits, multi_label=multi_label, size=size
     )
     said = labels is not None or options != ImageOptions()
+    if not said and not keep_signatures and (manifest := _exported(model)) is not None:
+        return _export_again(Path(model), manifest, target, name=name, about=about or {})
     with _source(model, custom_objects) as source:
         network = None if keep_signatures else _network(source, said=said)
         if network is not None:
@@ -173,6 +178,52 @@ def export(
             found = write_any(source, incoming, name=name, examples=_by_name(examples))
             kind = {"kind": ANY_MODEL, "labels": [], **found}
             return _write_manifest(incoming, name=name, facts={**kind, **(about or {})})
+
+
+def _exported(model: Any) -> Mapping[str, Any] | None:
+    """The manifest of an image classifier that `export` wrote; None if it is something else."""
+    if not isinstance(model, str | Path):
+        return None
+    try:
+        manifest = json.loads((Path(model) / MANIFEST).read_text())
+        kind, labels = manifest.get("kind", IMAGE_CLASSIFIER), manifest["labels"]
+        image = manifest["signatures"][DEFAULT_SIGNATURE]["inputs"]["image"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return manifest if kind == IMAGE_CLASSIFIER and labels and image else None
+
+
+def _export_again(
+    version: Path, manifest: Mapping[str, Any], target: Path, *, name: str, about: Mapping[str, Any]
+) -> Manifest:
+    """Export a version that was exported before, with all that its manifest says of it."""
+    classifier = classifier_again(version, manifest)
+    examples = examples_again(version, classifier.shape)
+    made_up = examples is None
+    pixels = noise(classifier.shape, max(WARMUP_BATCHES)) if examples is None else examples
+    count = len(pixels)
+    pixels = pixels[np.arange(max(WARMUP_BATCHES)) % count]
+    labels = [str(label) for label in manifest["labels"]]
+    grey = len(classifier.shape) == 2
+    inverts = bool(manifest.get("inverts_light_borders", grey))
+    facts = facts_again(manifest)
+    with new_folder(target) as incoming:
+        golden = write_classifier(
+            incoming, classifier, name=name, labels=labels, examples=pixels, invert=inverts
+        )
+        return _write_manifest(
+            incoming,
+            name=name,
+            facts={
+                **facts,
+                "kind": IMAGE_CLASSIFIER,
+                "examples": {"count": count, "made_up": made_up},
+                "input_range": classifier.input_range,
+                "inverts_light_borders": inverts and grey,
+                **about,
+                "golden": golden,
+            },
+        )
 
 
 @contextmanager

@@ -9,7 +9,12 @@ from servable_serving.model.image_limits import refusals
 
 
 def decode(
-    encoded: tf.Tensor, *, size: tuple[int, ...], channels: int = 1, invert: bool = True
+    encoded: tf.Tensor,
+    *,
+    size: tuple[int, ...],
+    channels: int = 1,
+    invert: bool = True,
+    checks: list[tf.Operation] | None = None,
 ) -> tf.Tensor:
     """Decode an image and make it look like the dataset's.
 
@@ -18,16 +23,18 @@ def decode(
     whose border is light is inverted; a colour image never is.
 
     Args:
-        encoded: A PNG, JPEG, GIF, BMP or WebP file, string []; of an animation the first frame.
+        encoded: A PNG, JPEG, GIF, BMP or WebP file, string []; of a GIF the first frame. An
+            animated WebP is refused.
         size: Height and width of the result.
         channels: 1 for grey, 3 for colour.
         invert: Whether a grey image with a light border is inverted.
+        checks: What must hold before it is decoded; default: `refusals`.
 
     Returns:
         uint8 [height, width], or uint8 [height, width, 3]. An opaque image of exactly that size,
         not rotated, is unchanged unless it is inverted.
     """
-    with tf.control_dependencies(refusals(encoded)):
+    with tf.control_dependencies(refusals(encoded) if checks is None else checks):
         image = tf.io.decode_image(tf.identity(encoded), channels=0, expand_animations=False)
     image = upright(tf.ensure_shape(image, [None, None, None]), orientation(encoded))
     image = tf.ensure_shape(image, [None, None, None])

@@ -34,14 +34,25 @@ const FORMATS = [
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp" }
 
 /**
+ * The type of an image file that can be sent as it is.
+ * @param {Uint8Array} head Its first 32 bytes.
+ */
+export function formatOf(head) {
+  const text = String.fromCharCode(...head)
+  // An animated WebP is refused: its first frame is sent. RFC 9649, 2.7: a flag of the VP8X chunk.
+  if (/^RIFF[^]{4}WEBPVP8X/.test(text) && head[20] & 2) return undefined
+  return FORMATS.find(([, magic]) => magic.test(text))?.[0]
+}
+
+/**
  * @param {Blob} blob
  * @param {string} name
  * @returns {Promise<LoadedImage>}
  * @throws {Failure} It is not a valid image.
  */
 export async function read(blob, name) {
-  const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 16).arrayBuffer()))
-  const format = FORMATS.find(([, magic]) => magic.test(head))?.[0]
+  const head = new Uint8Array(await blob.slice(0, 32).arrayBuffer())
+  const format = formatOf(head)
   let bitmap
   try {
     // Pixels as the file has them: the model was not trained with colour profiles.

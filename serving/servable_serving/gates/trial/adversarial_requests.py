@@ -29,6 +29,7 @@ from servable_serving.core.names import (
     IMAGE_BYTES,
     IMAGE_FEATURE,
     MAX_BYTES,
+    MAX_REQUEST_PIXELS,
     MAX_SIDE,
 )
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
+# One more of the largest images than a request may have.
+_MANY = MAX_REQUEST_PIXELS // MAX_SIDE**2 + 1
 _BOMB = MAX_SIDE + 904  # a side of 5,000 pixels: 25 MB a channel, from a few kilobytes
 
 
@@ -84,6 +87,9 @@ def adversarial_requests(name: str, contract: Mapping[str, Any]) -> Iterator[Adv
         elif key == BYTES_SIGNATURE and list(signature["inputs"]) == [IMAGE_BYTES]:
             for said, data, must in _images():
                 yield _predict(name, key, {IMAGE_BYTES: _strings(data)}, said, must=must)
+            many = to_proto(np.array([_large()] * _MANY, object))
+            said = f"{_MANY} images of {MAX_SIDE} x {MAX_SIDE} pixels"
+            yield _predict(name, key, {IMAGE_BYTES: many}, said, must=True)
 
 
 def _predict(
@@ -263,6 +269,12 @@ def _examples(name: str, key: str) -> Iterator[AdversarialRequest]:
 
 
 @cache
+def _large() -> bytes:
+    """An image of the largest size, in a file of 100 KB."""
+    return _file(np.zeros([MAX_SIDE, MAX_SIDE], np.uint8), "JPEG")
+
+
+@cache
 def _images() -> tuple[tuple[str, bytes, bool], ...]:
     """Files that are not images, truncated or far too large; and whether to refuse them.
 
@@ -297,6 +309,28 @@ def _made_images() -> Iterator[tuple[str, bytes, bool]]:
     frames = [Image.fromarray(np.full([2000, 2000], n, np.uint8)) for n in range(1, 6)]
     animation = _file(frame, "GIF", save_all=True, append_images=frames)
     yield "a GIF of six frames of 2000 x 2000 pixels", animation, True
+    blocks = b"\x21\xfe" + b"\x01A" * (1 << 18) + b"\0;"
+    yield "a GIF of 262,144 blocks", b"GIF89a\x08\0\x08\0\0\0\0" + blocks, True
+    yield "a JPEG of 2,000 scans", _scanned(2000), True
+    # TensorFlow's decoder writes past its buffer at these two.
+    opaque = _animation("RGB")
+    yield "an animated WebP", opaque, True
+    transparent = bytearray(_animation("RGBA"))
+    transparent[20] &= ~0x10 & 0xFF
+    yield "an animated WebP that denies its transparency", bytes(transparent), True
+
+
+def _scanned(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes many times."""
+    data = _file(np.zeros([512, 512, 3], np.uint8), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * count + data[-2:]
+
+
+def _animation(mode: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, [3, 64, 64, len(mode)], np.uint8)
+    frames = [Image.fromarray(one) for one in pixels]
+    return _file(frames[0], "WEBP", save_all=True, append_images=frames[1:])
 
 
 def _file(source: Any, kind: str, **options: Any) -> bytes:

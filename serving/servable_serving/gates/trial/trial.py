@@ -224,8 +224,8 @@ class _TrialClient:
         if code == "OK" and request.must_refuse:
             raise Refused(
                 f"the candidate answers what it must refuse: {request.said}",
-                hint="an image may have 4096 x 4096 pixels and 10 MiB: check what a file declares "
-                "before decoding it, as `servable export` does",
+                hint="check what a file declares before decoding it, as `servable export` does; it "
+                "exports a version of its own again: servable export VERSION",
                 figures=figures,
             )
         return "answered" if code == "OK" else "refused"

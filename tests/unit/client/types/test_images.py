@@ -75,6 +75,17 @@ def test_floats_of_another_scale_are_refused(pixels: list[list[float]]) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_of_an_animation_the_first_frame_is_sent(kind: str) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], **options)
+    sent = opened(prepare(buffer.getvalue()))
+    assert sent.format == "PNG"
+    assert sent.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
 def test_a_file_that_servers_decode_is_sent_as_it_is(kind: str) -> None:
     data = file_of(Image.fromarray(GRADIENT), kind)
