@@ -46,8 +46,10 @@ LITTLE = sys.byteorder == "little"
 
 # A shape of any size is a few bytes on the wire: bound what it makes us allocate.
 MAX_BYTES = 1 << 31
-# The maximum number of strings that one string may fill; each takes dozens of bytes in memory.
-_MAX_FILLED = 1 << 20
+# Bytes that a short list of values is filled up to with its last one; a string takes dozens more
+# than it has.
+_MAX_FILLED, _STRING_BYTES = 64 << 20, 64
+_FILL_LIMIT = "more than 64 MiB are not filled with the last one"
 
 
 def numpy_dtype(data_type: wire.DataType) -> np.dtype[Any]:
@@ -143,8 +145,8 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     last value fills the rest, or zeros if there is none. Excess values are dropped.
 
     Raises:
-        InvalidInput: The dtype is not supported, the shape is unknown or too large, or the size
-            of `tensor_content` does not match shape and dtype.
+        InvalidInput: The dtype is not supported, the shape is unknown or too large, the size of
+            `tensor_content` does not match shape and dtype, or more than 64 MiB would be filled.
     """
     declared = proto.tensor_shape
     unknown_rank = declared.unknown_rank
@@ -167,9 +169,11 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
     if count * dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"a tensor of shape {shape} is too large")
     if dtype.kind == "O":
-        if count > max(len(proto.string_val), _MAX_FILLED):
+        missing = count - len(proto.string_val)
+        each = max(len(proto.string_val[-1]) if proto.string_val else 0, _STRING_BYTES)
+        if missing * each > _MAX_FILLED:
             raise InvalidInput(
-                f"a tensor of shape {shape} contains {len(proto.string_val)} strings"
+                f"a tensor of shape {shape} has {len(proto.string_val)} strings: {_FILL_LIMIT}"
             )
         filled = np.empty(count, object)
         filled[:] = _filled(list(proto.string_val), count, b"")
@@ -191,6 +195,8 @@ def from_proto(proto: wire.TensorProto) -> NDArray[Any]:
         values = np.asarray(field).astype(dtype) if len(field) else np.zeros(0, dtype)
     if len(values) == count:
         return values.reshape(shape)
+    if (count - len(values)) * dtype.itemsize > _MAX_FILLED:
+        raise InvalidInput(f"a tensor of shape {shape} has {len(values)} values: {_FILL_LIMIT}")
     out = np.zeros(count, dtype)
     out[: len(values)] = values[:count]
     if 0 < len(values) < count:

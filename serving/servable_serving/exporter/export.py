@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from servable_serving.core.files import check_absent, new_folder
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.exporter.again import classifier_again, examples_again, facts_again
 from servable_serving.exporter.any_model import Examples, export_subclass, write_any
@@ -185,7 +186,7 @@ def _exported(model: Any) -> Mapping[str, Any] | None:
     if not isinstance(model, str | Path):
         return None
     try:
-        manifest = json.loads((Path(model) / MANIFEST).read_text())
+        manifest = parse_json((Path(model) / MANIFEST).read_text())
         kind, labels = manifest.get("kind", IMAGE_CLASSIFIER), manifest["labels"]
         image = manifest["signatures"][DEFAULT_SIGNATURE]["inputs"]["image"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

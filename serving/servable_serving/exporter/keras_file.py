@@ -7,11 +7,11 @@ a class that is not Keras' own would be imported by its name.
 from __future__ import annotations
 
 import inspect
-import json
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.imports import user_module
+from servable_serving.core.json_text import parse_json
 from servable_serving.exporter.errors import ExportError
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ def _config_of(path: Path) -> dict[str, Any]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return dict(json.loads(archive.read("config.json")))
+                return dict(parse_json(archive.read("config.json")))
         import h5py
 
         with h5py.File(path) as file:
-            return dict(json.loads(file.attrs["model_config"]))
+            return dict(parse_json(file.attrs["model_config"]))
     except KeyError as error:
         raise ExportError(
             f"{path} has no model's configuration: it may hold weights alone",

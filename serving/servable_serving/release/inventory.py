@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_serving.core.files import folder_size
+from servable_serving.core.json_text import parse_json
 from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.history import HISTORY, Event
 from servable_serving.repository.manifest import CandidateError, manifest_of
@@ -187,7 +187,7 @@ def _entry(
     noted = [e for e in manifest.get("history", ()) if e.get("version") == version]
     pushed: dict[str, Any] = pushes.get(version) or next(iter(noted), {})
     try:
-        reason = json.loads((folder / "reason.json").read_text())["reason"]
+        reason = parse_json((folder / "reason.json").read_text())["reason"]
     except (OSError, ValueError, KeyError, TypeError):
         reason = None
     return Entry(

@@ -7,10 +7,10 @@ way, against the checksums that the gates saw, and the manifest is the one that 
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.json_text import parse_json
 from servable_serving.repository.manifest import (
     IMAGE_CLASSIFIER,
     MANIFEST,
@@ -52,7 +52,7 @@ class Candidate:
             CandidateError: The manifest has no valid name.
         """
         try:
-            name = json.loads(self.manifest_bytes)["name"]
+            name = parse_json(self.manifest_bytes)["name"]
             check_name(name)
         except (CandidateError, OSError, ValueError, KeyError, TypeError):
             name = self.manifest["name"]
@@ -68,7 +68,7 @@ class Candidate:
         if not (self.folder / "saved_model.pb").is_file():
             raise CandidateError(f"{self.folder} holds no SavedModel", hint=_HINT)
         try:
-            manifest: dict[str, Any] = json.loads(self.manifest_bytes)
+            manifest: dict[str, Any] = parse_json(self.manifest_bytes)
             dict(manifest["sha256"])
             name, labels = manifest["name"], manifest.get("labels", [])
         except (OSError, ValueError, KeyError, TypeError) as error:

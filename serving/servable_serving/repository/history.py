@@ -13,6 +13,7 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.names import STABLE
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read(folder: Path) -> list[Event]:
     events = []
     for line in lines:
         try:
-            found = json.loads(line)
+            found = parse_json(line)
         except ValueError:
             continue
         if isinstance(found, dict) and isinstance(found.get("what"), str):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, new_folder, sync_folder, sync_tree
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.locks import locked, locked_if_free
 from servable_serving.repository import history
 from servable_serving.repository.candidate import Candidate
@@ -291,7 +292,7 @@ class Repository:
 def _keep_history(folder: Path, happened: Event) -> None:
     """Add an event to the history in a version's own manifest, before it is published."""
     path = folder / MANIFEST
-    manifest = json.loads(path.read_text())
+    manifest = parse_json(path.read_text())
     manifest["history"] = [*manifest.get("history", ()), happened]
     atomic_write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 

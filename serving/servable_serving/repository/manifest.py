@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from servable_client import ServableError
+from servable_serving.core.json_text import parse_json
 
 MANIFEST = Path("assets.extra/manifest.json")
 
@@ -44,7 +44,7 @@ def checksums(folder: Path) -> dict[str, str]:
 def manifest_of(folder: Path) -> dict[str, Any]:
     """A version's manifest; empty if it has none."""
     try:
-        found = json.loads((folder / MANIFEST).read_text())
+        found = parse_json((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.repository import history
 from servable_serving.repository.candidate import Candidate
@@ -90,7 +91,7 @@ class Remote:
             return None
         where = f"{self.url}/{model}/{version}"
         try:
-            manifest = json.loads(content)
+            manifest = parse_json(content)
             files = dict(manifest["sha256"])
             name = manifest["name"]
         except (ValueError, KeyError, TypeError) as error:

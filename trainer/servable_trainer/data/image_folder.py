@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from servable_client.cli.console import say
+from servable_serving.core.json_text import parse_json
 from servable_serving.repository.manifest import MANIFEST
 from servable_trainer.data.class_folders import (
     TEST,
@@ -123,9 +123,9 @@ def shape_of(what: Path) -> tuple[int, ...] | None:
     """
     try:
         if (what / "run.json").is_file():
-            shape = json.loads((what / "run.json").read_text())["size"]
+            shape = parse_json((what / "run.json").read_text())["size"]
         else:
-            signatures = json.loads((what / MANIFEST).read_text())["signatures"]
+            signatures = parse_json((what / MANIFEST).read_text())["signatures"]
             shape = signatures["serving_default"]["inputs"]["image"]["shape"][1:]
         height, width, *colour = map(int, shape)
     except (OSError, ValueError, KeyError, TypeError):

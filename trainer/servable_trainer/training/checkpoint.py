@@ -15,6 +15,7 @@ import numpy as np
 
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, check_absent
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.locks import locked_if_free
 from servable_trainer.training.run import RunError
 
@@ -61,7 +62,7 @@ class Checkpoints:
                     path.unlink()
         path = self.folder / _SETTINGS
         try:
-            before = json.loads(path.read_text())
+            before = parse_json(path.read_text())
         except FileNotFoundError:
             self._begun_now = True
             atomic_write(path, json.dumps(settings, indent=1))
@@ -76,7 +77,7 @@ class Checkpoints:
         if differing:
             raise self._refusal(f"it was started with another {' and '.join(sorted(differing))}")
         try:
-            state = json.loads((self.folder / _STATE).read_text())
+            state = parse_json((self.folder / _STATE).read_text())
             self.epochs, self.seconds = state["epochs"], state["seconds"]
             # A checkpoint of an earlier version does not have it.
             self.cpu_seconds = state.get("cpu_seconds")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from servable_client import ServableError
+from servable_serving.core.json_text import parse_json
 from servable_serving.exporter.keras_file import load_keras
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def load_record(directory: Path) -> Run:
         RunError: `directory` does not hold one.
     """
     try:
-        record = json.loads((directory / _RECORD).read_text())
+        record = parse_json((directory / _RECORD).read_text())
         return Run(**{**record, "size": tuple(record["size"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _not_a_run(directory, error) from error
@@ -148,7 +149,7 @@ def load_evaluation(directory: Path) -> dict[str, Any] | None:
     """
     path = directory / _EVALUATION
     try:
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
+        return parse_json(path.read_text())  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -6,12 +6,12 @@ trial.json and the weights of its best epoch beside it (keras_tuner/src/engine/t
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.json_text import parse_json
 from servable_trainer.tuning.trials import TuneError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def best_model(project: Path, build: Callable[[Any], Any]) -> tuple[Any, BestTri
     import keras_tuner
 
     trial = best_trial(project)
-    config = json.loads((trial.folder / _TRIAL).read_text())["hyperparameters"]
+    config = parse_json((trial.folder / _TRIAL).read_text())["hyperparameters"]
     model = build(keras_tuner.HyperParameters.from_config(config))
     found = [trial.folder / name for name in _WEIGHTS if (trial.folder / name).is_file()]
     if not found:
@@ -107,7 +107,7 @@ def best_model(project: Path, build: Callable[[Any], Any]) -> tuple[Any, BestTri
 def _trials(project: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(project.glob(f"trial_*/{_TRIAL}")):
         try:
-            trial = json.loads(path.read_text())
+            trial = parse_json(path.read_text())
             score = trial["score"]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a trial that was running when the search was killed

@@ -15,6 +15,7 @@ from keras_tuner.oracles import (
 )
 
 from servable_serving.core.files import atomic_write
+from servable_serving.core.json_text import parse_json
 from servable_trainer.tuning.objective import ACCURACY
 from servable_trainer.tuning.trials import TuneError
 
@@ -184,7 +185,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
             OSError: It cannot be read.
         """
         try:
-            self.set_state(json.loads(self._state_path.read_text()))
+            self.set_state(parse_json(self._state_path.read_text()))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             self._rebuild()
         running, self.ongoing_trials = list(self.ongoing_trials.values()), {}
@@ -209,7 +210,7 @@ class _Kept(keras_tuner.Oracle):  # type: ignore[misc]
         self._id_to_hash.clear()
         for name in (self._name(number) for number in range(count)):
             try:
-                state = json.loads((self.trial_folder(name) / "trial.json").read_text())
+                state = parse_json((self.trial_folder(name) / "trial.json").read_text())
                 trial, notes = Trial.from_state(state), state["notes"]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 trial = Trial(self.get_space(), trial_id=name, status=TrialStatus.FAILED)

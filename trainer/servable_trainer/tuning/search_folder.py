@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write
+from servable_serving.core.json_text import parse_json
 from servable_serving.core.locks import locked_if_free
 from servable_trainer.tuning.trials import TuneError
 
@@ -89,7 +90,7 @@ class SearchFolder:
 
     def _check(self, identity: dict[str, Any]) -> None:
         try:
-            record = json.loads((self.path / _RECORD).read_text())
+            record = parse_json((self.path / _RECORD).read_text())
             before, self._before = record["search"], float(record["seconds"])
         except FileNotFoundError:
             if not self.trials.exists():

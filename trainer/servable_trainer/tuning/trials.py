@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from servable_client import ServableError
 from servable_client.cli.console import print_table
 from servable_serving.core.files import atomic_write
+from servable_serving.core.json_text import parse_json
 from servable_trainer.scoring.metric_names import in_words
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def load_hyperparameters(path: Path) -> dict[str, Any]:
         TuneError: The file is neither.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         if isinstance(content, dict) and "trials" in content:
             if not 1 <= content["format"] <= FORMAT:
                 raise TuneError(

@@ -128,11 +128,29 @@ def test_an_unknown_rank_is_refused() -> None:
         from_proto(proto)
 
 
-def test_one_string_does_not_fill_a_huge_shape() -> None:
-    proto = wire.TensorProto(dtype=wire.DT_STRING, string_val=[b"a"])
-    proto.tensor_shape.dim.add(size=(1 << 20) + 1)
-    with pytest.raises(InvalidInput):
+@pytest.mark.parametrize(
+    ("proto", "shape"),
+    [
+        (wire.TensorProto(dtype=wire.DT_STRING, string_val=[b"a"]), [(1 << 20) + 2]),
+        (wire.TensorProto(dtype=wire.DT_STRING, string_val=[b"a" * (1 << 14)]), [1 << 20]),
+        (wire.TensorProto(dtype=wire.DT_STRING), [1 << 21]),
+        (wire.TensorProto(dtype=wire.DT_UINT8, int_val=[1]), [1 << 18, 28, 28]),
+        (wire.TensorProto(dtype=wire.DT_FLOAT, float_val=[1, 2]), [1 << 29]),
+        (wire.TensorProto(dtype=wire.DT_DOUBLE), [1 << 24]),
+    ],
+)
+def test_a_short_list_does_not_fill_a_huge_shape(proto: wire.TensorProto, shape: list[int]) -> None:
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(InvalidInput, match="more than 64 MiB are not filled"):
         from_proto(proto)
+
+
+def test_a_short_list_fills_a_shape_of_64_mebibytes() -> None:
+    proto = wire.TensorProto(dtype=wire.DT_UINT8, int_val=[7])
+    proto.tensor_shape.dim.add(size=64 << 20)
+    array = from_proto(proto)
+    assert (array.shape, int(array.min()), int(array.max())) == ((64 << 20,), 7, 7)
 
 
 def test_content_of_another_size_is_refused() -> None:
