@@ -198,6 +198,10 @@ class SavedModel:
             values = self._session._call_tf_sessionrun(options, given, places[1], [], None)  # noqa: SLF001
         except OpError as error:
             raise _as_model_error(error) from error
+        except UnicodeDecodeError as error:
+            # TensorFlow's message quotes bytes of the caller, and its binding cannot make text of
+            # them: the message is what it could not decode, and the code is lost.
+            raise invalid(_message(error.object.decode(errors="replace"))) from error
         finally:
             # In the first run TensorFlow optimizes the graph: its duration is not representative.
             self._places[what] = places
@@ -229,10 +233,13 @@ def _type_name(dtype: Any) -> str:
 
 
 def _as_model_error(error: OpError) -> ModelError:
+    return ModelError(STATUS_CODES[error.error_code], _message(error.message))
+
+
+def _message(text: str) -> str:
     # Python adds the place in the code that made the op, which the server has not got.
-    message = error.message.partition("\n\nOriginal stack trace")[0]
-    message = message.partition("\n\nErrors may have originated")[0]
-    return ModelError(STATUS_CODES[error.error_code], message.strip("\n"))
+    message = text.partition("\n\nOriginal stack trace")[0]
+    return message.partition("\n\nErrors may have originated")[0].strip("\n")
 
 
 @cache

@@ -103,6 +103,15 @@ def test_strings_of_another_shape_are_refused(
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
+@pytest.mark.parametrize("data", [b"\xa2\xa2", b"\xff" * 20, b"\xc3"])
+def test_bytes_that_are_no_text_are_an_invalid_argument(model: SavedModel, data: bytes) -> None:
+    """TensorFlow's message quotes them."""
+    with pytest.raises(ModelError, match="Could not parse example input") as caught:
+        model.run("classify", {"inputs": np.array([data], object)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+    caught.value.message.encode()
+
+
 def test_no_pictures_give_no_answers(model: SavedModel) -> None:
     answer = model.run("serving_default", {"image": np.zeros([0, 28, 28], np.uint8)})
     assert answer["probabilities"].shape == (0, 10)
