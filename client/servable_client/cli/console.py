@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 _MAX_WIDTH = 1000
 _MIN_COLUMN = 10
 
+# Control characters, which a terminal obeys; those of text are left. What a server or a file says
+# must not move the cursor, rename the window or hide a line.
+_CONTROL = [*range(0x20), *range(0x7F, 0xA0)]
+_ESCAPED = {code: f"\\x{code:02x}" for code in _CONTROL if chr(code) not in "\t\n"}
+# JSON escapes the others itself.
+_ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+
+
+def printable(text: str) -> str:
+    r"""A text with its control characters as escapes, such as `\x1b`."""
+    return text.translate(_ESCAPED)
+
 
 def console(*, stderr: bool = True) -> Console:
     """A rich console on one of the two standard streams."""
@@ -30,17 +42,18 @@ def console(*, stderr: bool = True) -> Console:
 
 def say(text: str) -> None:
     """Print one line of progress."""
-    console().print(text, markup=False)
+    console().print(printable(text), markup=False)
 
 
 def headline(text: str) -> None:
     """Print the heading of a stage."""
-    console().print(f"\n{text}", style="bold", markup=False)
+    console().print(f"\n{printable(text)}", style="bold", markup=False)
 
 
 def print_json(value: Any) -> None:
     """Print a result as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(text.translate(_ESCAPED_IN_JSON) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -61,8 +74,10 @@ def print_table(
     from rich.text import Text
 
     cells = [list(row) for row in rows]
-    texts = [[f"{c:.4f}" if isinstance(c, float) else str(c) for c in row] for row in cells]
-    table = Table(title=Text(title) if title else None, title_justify="left")
+    texts = [
+        [f"{c:.4f}" if isinstance(c, float) else printable(str(c)) for c in row] for row in cells
+    ]
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
         words = " ".join([column, *(row[index] for row in texts)]).split()
@@ -109,6 +124,6 @@ def progress_bar() -> Progress:
 
 def print_error(error: ServableError) -> None:
     """Print an error and its hint, if any."""
-    sys.stderr.write(f"servable: {error}\n")
+    sys.stderr.write(f"servable: {printable(str(error))}\n")
     if error.hint:
-        sys.stderr.write(f"  hint: {error.hint}\n")
+        sys.stderr.write(f"  hint: {printable(error.hint)}\n")
