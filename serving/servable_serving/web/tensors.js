@@ -166,7 +166,7 @@ function checkValue(value, tensor) {
   const limits = INTEGERS[dtype]
   if (!limits) return
   if (!Number.isInteger(value)) throw wrong(tensor, `has ${shown}, which is not an integer`)
-  if (value < limits[0] || value > limits[1]) throw wrong(tensor, `has ${shown}, which is no ${dtype}`)
+  if (value < limits[0] || value > limits[1]) throw wrong(tensor, `has ${shown}, which is not a valid ${dtype}`)
 }
 
 /**

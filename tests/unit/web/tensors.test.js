@@ -87,7 +87,7 @@ for (const [text, dtype, shape, message] of /** @type {[string, string, number[]
   ["[1, 2, 3]", "float", [-1, 3], /nested 1 deep, and must be 2/],
   ["[[[1]]]", "float", [-1, 1], /nested 3 deep or more, and must be 2/],
   ["[0.5]", "int32", [-1], /0.5, which is not an integer/],
-  ["[256]", "uint8", [-1], /256, which is no uint8/],
+  ["[256]", "uint8", [-1], /256, which is not a valid uint8/],
   ["[1]", "string", [-1], /1, which is not a string/],
   ["[1]", "bool", [-1], /not true or false/],
   ['["1"]', "float", [-1], /"1", which is not a number/],
