@@ -386,11 +386,21 @@ headers = st.dictionaries(
     | st.sampled_from(["gzip", "deflate", "application/json", "http://a", "*/*", "identity"]),
     max_size=3,
 )
-targets = st.tuples(verbs, paths, st.builds(as_text, bodies, st.none()), headers)
+right: st.SearchStrategy[Any] = st.tuples(
+    st.just("GET"),
+    st.sampled_from(["/v1/models/linear", "/v1/models/types/metadata", f"/v1/models/{NAME}"]),
+    st.just(b""),
+    st.just({}),
+)
+strange = st.tuples(verbs, paths, st.builds(as_text, bodies, st.none()), headers)
+# Of the strange ones one in fifty or so is right: with one in ten that is for certain.
+targets = st.builds(
+    lambda one, others: [one, *others], right, st.lists(strange, min_size=9, max_size=9)
+)
 
 
 @settings(FUZZED, max_examples=TARGETS // 10)
-@given(questions=st.lists(targets, min_size=10, max_size=10))
+@given(questions=targets)
 def ask_anyone(fuzzed: Fuzzed, questions: list[Any]) -> None:
     for question, (status, data) in zip(questions, fuzzed.rest(questions), strict=True):
         check_reply(question, status, data)
@@ -398,7 +408,7 @@ def ask_anyone(fuzzed: Fuzzed, questions: list[Any]) -> None:
 
 def test_targets(fuzzed: Fuzzed) -> None:
     ask_anyone(fuzzed)
-    fuzzed.check(TARGETS, good=0.02, bad=0.5)
+    fuzzed.check(TARGETS, good=0.1, bad=0.5)
 
 
 def test_what_is_no_http(fuzzed: Fuzzed) -> None:
