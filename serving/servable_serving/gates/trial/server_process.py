@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -111,6 +110,8 @@ class TrialServer:
         held = self._status("VmData")
         if held is None or sys.platform != "linux":
             return
+        import resource  # which other systems lack, or have without prlimit
+
         most = int((held + mebibytes + _SPARE_MEBIBYTES) * (1 << 20))
         _, hard = resource.prlimit(self._server.pid, resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or most < hard:
