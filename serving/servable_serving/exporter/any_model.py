@@ -98,24 +98,6 @@ def _save(model: Any, folder: Path) -> None:
         ) from error
 
 
-def export_subclass(model: Any, folder: Path) -> None:
-    """Export a model that does not know its inputs with Keras' own means.
-
-    Those know how it was called before.
-
-    Raises:
-        ExportError: It was not called yet, or cannot be exported.
-    """
-    try:
-        model.export(str(folder), verbose=False)
-    except Exception as error:  # as above
-        raise ExportError(
-            "the model's inputs are not known: "
-            f"{str(error).partition(chr(10))[0][:300] or type(error).__name__}",
-            hint="call the model once with an example before you export it",
-        ) from error
-
-
 def _examples(
     folder: Path, name: str, examples: Mapping[str, NDArray[Any]], own: Any | None
 ) -> dict[str, Any]:

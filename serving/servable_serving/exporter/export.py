@@ -11,8 +11,6 @@ import dataclasses
 import json
 import platform
 import subprocess
-import tempfile
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import version
@@ -26,7 +24,7 @@ from servable_serving.core.files import check_absent, new_folder
 from servable_serving.core.json_text import parse_json
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.exporter.again import classifier_again, examples_again, facts_again
-from servable_serving.exporter.any_model import Examples, export_subclass, write_any
+from servable_serving.exporter.any_model import Examples, write_any
 from servable_serving.exporter.contract_model import WARMUP_BATCHES, encode_png, write_classifier
 from servable_serving.exporter.errors import ExportError
 from servable_serving.exporter.example_files import read_file
@@ -44,6 +42,7 @@ from servable_serving.exporter.input_range import range_of, told
 from servable_serving.exporter.keras_file import SUFFIXES, load_keras
 from servable_serving.exporter.keras_source import check_backend, constant, folded_or_none
 from servable_serving.exporter.saved_model_source import meta_graph_of, saved_model_network
+from servable_serving.exporter.subclassed import with_inputs
 from servable_serving.model.contract import contract_of
 from servable_serving.model.image_folder import read_folder
 from servable_serving.repository.manifest import (
@@ -55,7 +54,7 @@ from servable_serving.repository.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -66,6 +65,8 @@ _FOLD_TOLERANCE = 1e-5
 _COMPARED = 8
 # Of a folder: enough to measure an accuracy by, and read in seconds.
 _EXAMPLES = 1000
+# Grey images have three axes: N, height and width.
+_IMAGES_RANK = 3
 
 
 class Manifest(dict[str, Any]):
@@ -162,23 +163,23 @@ def export(
     said = labels is not None or options != ImageOptions()
     if not said and not keep_signatures and (manifest := _exported(model)) is not None:
         return _export_again(Path(model), manifest, target, name=name, about=about or {})
-    with _source(model, custom_objects) as source:
-        network = None if keep_signatures else _network(source, said=said)
-        if network is not None:
-            return _export_classifier(
-                source, network, options, target,
-                name=name, labels=labels, examples=examples, targets=targets, invert=invert,
-                about=about or {},
-            )  # fmt: skip
-        if said:
-            raise ExportError(
-                f"labels and options of images do not apply: {_why_not(source, keep_signatures)}",
-                hint="leave them out, and the model is exported with its own signatures",
-            )
-        with new_folder(target) as incoming:
-            found = write_any(source, incoming, name=name, examples=_by_name(examples))
-            kind = {"kind": ANY_MODEL, "labels": [], **found}
-            return _write_manifest(incoming, name=name, facts={**kind, **(about or {})})
+    source = _source(model, custom_objects, examples)
+    network = None if keep_signatures else _network(source, said=said)
+    if network is not None:
+        return _export_classifier(
+            source, network, options, target,
+            name=name, labels=labels, examples=examples, targets=targets, invert=invert,
+            about=about or {},
+        )  # fmt: skip
+    if said:
+        raise ExportError(
+            f"labels and options of images do not apply: {_why_not(source, keep_signatures)}",
+            hint="leave them out, and the model is exported with its own signatures",
+        )
+    with new_folder(target) as incoming:
+        found = write_any(source, incoming, name=name, examples=_by_name(examples))
+        kind = {"kind": ANY_MODEL, "labels": [], **found}
+        return _write_manifest(incoming, name=name, facts={**kind, **(about or {})})
 
 
 def _exported(model: Any) -> Mapping[str, Any] | None:
@@ -207,36 +208,35 @@ def _export_again(
     labels = [str(label) for label in manifest["labels"]]
     grey = len(classifier.shape) == 2
     inverts = bool(manifest.get("inverts_light_borders", grey))
-    facts = facts_again(manifest)
-    with new_folder(target) as incoming:
-        golden = write_classifier(
-            incoming, classifier, name=name, labels=labels, examples=pixels, invert=inverts
-        )
-        return _write_manifest(
-            incoming,
-            name=name,
-            facts={
-                **facts,
-                "kind": IMAGE_CLASSIFIER,
-                "examples": {"count": count, "made_up": made_up},
-                "input_range": classifier.input_range,
-                "inverts_light_borders": inverts and grey,
-                **about,
-                "golden": golden,
-            },
-        )
+    return _write_classifier(
+        classifier, target, name=name, labels=labels, pixels=pixels, invert=inverts,
+        facts={
+            **facts_again(manifest), "examples": {"count": count, "made_up": made_up}, **about
+        },
+    )  # fmt: skip
 
 
-@contextmanager
-def _source(model: Any, custom_objects: str | Mapping[str, Any] | None) -> Iterator[Any]:
+def _source(
+    model: Any, custom_objects: str | Mapping[str, Any] | None, examples: Any = None
+) -> Any:
     """A Keras model that knows its inputs, or the folder of a SavedModel."""
     opened = _opened(model, custom_objects)
     if isinstance(opened, Path) or getattr(opened, "inputs", None):
-        yield opened
-        return
-    with tempfile.TemporaryDirectory(prefix="servable-export-") as folder:
-        export_subclass(opened, Path(folder) / "model")
-        yield Path(folder) / "model"
+        return opened
+    return with_inputs(opened, _dtypes(examples))
+
+
+def _dtypes(examples: Any) -> dict[str, str]:
+    """The dtypes that examples show: integers and strings, but not of images."""
+    if isinstance(examples, str | Path) and Path(examples).is_dir():
+        return {}
+    found = {}
+    for name, array in _by_name(examples).items():
+        if array.dtype.kind in "OSU":
+            found[name] = "string"
+        elif array.ndim < _IMAGES_RANK and array.dtype.kind in "iu":
+            found[name] = str(array.dtype)
+    return found
 
 
 def _opened(model: Any, custom_objects: str | Mapping[str, Any] | None) -> Any:
@@ -321,25 +321,38 @@ def _export_classifier(
     if invert is None:
         invert = not images.made and are_light_on_dark(images.pixels)
     pixels = images.pixels[np.arange(max(WARMUP_BATCHES)) % len(images.pixels)]
+    measured = {"accuracies": classifier.accuracies} if classifier.accuracies else {}
+    return _write_classifier(
+        classifier, target, name=name, labels=names, pixels=pixels, invert=invert,
+        facts={
+            "multi_label": options.multi_label,
+            "examples": {"count": len(images.pixels), "made_up": images.made, **measured},
+            **about,
+        },
+    )  # fmt: skip
+
+
+def _write_classifier(
+    classifier: ImageClassifier,
+    target: Path,
+    *,
+    name: str,
+    labels: Sequence[str],
+    pixels: NDArray[np.uint8],
+    invert: bool,
+    facts: Mapping[str, Any],
+) -> Manifest:
     with new_folder(target) as incoming:
         golden = write_classifier(
-            incoming, classifier, name=name, labels=names, examples=pixels, invert=invert
+            incoming, classifier, name=name, labels=labels, examples=pixels, invert=invert
         )
-        return _write_manifest(
-            incoming,
-            name=name,
-            facts={
-                "kind": IMAGE_CLASSIFIER,
-                "labels": names,
-                "input_range": classifier.input_range,
-                "multi_label": options.multi_label,
-                "inverts_light_borders": invert and len(classifier.shape) == 2,
-                "examples": {"count": len(images.pixels), "made_up": images.made}
-                | ({"accuracies": classifier.accuracies} if classifier.accuracies else {}),
-                **about,
-                "golden": golden,
-            },
-        )
+        own = {
+            "kind": IMAGE_CLASSIFIER,
+            "labels": list(labels),
+            "input_range": classifier.input_range,
+            "inverts_light_borders": invert and len(classifier.shape) == 2,
+        }
+        return _write_manifest(incoming, name=name, facts={**facts, **own, "golden": golden})
 
 
 def _images(

@@ -148,7 +148,7 @@ def classifier_of(
     kind = _kind_of(network, options, raw)
 
     def probabilities(image: tf.Tensor) -> tf.Tensor:
-        return _probabilities(network.call(_inputs(network, range_, image)), kind)
+        return as_probabilities(network.call(_inputs(network, range_, image)), kind)
 
     return ImageClassifier(
         probabilities=probabilities,
@@ -265,7 +265,7 @@ def _kind_of(network: ImageNetwork, options: ImageOptions, answers: NDArray[Any]
             hint="leave it out: one unit is a class and its opposite",
         )
     within = bool(np.isfinite(answers).all() and answers.min() >= 0 and answers.max() <= 1)
-    sums_to_one = within and not single and _sum_to_one(answers)
+    sums_to_one = within and not single and sum_to_one(answers)
     if options.logits:
         if network.activation in {"softmax", "sigmoid"} or sums_to_one:
             raise ExportError(
@@ -299,11 +299,22 @@ def _kind_of(network: ImageNetwork, options: ImageOptions, answers: NDArray[Any]
     )
 
 
-def _sum_to_one(answers: NDArray[Any]) -> bool:
+def sum_to_one(answers: NDArray[Any]) -> bool:
+    """Whether each row of answers [N, units] sums to one, as probabilities do."""
     return bool(np.abs(answers.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
 
 
-def _probabilities(answers: tf.Tensor, kind: str) -> tf.Tensor:
+def as_probabilities(answers: tf.Tensor, kind: str) -> tf.Tensor:
+    """The probability of each class.
+
+    Args:
+        answers: [N, units].
+        kind: "softmax" or "sigmoid" of logits, or "none"; followed by " binary" for a single unit,
+            which stands for two classes.
+
+    Returns:
+        float32 [N, classes].
+    """
     answers = tf.cast(answers, tf.float32)
     if kind.startswith("softmax"):
         return tf.nn.softmax(answers)
@@ -329,7 +340,7 @@ def keras_network(model: Any) -> ImageNetwork | None:
         dtype=dtype,
         units=int(answer[1]),
         activation=_activation(model),
-        scaling=scales_itself(model),
+        scaling=scales_itself(model) or (None if _has_own_code(model) else False),
     )
 
 
@@ -352,12 +363,20 @@ def _layers(model: Any) -> list[Any]:
     ]
 
 
+def _has_own_code(model: Any) -> bool:
+    """Whether a model, or one within it, is subclassed, so that its layers do not tell it all."""
+    inner = [one for one in getattr(model, "layers", ()) if hasattr(one, "layers")]
+    return not hasattr(model, "operations") or any(map(_has_own_code, inner))
+
+
 def _activation(model: Any) -> str | None:
-    """The name of the activation of a model's last layer."""
+    """The name of the activation of a model's last layer; None if it is not known."""
     import keras
 
     last = model
     while getattr(last, "layers", None):
+        if not hasattr(last, "operations"):  # its layers may be called in any order
+            return None
         outputs = getattr(last, "outputs", None) or []
         history = getattr(outputs[0], "_keras_history", None) if outputs else None
         operation = history.operation if history is not None else last.layers[-1]

@@ -7,6 +7,7 @@ a class that is not Keras' own would be imported by its name.
 from __future__ import annotations
 
 import inspect
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,12 @@ def load_keras(path: Path, *, custom_objects: str | Mapping[str, Any] | None = N
     import keras
 
     try:
-        return keras.saving.load_model(path, custom_objects=found, compile=False, safe_mode=True)
+        with warnings.catch_warnings():
+            # `with_inputs` reports a subclassed model that could not be built.
+            warnings.filterwarnings("ignore", "Model '.*' had a build config", UserWarning)
+            return keras.saving.load_model(
+                path, custom_objects=found, compile=False, safe_mode=True
+            )
     except Exception as error:  # a damaged file ends in many kinds of error, none of them ours
         raise ExportError(
             f"{path} cannot be loaded by Keras {keras.__version__}: {_first_line(error)}",

@@ -216,7 +216,7 @@ def test_a_model_that_is_a_class_must_have_been_called(tmp_path: Path) -> None:
     model = Subclassed()
     with pytest.raises(ExportError) as caught:
         export(model, tmp_path / "c", name="n", input_range="0..1")
-    assert "call the model" in (caught.value.hint or "")
+    assert "call it once" in (caught.value.hint or "")
     expected = model(GREY[..., None] / np.float32(255)).numpy()
     manifest = export(model, tmp_path / "c", name="n", input_range="0..1", labels=["a", "b", "c"])
     assert manifest["kind"] == "image_classifier"

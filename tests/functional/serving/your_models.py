@@ -224,6 +224,60 @@ def sequence(folder: Path) -> Brought:
     return Brought(path=path, inputs={"inputs": series}, outputs={"output_0": answers})
 
 
+@keras.saving.register_keras_serializable("brought")
+class Subclassed(keras.Model):
+    """A classifier whose layers are declared in another order than they are called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.last = layers.Dense(1, activation="sigmoid")
+        self.pool = layers.GlobalAveragePooling2D()
+        self.normalize = layers.BatchNormalization()
+        self.convolve = layers.Conv2D(4, 3, activation="relu")
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        return self.last(self.pool(self.normalize(self.convolve(images), training=training)))
+
+
+def subclassed(folder: Path) -> Brought:
+    """A subclassed model in a .keras file, whose weights are those of a training step."""
+    model = Subclassed()
+    model.compile("sgd", "binary_crossentropy", jit_compile=False)
+    pixels = COLOUR / np.float32(255)
+    model.fit(pixels, np.array([0, 1, 0, 1]), verbose=0)
+    path = _saved(model, folder / "subclassed.keras")
+    return _classifier(
+        model, path, COLOUR, pixels, lambda found: np.concatenate([1 - found, found], axis=1),
+        input_range="0..1", custom_objects={"Subclassed": Subclassed},
+    )  # fmt: skip
+
+
+@keras.saving.register_keras_serializable("brought")
+class SubclassedText(keras.Model):
+    """Text by name, to numbers by name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.split = layers.TextVectorization(vocabulary=list(WORDS), output_sequence_length=3)
+        self.embed = layers.Embedding(5, 2)
+
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"vector": keras.ops.mean(self.embed(self.split(inputs["text"])), axis=1)}
+
+
+def subclassed_text(folder: Path) -> Brought:
+    """A subclassed model of strings in a dictionary."""
+    model = SubclassedText()
+    text = np.array([[b"red green"], [b"nothing"]], object)
+    answers = model({"text": tf.constant(text)})["vector"].numpy()
+    return Brought(
+        path=_saved(model, folder / "subclassed_text.keras"),
+        inputs={"text": text},
+        outputs={"vector": answers},
+        options={"custom_objects": {"SubclassedText": SubclassedText}},
+    )
+
+
 class _Module(tf.Module):
     def __init__(self, words: Path) -> None:
         super().__init__()
@@ -292,5 +346,6 @@ def tensorflow1(folder: Path) -> Brought:
 
 KINDS: tuple[Callable[[Path], Brought], ...] = (
     cnn, legacy_h5, exported_folder, logits, binary, multi_label, mobile_net, efficient_net,
-    mixed_bfloat16, two_and_two, text, lookup, sequence, module, tensorflow1,
+    mixed_bfloat16, subclassed, two_and_two, text, lookup, sequence, subclassed_text, module,
+    tensorflow1,
 )  # fmt: skip

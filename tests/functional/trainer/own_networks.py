@@ -195,3 +195,77 @@ def with_a_layer_of_its_own(hp: keras_tuner.HyperParameters) -> keras.Model:
     model = keras.Sequential([keras.Input((3,)), Doubled(), keras.layers.Dense(1)])
     model.compile("adam", "mse", jit_compile=False)
     return model
+
+
+@keras.saving.register_keras_serializable("mine")
+class Subclassed(keras.Model):
+    """A model that does not know what it takes before it is called."""
+
+    def __init__(self, units: int, classes: int = 10, **options: Any) -> None:
+        super().__init__(**options)
+        self.units, self.classes = units, classes
+        # Declared before what it follows: the order of attributes says nothing.
+        self.last = keras.layers.Dense(classes, activation="softmax")
+        self.scale = keras.layers.Rescaling(1 / 255)
+        self.flat = keras.layers.Flatten()
+        self.hidden = keras.layers.Dense(units, activation="relu")
+
+    def call(self, x: Any) -> Any:
+        return self.last(self.hidden(self.flat(self.scale(x))))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "classes": self.classes}
+
+
+def subclassed(hp: keras_tuner.HyperParameters) -> keras.Model:
+    model = Subclassed(hp.Int("units", 4, 16))
+    loss = "sparse_categorical_crossentropy"
+    model.compile("adam", loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+@keras.saving.register_keras_serializable("mine")
+class Mixed(keras.Model):
+    """Numbers of classes and numbers, by name, to one number by name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.codes = keras.layers.Embedding(50, 3)
+        self.last = keras.layers.Dense(1)
+
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        codes = keras.ops.mean(self.codes(inputs["codes"]), axis=1)
+        return {"price": self.last(keras.ops.concatenate([codes, inputs["sizes"]], axis=1))}
+
+
+def mixed(hp: keras_tuner.HyperParameters) -> keras.Model:
+    del hp
+    model = Mixed()
+    model.compile("adam", "mse", jit_compile=False)
+    return model
+
+
+def prices() -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 50, [120, 4]).astype(np.int32)
+    sizes = random.normal(size=[120, 2]).astype(np.float32)
+    return {"codes": codes, "sizes": sizes}, {"price": sizes.sum(axis=1, keepdims=True)}
+
+
+@keras.saving.register_keras_serializable("mine")
+class Untraceable(keras.Model):
+    """Leaves Keras' graph: it runs in eager mode alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.last = keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.last(np.asarray(x))
+
+
+def untraceable(hp: keras_tuner.HyperParameters) -> keras.Model:
+    del hp
+    model = Untraceable()
+    model.compile("adam", "mse", run_eagerly=True)
+    return model

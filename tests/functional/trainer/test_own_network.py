@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -361,6 +363,7 @@ def test_a_loop_that_reports_epochs_is_trained(tmp_path: Path) -> None:
     [
         ("with_lambda", ExportError, "Lambda layer"),
         ("with_an_unsaved_layer", ServableError, "Unsaved"),
+        ("untraceable", ServableError, "cannot be called with the inputs"),
     ],
 )
 def test_what_could_not_be_exported_is_not_trained(
@@ -377,6 +380,52 @@ def test_a_layer_of_its_own_is_named_for_the_export(tmp_path: Path) -> None:
         "export", tmp_path / "run", "--output", tmp_path / "candidate", "--custom-objects", PLACE
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_subclassed_network_goes_all_the_way(
+    tmp_path: Path, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, own = tmp_path / "run", ("--custom-objects", PLACE)
+    done = command("train", "--model", f"{PLACE}:subclassed", "--output", run, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    # As in a new process, where nothing has imported the module.
+    monkeypatch.delitem(sys.modules, PLACE)
+    with patch.dict(keras.saving.get_custom_objects(), clear=True):
+        done = command("evaluate", run, *own, "--json")
+        assert done.returncode == 0, done.stderr
+        accuracy = json.loads(done.stdout)["accuracy"]
+        assert accuracy > 0.15
+        done = command("compare", run, *own, "--subset", "600", "--method", "linear-svm", "--json")
+        assert done.returncode == 0, done.stderr
+        done = command("export", run, *own, "--output", tmp_path / "candidate", "--json")
+        assert done.returncode == 0, done.stderr
+    manifest = json.loads(done.stdout)
+    assert (manifest["kind"], manifest["input_range"]) == ("image_classifier", "0..255")
+    assert manifest["metrics"]["test"]["accuracy"] == accuracy
+    found = evaluate(tmp_path / "candidate", small_data)
+    assert found.accuracy == pytest.approx(accuracy, abs=2e-3)
+
+
+def test_a_subclassed_network_on_other_data_keeps_its_dtypes(tmp_path: Path) -> None:
+    run = train_own(network("mixed"), data("prices"), directory=tmp_path / "run", epochs=1)
+    assert run.dtypes == {"codes": "int32"}
+    done = command(
+        "export", tmp_path / "run", "--output", tmp_path / "candidate", "--custom-objects", PLACE,
+        "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    taken = json.loads(done.stdout)["signatures"]["serving_default"]["inputs"]
+    assert {name: one["dtype"] for name, one in taken.items()} == {
+        "codes": "DT_INT32", "sizes": "DT_FLOAT"
+    }  # fmt: skip
+    inputs = own_networks.prices()[0]
+    exported = SavedModel(tmp_path / "candidate")
+    try:
+        answers = exported.run("serving_default", inputs)["price"]
+    finally:
+        exported.close()
+    expected = load_run(tmp_path / "run")[1].predict(inputs, verbose=0)["price"]
+    np.testing.assert_allclose(answers, expected, atol=2e-5)
 
 
 def test_the_commands(tmp_path: Path, small_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

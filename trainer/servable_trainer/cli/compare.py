@@ -10,7 +10,14 @@ import typer
 from servable_client.cli.options import Json
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
-from servable_trainer.cli.options import Data, Folder, Seed, SkipCorrupt, find_dataset
+from servable_trainer.cli.options import (
+    CustomObjects,
+    Data,
+    Folder,
+    Seed,
+    SkipCorrupt,
+    find_dataset,
+)
 
 
 def compare(
@@ -43,6 +50,7 @@ def compare(
         typer.Option(help="Write a Markdown page to this file, with .svg and .json next to it."),
     ] = None,
     seed: Seed = 0,
+    custom_objects: CustomObjects = None,
     data: Data = None,
     folder: Folder = None,
     skip_corrupt: SkipCorrupt = False,
@@ -69,7 +77,9 @@ def compare(
     if not networks:
         shipped = Path("models") / dataset.name / "1"
         networks = [shipped] if shipped.is_dir() else []
-    found = compare_with(networks, dataset, methods=method, subset=subset, seed=seed)
+    found = compare_with(
+        networks, dataset, methods=method, subset=subset, seed=seed, custom_objects=custom_objects
+    )
     winner, refusal = None, None
     try:
         winner = best_of(found.contenders, rule)

@@ -10,7 +10,7 @@ import typer
 from servable_client.cli.options import CaBundle, Json, Key, Label, Timeout, Version
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
-from servable_trainer.cli.options import Data, Folder, SkipCorrupt, find_dataset
+from servable_trainer.cli.options import CustomObjects, Data, Folder, SkipCorrupt, find_dataset
 
 
 def evaluate(
@@ -44,6 +44,7 @@ def evaluate(
     api_key: Key = None,
     ca: CaBundle = None,
     timeout: Timeout = 30.0,
+    custom_objects: CustomObjects = None,
     data: Data = None,
     folder: Folder = None,
     skip_corrupt: SkipCorrupt = False,
@@ -77,7 +78,10 @@ def evaluate(
         else nullcontext(Path(what))
     ) as subject:
         found = examine(
-            subject, dataset, thorough=report is not None if thorough is None else thorough
+            subject,
+            dataset,
+            thorough=report is not None if thorough is None else thorough,
+            custom_objects=custom_objects,
         )
     beside = write_report(report, found, dataset) if report else None
     if json:

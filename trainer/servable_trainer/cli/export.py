@@ -11,7 +11,15 @@ import typer
 from servable_client.cli.options import Json
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
-from servable_trainer.cli.options import RANGES, Data, Folder, SkipCorrupt, find_dataset, parse_size
+from servable_trainer.cli.options import (
+    RANGES,
+    CustomObjects,
+    Data,
+    Folder,
+    SkipCorrupt,
+    find_dataset,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,12 +57,7 @@ def export(
             "an array per input), or DIR/CLASS/*; default: made up from the signatures.",
         ),
     ] = None,
-    custom_objects: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE", help="Python module that defines the layers or functions of a model."
-        ),
-    ] = None,
+    custom_objects: CustomObjects = None,
     tuner: Annotated[
         Path | None,
         typer.Option(
@@ -184,9 +187,10 @@ def export(
         source, about = _best_of(tuner, build)
     if run is not None and model is not None:
         from servable_trainer.training.export_run import about_run
-        from servable_trainer.training.run import MODEL
+        from servable_trainer.training.run import load_run
 
-        source, about = model / MODEL, about_run(run)
+        run, source = load_run(model, custom_objects=custom_objects)
+        about = about_run(run)
     manifest = export_model(
         source,
         output,

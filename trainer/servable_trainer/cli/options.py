@@ -56,6 +56,12 @@ Channels = Annotated[
     int | None,
     typer.Option(metavar="1|3", help="Grey or colour; default: determined from the images."),
 ]
+CustomObjects = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE", help="Python module that defines the layers or functions of a model."
+    ),
+]
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Skip images that cannot be read.")
 ]

@@ -180,4 +180,5 @@ def train(
         print_json(asdict(run))
     else:
         what = "evaluate" if run.labels else "export"
-        say(f"run written to {output}; next: servable {what} {output}")
+        own = f" --custom-objects {run.custom_objects}" if run.custom_objects else ""
+        say(f"run written to {output}; next: servable {what} {output}{own}")

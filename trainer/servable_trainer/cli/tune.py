@@ -55,7 +55,7 @@ def tune(
         typer.Option(
             min=100,
             help="Number of training examples per trial.",
-            show_default="12000 images, or all of --data-from",
+            show_default="12000 images, or all other data",
         ),
     ] = None,
     objective: Annotated[

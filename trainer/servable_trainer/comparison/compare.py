@@ -57,6 +57,7 @@ def compare(
     methods: Sequence[str] | None = None,
     subset: int | None = None,
     seed: int = 0,
+    custom_objects: str | None = None,
 ) -> Comparison:
     """Fit each classic method, and compare it with the networks.
 
@@ -69,6 +70,7 @@ def compare(
         methods: Names of the classic methods; default: all.
         subset: Train on so many images only, and test on a sixth as many.
         seed: Seed of the subset and of the random methods.
+        custom_objects: Module that defines layers or functions of the runs' networks.
 
     Raises:
         CompareError: A method is unknown, a network is given twice, or there is nothing to compare.
@@ -90,7 +92,7 @@ def compare(
         )
     began = _cpu_seconds()
     # Networks first, so that an invalid one is reported before minutes of fitting.
-    contenders = [_reported(_network(folder, dataset)) for folder in networks]
+    contenders = [_reported(_network(folder, dataset, custom_objects)) for folder in networks]
     with threadpool_limits(1):
         contenders += [_reported(_classic(method, dataset, seed)) for method in chosen]
     return Comparison(
@@ -150,8 +152,8 @@ def _features(pictures: Pictures) -> NDArray[np.float32]:
     return pictures.images.reshape(len(pictures), -1).astype(np.float32) / np.float32(255)
 
 
-def _network(folder: Path, dataset: Dataset) -> Contender:
-    with open_model(folder, dataset) as subject:
+def _network(folder: Path, dataset: Dataset, custom_objects: str | None) -> Contender:
+    with open_model(folder, dataset, custom_objects=custom_objects) as subject:
         subject.probabilities(dataset.test.images[:_WARM_UP])  # the first call builds a graph
         before = _cpu_seconds()
         answers = subject.answers(dataset.test, dataset.labels, lambda _: None)

@@ -89,7 +89,8 @@ class OwnData:
             validation: Share of the validation part where it was not given.
 
         Raises:
-            DatasetError: There is no validation part, and a dataset cannot be split.
+            DatasetError: The training part yields batches, which cannot be split, and no validation
+                part was given.
         """
         if self.train.yields_batches:
             if self.validation is None:

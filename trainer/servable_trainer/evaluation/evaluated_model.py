@@ -122,11 +122,13 @@ class EvaluatedRun(EvaluatedModel):
     kind = "run"
     clock = "Keras' predict_on_batch in this process"
 
-    def __init__(self, folder: Path, dataset: Dataset) -> None:
+    def __init__(
+        self, folder: Path, dataset: Dataset, *, custom_objects: str | None = None
+    ) -> None:
         from servable_trainer.training.run import load_run
 
         super().__init__(str(folder))
-        self._run, self._model = load_run(folder)
+        self._run, self._model = load_run(folder, custom_objects=custom_objects)
         from servable_trainer.networks.own_images import ImageInputs
 
         self._inputs = ImageInputs(**self._run.inputs) if self._run.inputs else None
@@ -260,14 +262,18 @@ def _validation(
 
 
 @contextmanager
-def open_model(what: Path | Client, dataset: Dataset) -> Iterator[EvaluatedModel]:
+def open_model(
+    what: Path | Client, dataset: Dataset, *, custom_objects: str | None = None
+) -> Iterator[EvaluatedModel]:
     """Open a model for evaluation.
 
     Args:
         what: The directory of a run or a SavedModel; or a client, which stays open.
         dataset: The dataset that it will be evaluated on.
+        custom_objects: Module that defines layers or functions of a run's network.
 
     Raises:
+        ExportError: A run's network has layers of a user's own, and they are not named.
         RunError: `what` is not such a directory, or has other classes or another image size.
         CandidateError: A SavedModel's files were changed since the export.
         ServableError: The server cannot be reached, or does not have the model.
@@ -279,7 +285,7 @@ def open_model(what: Path | Client, dataset: Dataset) -> Iterator[EvaluatedModel
         subject = EvaluatedSavedModel(what, dataset)
     else:
         _check_folder(what)
-        subject = EvaluatedRun(what, dataset)
+        subject = EvaluatedRun(what, dataset, custom_objects=custom_objects)
     try:
         yield subject
     finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+
+from servable_trainer.networks.shuffled import Reshuffled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,11 +15,8 @@ if TYPE_CHECKING:
     from servable_trainer.networks.optimizer import Training
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(Reshuffled):
     """Batches of images, reshuffled each epoch; an incomplete last batch is dropped.
-
-    The order depends only on the seed and the number of the epoch, so that an interrupted run
-    resumes with the same batches.
 
     Args:
         pictures: Training images.
@@ -39,14 +37,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         first_epoch: int = 0,
         targets: NDArray[np.float32] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(len(pictures), seed=seed, first_epoch=first_epoch)
         self._pictures = pictures
         self._targets = one_hot(pictures.targets, classes) if targets is None else targets
         self._size = min(training.batch_size, len(pictures))
         self._mixup = training.mixup
-        self._seed = seed
-        self._epoch = first_epoch
-        self._shuffle()
 
     def __len__(self) -> int:
         return len(self._pictures) // self._size
@@ -62,16 +57,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return (
             np.rint(mixed).astype(np.uint8),
             (share * targets + (1 - share) * targets[::-1]).astype(np.float32),
-        )
-
-    def on_epoch_end(self) -> None:
-        """Reshuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(
-            len(self._pictures)
         )
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
+from servable_serving.exporter.image_network import as_probabilities, sum_to_one
 from servable_serving.exporter.input_range import range_of, scales_itself
-from servable_trainer.data.own_data import OwnData, Part
+from servable_trainer.data.dataset import VALIDATION_SHARE
+from servable_trainer.data.own_data import Part
 from servable_trainer.networks.batches import one_hot
 from servable_trainer.networks.own_network import NetworkError
 
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 _GREY_RANK, _COLOUR = 2, 3
 _SEVERAL = (-1,)
-# bfloat16's eight bits make a sum of many probabilities that inexact.
-_SUM_TOLERANCE = 0.02
+# One image to validate on for so many to train on, where a subset is taken.
+_VALIDATED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +50,6 @@ class ImageInputs:
         targets = one_hot(pictures.targets, classes) if self.one_hot else pictures.targets
         return Part(x=self.inputs(pictures.images), y=targets)
 
-    def data(self, dataset: Dataset) -> OwnData:
-        """The training part of a dataset for this network, not yet split."""
-        return OwnData(
-            name=dataset.name,
-            train=self.part(dataset.train, len(dataset.labels)),
-            checksums=dataset.checksums,
-        )
-
     def inputs(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """The network's inputs for images, uint8 [N, height, width] or [N, height, width, 3]."""
         grey = images.ndim == _GREY_RANK + 1
@@ -65,22 +60,47 @@ class ImageInputs:
     def probabilities(self, answers: NDArray[Any]) -> NDArray[np.float32]:
         """The network's answers [N, units] as probabilities, float32 [N, C]."""
         answers = np.asarray(answers, np.float32)
-        if answers.shape[1] == 1:
-            if self.logits:
-                answers = 1 / (1 + np.exp(-answers))
-            return np.concatenate([1 - answers, answers], axis=1)
-        if self.logits:
-            shifted = np.exp(answers - answers.max(axis=1, keepdims=True))
-            answers = shifted / shifted.sum(axis=1, keepdims=True)
-        return answers
+        binary = answers.shape[1] == 1
+        kind = "none" if not self.logits else "sigmoid" if binary else "softmax"
+        found = as_probabilities(tf.constant(answers), f"{kind} binary" if binary else kind)
+        return np.asarray(found.numpy(), np.float32)
 
     def answers_logits(self, answers: NDArray[Any]) -> bool:
         """Whether answers [N, units] of a trained network are logits, and not probabilities."""
         answers = np.asarray(answers, np.float32)
         within = bool(answers.min() >= 0 and answers.max() <= 1)
-        if answers.shape[1] == 1:
-            return not within
-        return not (within and np.abs(answers.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
+        return not (within and (answers.shape[1] == 1 or sum_to_one(answers)))
+
+    def parts(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        validation: float = VALIDATION_SHARE,
+        subset: int | None = None,
+    ) -> tuple[Part, Part | None]:
+        """Training and validation part of a dataset for this network.
+
+        Args:
+            dataset: The images.
+            seed: The same seed gives the same split.
+            validation: Share of the validation part; 0 for none.
+            subset: At most so many images to train on, and a fifth as many to validate on.
+        """
+        classes = len(dataset.labels)
+        if not validation:
+            return self.part(dataset.train, classes), None
+        # Split and cut before they become floats, four times as large.
+        fit, keep = first_of(dataset.split(seed=seed, validation=validation), subset)
+        return self.part(fit, classes), self.part(keep, classes)
+
+
+def first_of(parts: tuple[Any, Any], subset: int | None) -> tuple[Any, Any]:
+    """The first `subset` examples of the training part, and a fifth as many to validate on."""
+    if subset is None:
+        return parts
+    fit, validation = parts
+    return fit.first(subset), validation.first(max(subset // _VALIDATED, 1))
 
 
 def image_inputs(

@@ -18,11 +18,14 @@ from servable_client.cli.console import say
 from servable_serving.core.errors import UserCodeError
 from servable_serving.core.imports import user_code, user_object
 from servable_serving.exporter.keras_file import load_keras, objects_of
+from servable_serving.exporter.keras_source import input_specs, served
+from servable_serving.exporter.subclassed import with_inputs
 from servable_trainer.networks.classifier import HyperparameterError, check_values
 from servable_trainer.networks.shuffled import ShuffledBatches, with_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from servable_trainer.data.own_data import Part
 
@@ -228,11 +231,16 @@ class OwnNetwork:
             if before:
                 keras.config.enable_interactive_logging()
 
-    def check_saved(self, model: keras.Model) -> None:
-        """Save a network, and load it as the export will, so that no training is in vain.
+    def check_saved(self, model: keras.Model, dtypes: dict[str, str]) -> None:
+        """Save a network and make a graph of it, as the export will: no training is in vain.
+
+        Args:
+            model: The network, built.
+            dtypes: From `dtypes_of`.
 
         Raises:
-            ExportError: It cannot be loaded, because of a Lambda layer for example.
+            ExportError: It cannot be loaded, because of a Lambda layer for example, or its code
+                cannot be traced.
             NetworkError: It cannot be saved.
         """
         with tempfile.TemporaryDirectory(prefix="servable-train-") as folder:
@@ -245,14 +253,32 @@ class OwnNetwork:
                     hint="a layer or model of your own needs get_config; see "
                     "https://keras.io/guides/serialization_and_saving/",
                 ) from error
-            load_keras(path, custom_objects=self.custom_objects())
+            loaded = with_inputs(load_keras(path, custom_objects=self.custom_objects()), dtypes)
+            if keras.backend.backend() != "tensorflow":
+                return
+            try:
+                served(loaded, input_specs(loaded))
+            except Exception as error:  # as above
+                raise NetworkError(
+                    f"TensorFlow cannot make a graph of the network of {self.name}: "
+                    f"{type(error).__name__}: {str(error)[:200]}",
+                    hint="call() must work on symbolic tensors, as in tf.function",
+                ) from error
 
     def custom_objects(self) -> dict[str, Any]:
         """Classes and functions of the module that defines the network, by name."""
+        module = self._module()
+        return {} if module is None else objects_of(module)
+
+    @property
+    def module(self) -> str:
+        """The name of that module; "" if it has none."""
+        return getattr(self._module(), "__name__", "")
+
+    def _module(self) -> ModuleType | None:
         owner = self.hypermodel
         named = owner.function if isinstance(owner, _FunctionModel) else type(owner)
-        module = inspect.getmodule(named)
-        return {} if module is None else objects_of(module)
+        return inspect.getmodule(named)
 
 
 class _FunctionModel(keras_tuner.HyperModel):  # type: ignore[misc]
@@ -270,8 +296,31 @@ class _FunctionModel(keras_tuner.HyperModel):  # type: ignore[misc]
 def ensure_built(model: keras.Model, part: Part) -> None:
     """Create the weights of a network that knows its inputs only when it sees some."""
     if not model.built:
-        some = next(iter(part.x))[0] if part.yields_batches else with_tensors(part.first(1)).x
-        model(some)
+        model(_some(part))
+
+
+def has_own_layers(model: keras.Model) -> bool:
+    """Whether a network has layers that are not Keras'."""
+    kinds = {type(layer).__module__.partition(".")[0] for layer in model._flatten_layers()}  # noqa: SLF001
+    return kinds != {"keras"}
+
+
+def dtypes_of(part: Part) -> dict[str, str]:
+    """The dtypes of a network's inputs, as `with_inputs` takes them; Keras casts floats."""
+    some = _some(part)
+    named = some.items() if isinstance(some, dict) else [("", some)]
+    if isinstance(some, list | tuple):
+        named = [(str(at), one) for at, one in enumerate(some)]
+    found = {name: keras.backend.standardize_dtype(one.dtype) for name, one in named}
+    return {name: dtype for name, dtype in found.items() if "float" not in dtype}
+
+
+def _some(part: Part) -> Any:
+    """Inputs of a few examples."""
+    if part.yields_batches:
+        batch = next(iter(part.x))
+        return batch[0] if isinstance(batch, tuple) else batch
+    return with_tensors(part.first(1)).x
 
 
 def epochs_of(

@@ -14,7 +14,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]
+class Reshuffled(keras.utils.PyDataset):  # type: ignore[misc]
+    """Examples in another order each epoch.
+
+    The order depends only on the seed and the number of the epoch, so that an interrupted training
+    resumes with the same batches.
+
+    Args:
+        count: Number of examples.
+        seed: Seed of the order.
+        first_epoch: Number of finished epochs.
+    """
+
+    def __init__(self, count: int, *, seed: int, first_epoch: int = 0) -> None:
+        super().__init__()
+        self._count = count
+        self._seed = seed
+        self._epoch = first_epoch
+        self._shuffle()
+
+    def on_epoch_end(self) -> None:
+        """Reshuffle for the next epoch."""
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)
+
+
+class ShuffledBatches(Reshuffled):
     """Batches of examples of any kind, reshuffled each epoch; the last one may be smaller.
 
     Args:
@@ -25,12 +53,9 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """
 
     def __init__(self, part: Part, *, batch_size: int, seed: int, first_epoch: int = 0) -> None:
-        super().__init__()
+        super().__init__(len(part), seed=seed, first_epoch=first_epoch)
         self._part = part
         self._size = batch_size
-        self._seed = seed
-        self._epoch = first_epoch
-        self._shuffle()
 
     def __len__(self) -> int:
         return math.ceil(len(self._part) / self._size)
@@ -39,15 +64,6 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]
         some = self._part.take(self._order[index * self._size : (index + 1) * self._size])
         some = with_tensors(some)
         return (some.x,) if some.y is None else some.as_tuple
-
-    def on_epoch_end(self) -> None:
-        """Reshuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        random = np.random.default_rng((self._seed, self._epoch))
-        self._order = random.permutation(len(self._part))
 
 
 def with_tensors(part: Part) -> Part:

@@ -123,7 +123,7 @@ class Checkpoints:
         """Whether the validation loss has not improved for `patience` epochs.
 
         Raises:
-            RunError: There is no validation loss.
+            RunError: An epoch has no validation loss.
         """
         if patience is not None and any("val_loss" not in epoch for epoch in self.epochs):
             raise RunError("the training gives no val_loss, which --patience goes by")

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 from servable_client import ServableError
 from servable_serving.core.json_text import parse_json
 from servable_serving.exporter.keras_file import load_keras
+from servable_serving.exporter.subclassed import with_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,9 @@ class Run:
         model: The network of a user's own, MODULE:NAME; None if it is one of a recipe.
         inputs: How that network takes images and what it answers, as `ImageInputs`; None if it was
             trained on other data.
+        custom_objects: The module that defines that network, if it has layers of its own; it is not
+            imported unless a user names it.
+        dtypes: Of that network's inputs which are not floats, as `dtypes_of` gives them.
     """
 
     dataset: str
@@ -69,6 +73,8 @@ class Run:
     cpu_seconds: float | None = None
     model: str | None = None
     inputs: dict[str, Any] | None = None
+    custom_objects: str | None = None
+    dtypes: dict[str, str] = field(default_factory=dict)
 
     @property
     def validation(self) -> dict[str, float] | None:
@@ -95,7 +101,7 @@ def load_run(directory: Path, *, custom_objects: str | None = None) -> tuple[Run
 
     Raises:
         ExportError: The network of a user's own has others than Keras' layers, and they are not
-            named.
+            named, or are not those that it was trained with.
         RunError: `directory` does not hold one.
     """
     import keras
@@ -103,7 +109,8 @@ def load_run(directory: Path, *, custom_objects: str | None = None) -> tuple[Run
     run = load_record(directory)
     try:
         if run.model is not None:
-            return run, load_keras(directory / MODEL, custom_objects=custom_objects)
+            model = load_keras(directory / MODEL, custom_objects=custom_objects)
+            return run, with_inputs(model, run.dtypes)
         return run, keras.saving.load_model(directory / MODEL)
     except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise _not_a_run(directory, error) from error

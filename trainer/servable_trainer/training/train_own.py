@@ -13,7 +13,12 @@ from servable_serving.core.imports import user_code
 from servable_trainer.data.dataset import VALIDATION_SHARE, Dataset
 from servable_trainer.networks.classifier import plain
 from servable_trainer.networks.own_images import image_inputs
-from servable_trainer.networks.own_network import ensure_built, epochs_of
+from servable_trainer.networks.own_network import (
+    dtypes_of,
+    ensure_built,
+    epochs_of,
+    has_own_layers,
+)
 from servable_trainer.networks.precision import dtype_policy
 from servable_trainer.training.checkpoint import KeepEpochs, checkpoints
 from servable_trainer.training.progress import EpochLines
@@ -134,6 +139,8 @@ def train_own(
             recipe="",
             model=network.name,
             inputs=None if inputs is None else asdict(inputs),
+            custom_objects=network.module if has_own_layers(model) else None,
+            dtypes=dtypes_of(fit),
             hyperparameters=plain(hp.values),
             seed=seed,
             epochs=kept.epochs,
@@ -151,18 +158,12 @@ def _parts(
     dataset: Dataset | OwnData, inputs: ImageInputs | None, seed: int, *, validation: float
 ) -> tuple[Part, Part | None]:
     """Training and validation part; no share for validation is kept back if that is 0."""
-    if inputs is None or not isinstance(dataset, Dataset):
-        assert not isinstance(dataset, Dataset)
-        return (
-            (dataset.train, None)
-            if not validation
-            else dataset.split(seed=seed, validation=validation)
-        )
-    classes = len(dataset.labels)
+    if isinstance(dataset, Dataset):
+        assert inputs is not None
+        return inputs.parts(dataset, seed=seed, validation=validation)
     if not validation:
-        return inputs.part(dataset.train, classes), None
-    fit, keep = dataset.split(seed=seed, validation=validation)
-    return inputs.part(fit, classes), inputs.part(keep, classes)
+        return dataset.train, None
+    return dataset.split(seed=seed, validation=validation)
 
 
 def _model(
@@ -179,7 +180,7 @@ def _model(
     with user_code(network.name), dtype_policy(precision):
         model = network.build(hp)
         ensure_built(model, fit)
-    network.check_saved(model)
+    network.check_saved(model, dtypes_of(fit))
     if model.compiled:
         # Otherwise only the first step would create the variables that a checkpoint restores.
         model.optimizer.build(model.trainable_variables)

@@ -11,7 +11,7 @@ from servable_trainer.data.dataset import Dataset
 from servable_trainer.data.own_data import OwnData
 from servable_trainer.networks.classifier import ImageClassifier, hyperparameters_from, space_of
 from servable_trainer.networks.format_version import code_digest
-from servable_trainer.networks.own_images import image_inputs
+from servable_trainer.networks.own_images import first_of, image_inputs
 from servable_trainer.networks.own_network import OwnNetwork
 from servable_trainer.tuning.objective import ACCURACY, default_objective
 from servable_trainer.tuning.trials import TuneError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Training images per trial.
 _SUBSET = 12_000
-_VALIDATION_SHARE = 5
 
 
 class Subject(ABC):
@@ -104,7 +103,7 @@ class _Ours(Subject):
         hyperparameters_from(values, self.network)
 
     def parts(self, *, seed: int, subset: int | None) -> tuple[Any, Any]:
-        return _first(self._dataset.split(seed=seed), subset)
+        return first_of(self._dataset.split(seed=seed), subset)
 
 
 class _Own(Subject):
@@ -152,19 +151,9 @@ class _Own(Subject):
     def parts(self, *, seed: int, subset: int | None) -> tuple[Any, Any]:
         dataset = self._dataset
         if isinstance(dataset, OwnData):
-            return _first(dataset.split(seed=seed), subset)
+            return first_of(dataset.split(seed=seed), subset)
         assert self._inputs is not None
-        classes = len(dataset.labels)
-        # Split and cut before they become floats, four times as large.
-        fit, validation = _first(dataset.split(seed=seed), subset)
-        return self._inputs.part(fit, classes), self._inputs.part(validation, classes)
-
-
-def _first(parts: tuple[Any, Any], subset: int | None) -> tuple[Any, Any]:
-    if subset is None:
-        return parts
-    fit, validation = parts
-    return fit.first(subset), validation.first(max(subset // _VALIDATION_SHARE, 1))
+        return self._inputs.parts(dataset, seed=seed, subset=subset)
 
 
 def _of_images(dataset: Dataset) -> dict[str, Any]:

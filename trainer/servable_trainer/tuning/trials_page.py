@@ -164,7 +164,8 @@ def parallel_coordinates(trials: list[Trial], axes: list[Axis]) -> str:
                 plot.annotate(
                     text,
                     (number, height),
-                    xytext=(4, 0),
+                    # Lines end at the height of a tick: beside it they would cross its text.
+                    xytext=(4, 5),
                     textcoords="offset points",
                     va="center",
                     fontsize=8,
