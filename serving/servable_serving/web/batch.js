@@ -15,7 +15,7 @@ const CONCURRENT = 2
 /**
  * @param {object} on
  * @param {(file: File) => Promise<LoadedImage>} on.read
- * @param {(image: LoadedImage) => Sight} on.see What the model sees of it.
+ * @param {(image: LoadedImage) => Promise<Sight>} on.see What the model sees of it.
  * @param {(image: LoadedImage, sight: Sight) => Promise<Answer>} on.predict
  * @param {(image: LoadedImage) => void} on.show Called with an image that is chosen in the table.
  * @returns {(files: File[]) => Promise<void>} Classifies files, in place of the earlier ones.
@@ -38,7 +38,7 @@ export function batch(on) {
     const [name, label, share, version, time] = line.cells
     try {
       const image = await on.read(file)
-      const sight = on.see(image)
+      const sight = await on.see(image)
       const canvas = make("canvas", { "aria-hidden": "true" })
       paint(sight, canvas)
       const button = make("button", { type: "button", title: "Show this image" }, canvas, row.name)

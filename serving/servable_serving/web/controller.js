@@ -100,9 +100,11 @@ export class Controller {
       }
       return
     }
-    const sight = see(image.data, shape, inversion)
+    const inverts = await this.server.inverts()
+    if (image !== this.store.image || inversion !== this.store.inversion) return // overtaken
+    const sight = see(image.data, shape, { invert: inversion, inverts })
     this.view.showSight(sight)
-    const own = sight.inverted !== sight.light || !this.#takesFiles
+    const own = sight.inverted !== sight.automatic || !this.#takesFiles
     // While one question is answered only the latest waits: a drawing overtakes itself.
     const final = settled || Boolean(this.#questions.waiting?.settled)
     await this.#questions.put({ image, sight, own, settled: final })
@@ -111,12 +113,12 @@ export class Controller {
   /**
    * For one of several files.
    * @param {LoadedImage} image
-   * @returns {Sight} What the model sees of it.
+   * @returns {Promise<Sight>} What the model sees of it.
    */
-  see(image) {
+  async see(image) {
     const { shape, failure } = this.server
     if (!shape) throw failure ?? new Failure("missing", "No model is available.", "")
-    return see(image.data, shape)
+    return see(image.data, shape, { inverts: await this.server.inverts() })
   }
 
   /**

@@ -12,7 +12,8 @@
  * @typedef {object} Sight
  * @property {Uint8ClampedArray} pixels [height, width, channels]
  * @property {Shape} shape
- * @property {boolean} light Whether the border is light, so that the signature inverts the image.
+ * @property {boolean} light Whether it is grey and its border is light.
+ * @property {boolean} automatic Whether the signature inverts the image.
  * @property {boolean} inverted Whether these pixels are inverted.
  */
 
@@ -22,14 +23,17 @@ const [RED, GREEN, BLUE] = [0.299, 0.587, 0.114]
 /**
  * @param {ImageData} image Opaque.
  * @param {Shape} shape
- * @param {boolean} [invert] Whether to invert it; default: as the signature does.
+ * @param {object} [options]
+ * @param {boolean} [options.invert] Whether to invert it; default: as the signature does.
+ * @param {boolean} [options.inverts] Whether the signature inverts images with a light border.
  * @returns {Sight}
  */
-export function see(image, shape, invert) {
+export function see(image, shape, { invert, inverts = true } = {}) {
   const planes = shape.channels === 1 ? [grey(image)] : [0, 1, 2].map((c) => plane(image, c))
   const backgrounds = planes.map((values) => border(values, image.width, image.height))
   const light = shape.channels === 1 && backgrounds[0] > 127.5
-  const inverted = shape.channels === 1 && (invert ?? light)
+  const automatic = light && inverts
+  const inverted = shape.channels === 1 && (invert ?? automatic)
   const pixels = new Uint8ClampedArray(shape.height * shape.width * shape.channels)
   planes.forEach((values, channel) => {
     const background = shape.channels === 1 ? backgrounds[channel] : round(backgrounds[channel])
@@ -38,7 +42,7 @@ export function see(image, shape, invert) {
       pixels[i * shape.channels + channel] = inverted ? 255 - small[i] : small[i]
     }
   })
-  return { pixels, shape, light, inverted }
+  return { pixels, shape, light, automatic, inverted }
 }
 
 /** @param {ImageData} image */

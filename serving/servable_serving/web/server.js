@@ -1,6 +1,7 @@
 // What is known of the server, polled while the page is visible.
 
 import { Failure } from "./failure.js"
+import { findInversion } from "./inversion.js"
 import { findNames } from "./names.js"
 
 /** @import { Api, Description, Version } from "./api.js" */
@@ -32,8 +33,10 @@ export class Server extends EventTarget {
   /** The time of the last response. */
   seen = new Date(0)
 
-  /** @type {Map<string, Promise<(string | undefined)[]>>} */
+  /** What was found out of a version, by MODEL/VERSION. @type {Map<string, Promise<any>>} */
   #names = new Map()
+  /** @type {Map<string, Promise<any>>} */
+  #inversions = new Map()
   /** When each label that does not exist was last asked for. @type {Map<string, number>} */
   #missing = new Map()
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -149,19 +152,37 @@ export class Server extends EventTarget {
    * @returns {Promise<(string | undefined)[]>} By class number; empty if they cannot be found out.
    */
   async names(version) {
+    return this.#found(this.#names, version, () => findNames(this.api, this.model, version), [])
+  }
+
+  /** @returns {Promise<boolean>} Whether the newest version inverts grey files with a light border. */
+  async inverts() {
+    const { newest, shape } = this
+    if (!newest?.signatures.serving_bytes || shape?.channels !== 1) return true
+    const { version } = newest
+    const find = () => findInversion(this.api, this.model, version, shape)
+    return this.#found(this.#inversions, version, find, true)
+  }
+
+  /**
+   * What requests show of a version, which are made once.
+   * @template T
+   * @param {Map<string, Promise<T>>} kept
+   * @param {number} version
+   * @param {() => Promise<T>} find
+   * @param {T} otherwise If it cannot be found out.
+   */
+  async #found(kept, version, find, otherwise) {
     const at = `${this.model}/${version}`
-    let names = this.#names.get(at)
-    if (!names) {
-      names = findNames(this.api, this.model, version)
-      this.#names.set(at, names)
-    }
+    const finding = kept.get(at) ?? find()
+    kept.set(at, finding)
     try {
-      return await names
+      return await finding
     } catch (error) {
-      // A model without `classify` will not get one; a server that is unreachable may come back.
+      // A model without a signature will not get one; a server that is unreachable may come back.
       const lasting = error instanceof Failure && ["rejected", "missing"].includes(error.kind)
-      if (!lasting) this.#names.delete(at)
-      return []
+      if (!lasting) kept.delete(at)
+      return otherwise
     }
   }
 }

@@ -47,7 +47,7 @@ export class View {
 
   /** @param {Sight} sight */
   showSight(sight) {
-    const { shape, light, inverted } = sight
+    const { shape, light, automatic, inverted } = sight
     paint(sight, this.#seen)
     paint(sight, find("glance-seen", HTMLCanvasElement))
     find("seen-size", HTMLElement).textContent = `${shape.width} × ${shape.height}`
@@ -55,12 +55,14 @@ export class View {
     find("inversion", HTMLElement).hidden = shape.channels === 3
     this.#invert.disabled = false
     this.#invert.checked = inverted
-    const overridden = inverted !== light
+    const overridden = inverted !== automatic
     find("invert-why", HTMLElement).textContent = overridden
       ? "Set by you."
-      : light
+      : automatic
         ? "The border is light; the model expects light on dark."
-        : "The border is dark, as the model expects."
+        : light
+          ? "The border is light; the model takes images as they are."
+          : "The border is dark: the image is taken as it is."
     find("invert-auto", HTMLButtonElement).hidden = !overridden
   }
 

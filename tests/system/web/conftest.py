@@ -37,6 +37,8 @@ PHONE: ViewportSize = {"width": 360, "height": 640}
 
 
 HERE = Path(__file__).parent
+# A model that takes light images as they are.
+AS_IT_IS = "as_it_is"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,10 +87,11 @@ def two_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> 
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(SHIPPED, root / NAME / "1")
     save_means(dataset, root / NAME / "2")
+    save_means(dataset, root / AS_IT_IS / "1", invert=False)
     return root
 
 
-def save_means(dataset: Dataset, target: Path) -> None:
+def save_means(dataset: Dataset, target: Path, *, invert: bool = True) -> None:
     """A small classifier with the signatures of the model contract; a third of it is wrong."""
     import tensorflow as tf
 
@@ -104,7 +107,7 @@ def save_means(dataset: Dataset, target: Path) -> None:
         distance = tf.reduce_sum((flat[:, None] - means[None]) ** 2, axis=2)
         return tf.nn.softmax(-distance / 10)
 
-    model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28), invert=True)
+    model = Classifier(probabilities, labels=dataset.labels, shape=(28, 28), invert=invert)
     tf.saved_model.save(tf.Module(), str(target), signatures=model.signatures())
     mark_classify(target)
 
@@ -114,7 +117,8 @@ def stand(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A server of both versions, labelled stable and canary, with the page."""
     folder = tmp_path_factory.mktemp("stand")
     config = folder / "models.config"
-    config.write_text(config_of({NAME: two_versions / NAME}, labels={"stable": 1, "canary": 2}))
+    models = {name: two_versions / name for name in (NAME, AS_IT_IS)}
+    config.write_text(config_of(models, labels={"stable": 1, "canary": 2}))
     with serving(
         None,
         folder / "log",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 from tests.conftest import NAME
-from tests.system.web.conftest import answered, payload
+from tests.system.web.conftest import AS_IT_IS, answered, payload, visit
 from tests.system.web.photos import as_png, varied
 from tests.system.web.test_ways import seen_pixels
 
@@ -127,3 +127,26 @@ def test_the_page_shows_and_overrides_the_inversion(
     open_page.get_by_role("button", name="Reset to automatic").click()
     open_page.get_by_text("The border is light").wait_for()
     assert switch.is_checked()
+
+
+def test_the_page_inverts_nothing_for_a_model_that_does_not(
+    page: Page,
+    stand: RunningServer,
+    files: dict[str, bytes],
+    by_graph: dict[str, NDArray[np.uint8]],
+) -> None:
+    """Its metadata is that of a model that inverts; the page asks it for an answer."""
+    visit(page, f"{stand.http}/?model={AS_IT_IS}")
+    page.get_by_role("tab", name="File").click()
+    name = "on-white.jpg"
+    page.get_by_label("Choose files").set_input_files(payload(name, files[name], "image/jpeg"))
+    answered(page, name)
+    assert page.get_by_text("the model takes images as they are").is_visible()
+    switch = page.get_by_role("switch", name="Inverted")
+    assert not switch.is_checked()
+    as_it_is = 255 - seen_pixels(page)
+    assert np.abs(as_it_is.astype(int) - by_graph[name]).mean() < APART
+
+    switch.press("Space")
+    page.get_by_text("Set by you.").wait_for()
+    assert np.abs(seen_pixels(page).astype(int) - by_graph[name]).mean() < APART

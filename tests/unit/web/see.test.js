@@ -74,25 +74,33 @@ test("an image of the model's size with a dark border is not changed", () => {
 test("a light border is inverted unless the user decides otherwise", () => {
   const light = grey(4, 4, 200)
   assert.deepEqual([...see(light, square).pixels], Array(16).fill(55))
-  assert.deepEqual([...see(light, square, false).pixels], Array(16).fill(200))
-  assert.deepEqual([...see(grey(4, 4, 50), square, true).pixels], Array(16).fill(205))
+  assert.deepEqual([...see(light, square, { invert: false }).pixels], Array(16).fill(200))
+  assert.deepEqual([...see(grey(4, 4, 50), square, { invert: true }).pixels], Array(16).fill(205))
 })
 
 test("a chosen inversion does not change what the border is", () => {
-  const { light, inverted } = see(grey(4, 4, 200), square, false)
+  const { light, inverted } = see(grey(4, 4, 200), square, { invert: false })
   assert.deepEqual([light, inverted], [true, false])
+})
+
+test("nothing is inverted for a model that takes images as they are", () => {
+  const { pixels, light, automatic, inverted } = see(grey(4, 4, 200), square, { inverts: false })
+  assert.deepEqual([light, automatic, inverted], [true, false, false])
+  assert.deepEqual([...pixels], Array(16).fill(200))
+  const chosen = see(grey(4, 4, 200), square, { invert: true, inverts: false })
+  assert.deepEqual([...chosen.pixels], Array(16).fill(55))
 })
 
 test("colour is never inverted", () => {
   const shape = /** @type {Shape} */ ({ height: 1, width: 1, channels: 3 })
-  const { pixels, light, inverted } = see(grey(2, 2, 240), shape, true)
+  const { pixels, light, inverted } = see(grey(2, 2, 240), shape, { invert: true })
   assert.deepEqual([[...pixels], light, inverted], [[240, 240, 240], false, false])
 })
 
 test("nested() gives rows of numbers in grey", () => {
   const pixels = Uint8ClampedArray.of(1, 2, 3, 4, 5, 6)
   const shape = /** @type {Shape} */ ({ height: 2, width: 3, channels: 1 })
-  assert.deepEqual(nested({ pixels, shape, light: false, inverted: false }), [
+  assert.deepEqual(nested({ pixels, shape, light: false, automatic: false, inverted: false }), [
     [1, 2, 3],
     [4, 5, 6],
   ])
@@ -101,7 +109,7 @@ test("nested() gives rows of numbers in grey", () => {
 test("nested() gives rows of triples in colour", () => {
   const pixels = Uint8ClampedArray.of(1, 2, 3, 4, 5, 6)
   const shape = /** @type {Shape} */ ({ height: 2, width: 1, channels: 3 })
-  assert.deepEqual(nested({ pixels, shape, light: false, inverted: false }), [
+  assert.deepEqual(nested({ pixels, shape, light: false, automatic: false, inverted: false }), [
     [[1, 2, 3]],
     [[4, 5, 6]],
   ])

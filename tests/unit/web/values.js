@@ -25,7 +25,7 @@ export function image(name, series) {
  * @returns {Sight}
  */
 export function sight(pixels, shape) {
-  return { pixels: Uint8ClampedArray.from(pixels), shape, light: false, inverted: false }
+  return { pixels: Uint8ClampedArray.from(pixels), shape, light: false, automatic: false, inverted: false }
 }
 
 /**
