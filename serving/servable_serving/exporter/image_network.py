@@ -366,7 +366,14 @@ def _layers(model: Any) -> list[Any]:
 def _has_own_code(model: Any) -> bool:
     """Whether a model, or one within it, is subclassed, so that its layers do not tell it all."""
     inner = [one for one in getattr(model, "layers", ()) if hasattr(one, "layers")]
-    return not hasattr(model, "operations") or any(map(_has_own_code, inner))
+    return not _is_in_order(model) or any(map(_has_own_code, inner))
+
+
+def _is_in_order(model: Any) -> bool:
+    """Whether a model's layers are called in their order: it is sequential or functional."""
+    import keras
+
+    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
 
 
 def _activation(model: Any) -> str | None:
@@ -375,7 +382,7 @@ def _activation(model: Any) -> str | None:
 
     last = model
     while getattr(last, "layers", None):
-        if not hasattr(last, "operations"):  # its layers may be called in any order
+        if not _is_in_order(last):
             return None
         outputs = getattr(last, "outputs", None) or []
         history = getattr(outputs[0], "_keras_history", None) if outputs else None
