@@ -456,14 +456,20 @@ class Engine:
         if not failure.is_transient or (limit is not None and attempt >= limit):
             return None
         tried.append(endpoint)
+        # A server that is busy says when to come again: such retries put no load on it that it did
+        # not agree to. Many were refused at the same time, and must not come at the same time.
+        paced = failure.code == "RESOURCE_EXHAUSTED" and failure.retry_after is not None
         if failure.retry_after is not None:
             delay = failure.retry_after
+            if paced:
+                spread = delay + self.retry.wait(attempt)
+                delay = spread if self.now() + spread < deadline else delay
         elif self.balancer.has_untried(tried):
             delay = 0.0
         else:
             tried.clear()
             delay = self.retry.wait(attempt)
-        if self.now() + delay >= deadline or not self._budget.take():
+        if self.now() + delay >= deadline or not (paced or self._budget.take()):
             return None
         return delay
 

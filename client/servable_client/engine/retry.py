@@ -29,7 +29,8 @@ class Retry:
         initial: The limit of the first wait, in seconds.
         maximum: The maximum limit, in seconds.
         budget: The maximum number of retries of all calls of a client; ten successes refund one
-            (gRFC A6, "Retry Throttling"). It limits the load on a server that is down.
+            (gRFC A6, "Retry Throttling"). It limits the load on a server that is down. A retry
+            after RESOURCE_EXHAUSTED or 429, for which the server named a time, does not count.
 
     Raises:
         InvalidInput: A value is out of range.

@@ -162,6 +162,32 @@ def serve(
         ),
     ] = 10.0,
     web: Annotated[Switch, typer.Option("--web", help="Serve the web page at /.")] = Switch.FALSE,
+    max_queue: Annotated[
+        int | None,
+        typer.Option(
+            "--max_queue",
+            min=0,
+            help="Max requests that wait for a thread, per protocol; further ones get "
+            "RESOURCE_EXHAUSTED or 429 (default: 16 per core).",
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int, typer.Option("--max_connections", min=1, help="Max open connections, per protocol.")
+    ] = 1000,
+    max_request_bytes: Annotated[
+        int, typer.Option("--max_request_bytes", min=1024, help="Max size of a request in bytes.")
+    ] = 256 << 20,
+    max_bytes_in_flight: Annotated[
+        int,
+        typer.Option(
+            "--max_bytes_in_flight",
+            min=1 << 20,
+            help="Max memory for large REST bodies, unpacked and parsed, in bytes.",
+        ),
+    ] = 1 << 30,
+    max_json_values: Annotated[
+        int, typer.Option("--max_json_values", min=1, help="Max values in a JSON body.")
+    ] = 4 << 20,
     log_requests: Annotated[
         float,
         typer.Option("--log_requests", min=0, max=1, help="Fraction of requests to log."),

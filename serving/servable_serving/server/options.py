@@ -5,20 +5,13 @@ https://github.com/tensorflow/serving/blob/2.20.0/tensorflow_serving/model_serve
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from servable_serving.server.limits import Limits, threads
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def _threads() -> int:
-    return (
-        4 * len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else 4 * (os.cpu_count() or 1)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +53,11 @@ class ServerOptions:
         shutdown_grace_seconds: How long a stop waits for requests in flight; ours.
         log_requests: The fraction of requests that are logged, 0 to 1; ours.
         web: Whether to serve the web page at "/" of the REST port; not in TensorFlow Serving.
+        max_queue: Requests that may wait, for each protocol; further ones are refused; ours.
+        max_connections: Open connections, for each protocol; ours.
+        max_request_bytes: Size of a request; ours.
+        max_bytes_in_flight: Memory for large REST bodies, all together; ours.
+        max_json_values: Values in a JSON body; ours.
     """
 
     model_name: str = "default"
@@ -69,9 +67,9 @@ class ServerOptions:
     model_config_file_poll_wait_seconds: int = 0
     port: int = 8500
     grpc_socket_path: str = ""
-    grpc_max_threads: int = field(default_factory=_threads)
+    grpc_max_threads: int = field(default_factory=threads)
     rest_api_port: int = 0
-    rest_api_num_threads: int = field(default_factory=_threads)
+    rest_api_num_threads: int = field(default_factory=threads)
     rest_api_timeout_in_ms: int = 30_000
     rest_api_enable_cors_support: bool = False
     enable_batching: bool = False
@@ -91,3 +89,8 @@ class ServerOptions:
     shutdown_grace_seconds: float = 10.0
     log_requests: float = 0.0
     web: bool = False
+    max_queue: int = field(default_factory=lambda: Limits().max_queue)
+    max_connections: int = Limits.max_connections
+    max_request_bytes: int = Limits.max_request_bytes
+    max_bytes_in_flight: int = Limits.max_bytes_in_flight
+    max_json_values: int = Limits.max_json_values

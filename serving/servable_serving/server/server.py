@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,7 @@ from servable_serving.server.config import (
 from servable_serving.server.grpc.server import GrpcServer
 from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
+from servable_serving.server.limits import Limits
 from servable_serving.server.proto import config_pb2
 from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
@@ -94,10 +96,12 @@ class Server:
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
         requests = RequestLog(self._models.knows, metrics, log_rate=options.log_requests)
+        limits = Limits(**{one.name: getattr(options, one.name) for one in fields(Limits)})
         self._grpc = GrpcServer(
             self._models,
             requests,
             threads=options.grpc_max_threads,
+            limits=limits,
             health_check=options.enable_grpc_healthcheck_service,
             repository_path=self._repository_path,
         )
@@ -105,6 +109,7 @@ class Server:
             self._models,
             requests,
             threads=options.rest_api_num_threads,
+            limits=limits,
             timeout=options.rest_api_timeout_in_ms / 1e3,
             cors=options.rest_api_enable_cors_support,
             metrics=(metrics_at, metrics) if metrics_at else None,

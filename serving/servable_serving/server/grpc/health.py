@@ -2,100 +2,97 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1 import health
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-    import grpc
-
-_REFLECTION_STREAMS = 16
-
-
-class _InPool:
-    """A method that grpcio runs in a separate thread pool."""
-
-    def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
-        self._method = method
-        self.experimental_thread_pool = pool  # read by grpcio
-
-    def __call__(self, *args: Any) -> Any:
-        return self._method(*args)
+_Response = health_pb2.HealthCheckResponse
+# Its type stubs know the other variant only.
+ReflectionServicer: Any = vars(reflection)["aio"].ReflectionServicer
 
 
-class Health(health.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """grpc.health.v1 that ends its watches at shutdown: each would use up the grace period."""
 
     def __init__(self) -> None:
-        super().__init__()
-        # A separate pool: a probe queued behind slow requests would report a busy server as dead.
-        self._threads = ThreadPoolExecutor(1, "health")
-        self.Check = _InPool(  # type: ignore[method-assign, assignment]
-            super().Check, self._threads
-        )
-        self._watches: set[grpc.ServicerContext] = set()
-        self._watches_lock = threading.Lock()
+        self._states: dict[str, Any] = {}
         self._over = False
+        self._changed = asyncio.Condition()
 
-    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
-        """Report a service's state, and each change."""
-        responses = super().Watch(request, context, send_response_callback)
-        with self._watches_lock:
-            over = self._over
-            self._watches.add(context)
-        context.add_callback(lambda: self._watches.discard(context))
-        if over:
-            context.cancel()
-        return responses
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """A service's state; NOT_FOUND if it has none."""
+        state = self._states.get(request.service)
+        if state is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "the service is not known")
+        return _Response(status=state)
 
-    def end(self) -> None:
+    async def Watch(self, request: Any, _: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """A service's state, and each change."""
+        last = None
+        while True:
+            async with self._changed:
+                state = self._states.get(request.service, _Response.SERVICE_UNKNOWN)
+                if state == last:
+                    if self._over:
+                        return
+                    await self._changed.wait()
+                    continue
+            last = state
+            yield _Response(status=state)
+
+    async def set(self, services: Sequence[str], state: Any) -> None:
+        """Set the state of some services."""
+        async with self._changed:
+            self._states.update(dict.fromkeys(services, state))
+            self._changed.notify_all()
+
+    async def end(self) -> None:
         """Report to every watch that the server is not serving, and end it."""
-        self.enter_graceful_shutdown()
-        with self._watches_lock:
-            self._over, watches = True, list(self._watches)
-        for context in watches:
-            context.cancel()  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Release the threads; the server has stopped."""
-        self._threads.shutdown(wait=False)
+        self._over = True
+        await self.set(list(self._states), _Response.NOT_SERVING)
 
 
-class Reflection(reflection.ReflectionServicer):
+class Reflection(ReflectionServicer):  # type: ignore[misc]
     """Reflection that ends its streams at shutdown; clients keep them open for any time."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
-        # A separate pool, or a few idle streams would occupy every thread of the server.
-        self._threads = ThreadPoolExecutor(_REFLECTION_STREAMS, "reflection")
-        self.ServerReflectionInfo = _InPool(  # type: ignore[method-assign, assignment]
-            self._serve, self._threads
-        )
-        self._streams: set[Any] = set()
-        self._over = False
+        self._over = asyncio.Event()
 
-    def _serve(self, request_iterator: Any, context: Any) -> Any:
-        self._streams.add(context)
-        context.add_callback(lambda: self._streams.discard(context))
-        if self._over:
-            context.cancel()
-        return super().ServerReflectionInfo(request_iterator, context)
+    async def ServerReflectionInfo(  # noqa: N802
+        self, request_iterator: Any, unused_context: Any
+    ) -> AsyncIterator[Any]:
+        """Describe services, message by message."""
+        answers = super().ServerReflectionInfo(self._until_over(request_iterator), unused_context)
+        async for answer in answers:
+            yield answer
+
+    async def _until_over(self, requests: Any) -> AsyncIterator[Any]:
+        over = asyncio.ensure_future(self._over.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait({following, over}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    return
+                request = following.result()
+                if request is None:
+                    return
+                yield request
+        finally:
+            over.cancel()
 
     def end(self) -> None:
         """End every stream; each would use up the server's grace period."""
-        self._over = True
-        for context in list(self._streams):
-            context.cancel()
-
-    def close(self) -> None:
-        """Release the threads; the server has stopped."""
-        self._threads.shutdown(wait=False)
+        self._over.set()
 
 
 def describe_services() -> None:

@@ -1,14 +1,18 @@
-"""The server's gRPC side: tensorflow.serving.PredictionService and ModelService."""
+"""The server's gRPC side: tensorflow.serving.PredictionService and ModelService.
+
+On asyncio: a call costs a thread only once its message is there.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
+import uvloop
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
@@ -16,16 +20,20 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
 from servable_serving.server.grpc.health import Health, Reflection, describe_services
-from servable_serving.server.grpc.service import GrpcService
+from servable_serving.server.grpc.service import Call, GrpcService
 from servable_serving.server.telemetry import RequestLog, RequestRecord
+from servable_serving.server.work_queue import QueueFullError, WorkQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from google.protobuf.message import Message
 
     from servable_serving.server.lifecycle.registry import Models
+    from servable_serving.server.limits import Limits
+
+T = TypeVar("T")
 
 _log = logging.getLogger("servable.serving")
 
@@ -35,6 +43,12 @@ _LONGEST_DETAILS = 2000
 # How long a stopping server waits for calls that it has not received completely.
 _STRAY_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
+# Threads for what runs no graph, so that a busy server tells its state; and for reloads, which
+# wait until versions are loaded.
+_TELLING, _RELOADING = 4, 2
+# Calls in progress on one connection.
+_STREAMS = 1000
+_PUSHBACK = (("grpc-retry-pushback-ms", "200"),)  # gRFC A6
 
 
 class GrpcServer:
@@ -44,6 +58,7 @@ class GrpcServer:
         models: The models.
         requests: Where requests are kept.
         threads: Maximum concurrent calls.
+        limits: What calls may cost.
         health_check: Whether to answer grpc.health.v1.
         repository_path: Where a reload's base paths under /models are read instead.
     """
@@ -54,58 +69,19 @@ class GrpcServer:
         requests: RequestLog,
         *,
         threads: int,
+        limits: Limits,
         health_check: bool = False,
         repository_path: Path | None = None,
     ) -> None:
-        service = GrpcService(models, repository_path)
-        self._calls = _Calls()
-        self._health = Health() if health_check else None
-
-        def handler(
-            answer: Callable[[Any, RequestRecord, grpc.ServicerContext], Message],
-            request_type: type[Message],
-            api: str = "",
-        ) -> grpc.RpcMethodHandler[Any, Any]:
-            return _handler(answer, request_type, requests, self._calls, api)
-
-        services = {
-            PREDICTION: {
-                "Predict": handler(service.predict, wire.PredictRequest, "Predict"),
-                "Classify": handler(service.classify, wire.ClassificationRequest, "Classify"),
-                "Regress": handler(service.regress, wire.RegressionRequest, "Regress"),
-                "MultiInference": handler(service.multi_inference, wire.MultiInferenceRequest),
-                "GetModelMetadata": handler(
-                    service.get_model_metadata, wire.GetModelMetadataRequest
-                ),
-            },
-            MODEL: {
-                "GetModelStatus": handler(service.get_model_status, wire.GetModelStatusRequest),
-                "HandleReloadConfigRequest": handler(
-                    service.handle_reload_config_request, wire.ReloadConfigRequest
-                ),
-            },
-        }
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._server = grpc.server(
-            self._executor,
-            handlers=[
-                grpc.method_handlers_generic_handler(name, methods)
-                for name, methods in services.items()
-            ],
-            options=[
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-                # Without this, two servers may share a port unnoticed, each with some of the calls.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        names = [*services, reflection.SERVICE_NAME]
-        if self._health is not None:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-            names.append(health.SERVICE_NAME)
-        describe_services()
-        self._reflection = Reflection(names)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
+        self._service = GrpcService(models, repository_path)
+        self._requests, self._limits, self._health_check = requests, limits, health_check
+        waiting = limits.max_queue
+        self._running = WorkQueue(threads, waiting, "grpc")
+        self._telling = WorkQueue(_TELLING, waiting, "grpc-state")
+        self._reloading = WorkQueue(_RELOADING, waiting, "grpc-reload")
+        self._calls = 0
+        self._health: Health | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
         """Bind an address, "host:port" or "unix:path".
@@ -113,89 +89,164 @@ class GrpcServer:
         Raises:
             OSError: It is in use, or not this machine's.
         """
-        try:
+
+        async def bind() -> None:
             if credentials is None:
                 self._server.add_insecure_port(address)
             else:
                 self._server.add_secure_port(address, credentials)
+
+        try:
+            self._in_loop(bind())
         except RuntimeError as error:
             raise OSError(str(error)) from error
 
     def start(self) -> None:
         """Start serving."""
-        self._server.start()
-        if self._health is not None:
-            # TensorFlow Serving names its services without their package.
-            for name in ("", "PredictionService", "ModelService", PREDICTION, MODEL):
-                self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._in_loop(self._start())
 
     def not_ready(self) -> None:
         """Report NOT_SERVING to health checks, and end open streams."""
-        if self._health is not None:
-            self._health.end()
-        self._reflection.end()
+        if self._loop is not None:
+            self._in_loop(self._end_streams())
 
     def stop(self, grace: float) -> threading.Event:
         """Refuse new calls, finish those in flight; the event is set when that is done."""
-        ended = self._server.stop(grace)
-        threading.Thread(target=self._finish, args=[ended], daemon=True).start()
+        ended = threading.Event()
+        if self._loop is None:
+            ended.set()
+            return ended
+        stopping = asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop)
+        stopping.add_done_callback(lambda _: self._stopped(ended))
         return ended
 
-    def _finish(self, ended: threading.Event) -> None:
-        self._cancel_strays(ended)
-        ended.wait()
-        self._executor.shutdown(wait=False)
+    def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the thread of the server's event loop, which begins with the first."""
+        if self._loop is None:
+            loop = self._loop = uvloop.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="grpc", daemon=True).start()
+            self._in_loop(self._create())
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _create(self) -> None:
+        limits = self._limits
+        services = self._handlers()
+        self._server = grpc.aio.server(
+            handlers=[
+                grpc.method_handlers_generic_handler(name, methods)
+                for name, methods in services.items()
+            ],
+            options=[
+                ("grpc.max_receive_message_length", limits.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_allowed_incoming_connections", limits.max_connections),
+                ("grpc.max_concurrent_streams", _STREAMS),
+                # A peer that went away without a word would hold its connection for two hours.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # Without this, two servers may share a port unnoticed, each with some of the calls.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        names = [*services, reflection.SERVICE_NAME]
+        if self._health_check:
+            self._health = Health()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            names.append(health.SERVICE_NAME)
+        describe_services()
+        self._reflection = Reflection(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
+
+    def _handlers(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
+        service, running, telling = self._service, self._running, self._telling
+
+        def handler(
+            answer: Callable[[Any, RequestRecord, Call], Message],
+            request_type: type[Message],
+            queue: WorkQueue = running,
+            api: str = "",
+        ) -> grpc.RpcMethodHandler[Any, Any]:
+            async def handle(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+                return await self._handle(answer, request_type, queue, api, data, context)
+
+            # As bytes, so that invalid messages are answered here, without a traceback in the log.
+            return grpc.unary_unary_rpc_method_handler(handle)
+
+        return {
+            PREDICTION: {
+                "Predict": handler(service.predict, wire.PredictRequest, api="Predict"),
+                "Classify": handler(service.classify, wire.ClassificationRequest, api="Classify"),
+                "Regress": handler(service.regress, wire.RegressionRequest, api="Regress"),
+                "MultiInference": handler(service.multi_inference, wire.MultiInferenceRequest),
+                "GetModelMetadata": handler(
+                    service.get_model_metadata, wire.GetModelMetadataRequest, telling
+                ),
+            },
+            MODEL: {
+                "GetModelStatus": handler(
+                    service.get_model_status, wire.GetModelStatusRequest, telling
+                ),
+                "HandleReloadConfigRequest": handler(
+                    service.handle_reload_config_request, wire.ReloadConfigRequest, self._reloading
+                ),
+            },
+        }
+
+    async def _start(self) -> None:
+        await self._server.start()
         if self._health is not None:
-            self._health.close()
-        self._reflection.close()
+            # TensorFlow Serving names its services without their package.
+            names = ("", "PredictionService", "ModelService", PREDICTION, MODEL)
+            await self._health.set(names, health_pb2.HealthCheckResponse.SERVING)
 
-    def _cancel_strays(self, ended: threading.Event) -> None:
-        """Once no call is in progress, cancel the remaining ones.
+    async def _end_streams(self) -> None:
+        if self._health is not None:
+            await self._health.end()
+        self._reflection.end()
 
-        That is a call whose request does not come, or one that came in as the server stopped: now
-        and then gRPC neither hands such a one on nor refuses it, and it would last until its
-        deadline, and the server with it.
-        """
+    async def _stop(self, grace: float) -> None:
+        """Stop; calls whose request does not come are cancelled once no other is in progress."""
+        stopping = asyncio.ensure_future(self._server.stop(grace))
         since = time.monotonic()
-        while not ended.wait(_LOOK_SECONDS):
-            if self._calls.count:
+        while not stopping.done():
+            await asyncio.wait({stopping}, timeout=_LOOK_SECONDS)
+            if self._calls:
                 since = time.monotonic()
             elif time.monotonic() - since > _STRAY_SECONDS:
-                self._server.stop(None)
-                return
+                await self._server.stop(None)
+        await stopping
 
+    def _stopped(self, ended: threading.Event) -> None:
+        for queue in (self._running, self._telling, self._reloading):
+            queue.close()
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        ended.set()
 
-class _Calls:
-    """Counts the calls in progress, until their response is sent."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def begin(self, context: grpc.ServicerContext) -> None:
-        """Count a call, until gRPC has finished it."""
-        with self._lock:
-            self.count += 1
-        if not context.add_callback(self._end):
-            self._end()  # the client has disconnected
-
-    def _end(self) -> None:
-        with self._lock:
-            self.count -= 1
-
-
-def _handler(
-    answer: Callable[[Any, RequestRecord, grpc.ServicerContext], Message],
-    request_type: type[Message],
-    requests: RequestLog,
-    calls: _Calls,
-    api: str,
-) -> grpc.RpcMethodHandler[Any, Any]:
-    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
-        calls.begin(context)
+    async def _handle(
+        self,
+        answer: Callable[[Any, RequestRecord, Call], Message],
+        request_type: type[Message],
+        queue: WorkQueue,
+        api: str,
+        data: bytes,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+    ) -> bytes:
+        # None without a deadline, which its type stubs do not know.
+        remaining = cast("float | None", context.time_remaining())
+        call = Call(deadline=None if remaining is None else time.monotonic() + remaining)
         record = RequestRecord(entrypoint="GRPC", api=api)
+
+        def work() -> bytes:
+            return answer(request_type.FromString(data), record, call).SerializeToString()
+
+        trailer: Any = ()
+        self._calls += 1
         try:
-            return answer(request_type.FromString(data), record, context).SerializeToString()
+            return await asyncio.wrap_future(queue.submit(work, deadline=call.deadline))
+        except QueueFullError as error:
+            record.code, message, trailer = "RESOURCE_EXHAUSTED", error.message, _PUSHBACK
         except ModelError as error:
             record.code, message = error.code or "UNKNOWN", error.message
         except DecodeError:
@@ -203,15 +254,17 @@ def _handler(
                 "INTERNAL",
                 f"the request is not a valid {request_type.DESCRIPTOR.name}",
             )
+        except asyncio.CancelledError:
+            # The caller has left: what has not begun never will.
+            call.active, record.code = False, "CANCELLED"
+            raise
         except Exception:  # noqa: BLE001
             # No request may end the server or reveal its internals to a caller.
             _log.exception("a gRPC request failed")
             record.code, message = "INTERNAL", "internal server error; see the server's log"
         finally:
-            requests.keep(record)
+            self._calls -= 1
+            self._requests.keep(record)
         # Sent in a trailer, which clients limit to 8 KiB: beyond that the code would be lost, too.
-        context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS])
+        await context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS], trailer)
         raise AssertionError  # abort raises
-
-    # As bytes, so that invalid messages are answered here, without a traceback in the log.
-    return grpc.unary_unary_rpc_method_handler(handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from servable_client._wire import wire_pb2 as wire
@@ -18,19 +18,33 @@ from servable_serving.server.lifecycle.registry import Models, Spec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import grpc
-
     from servable_serving.server.telemetry import RequestRecord
 
-_FOREVER_SECONDS = 1e6
 _SIGNATURES = "signature_def"
 _SIGNATURES_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+
+
+@dataclass(kw_only=True)
+class Call:
+    """What a method must know of a call besides its request.
+
+    Attributes:
+        deadline: Until when, by time.monotonic; None if it has none.
+        active: Whether its caller still waits.
+    """
+
+    deadline: float | None = None
+    active: bool = True
+
+    def is_active(self) -> bool:
+        """Whether its caller still waits."""
+        return self.active
 
 
 class GrpcService:
     """Answers gRPC calls from `models`.
 
-    Each method takes the request, the record to fill in, and the call's context.
+    Each method takes the request, the record to fill in, and the call.
     """
 
     def __init__(
@@ -42,12 +56,12 @@ class GrpcService:
         self._repository_path = repository_path
 
     def predict(
-        self, request: wire.PredictRequest, record: RequestRecord, context: grpc.ServicerContext
+        self, request: wire.PredictRequest, record: RequestRecord, call: Call
     ) -> wire.PredictResponse:
         """Run a signature."""
         spec = request.model_spec
         with self._models.find(_spec(spec, record)) as (record.version, model):
-            name, outputs = predict(model, request, deadline=_deadline(context))
+            name, outputs = predict(model, request, deadline=call.deadline)
         response = wire.PredictResponse()
         for key, array in outputs.items():
             fill_proto(response.outputs[key], array)
@@ -58,27 +72,25 @@ class GrpcService:
         self,
         request: wire.ClassificationRequest,
         record: RequestRecord,
-        context: grpc.ServicerContext,
+        call: Call,
     ) -> wire.ClassificationResponse:
         """Classify examples."""
         spec = request.model_spec
         response = wire.ClassificationResponse()
         with self._models.find(_spec(spec, record)) as (record.version, model):
-            result = classify(
-                model, spec.signature_name, request.input, deadline=_deadline(context)
-            )
+            result = classify(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
         return response
 
     def regress(
-        self, request: wire.RegressionRequest, record: RequestRecord, context: grpc.ServicerContext
+        self, request: wire.RegressionRequest, record: RequestRecord, call: Call
     ) -> wire.RegressionResponse:
         """Regress examples."""
         spec = request.model_spec
         response = wire.RegressionResponse()
         with self._models.find(_spec(spec, record)) as (record.version, model):
-            result = regress(model, spec.signature_name, request.input, deadline=_deadline(context))
+            result = regress(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
         return response
@@ -87,15 +99,15 @@ class GrpcService:
         self,
         request: wire.MultiInferenceRequest,
         record: RequestRecord,
-        context: grpc.ServicerContext,
+        call: Call,
     ) -> wire.MultiInferenceResponse:
         """Several signatures for the same examples."""
         spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
         with self._models.find(_spec(spec, record)) as (record.version, model):
-            return multi_inference(model, request.tasks, request.input, deadline=_deadline(context))
+            return multi_inference(model, request.tasks, request.input, deadline=call.deadline)
 
     def get_model_metadata(
-        self, request: wire.GetModelMetadataRequest, record: RequestRecord, _: grpc.ServicerContext
+        self, request: wire.GetModelMetadataRequest, record: RequestRecord, _: Call
     ) -> wire.GetModelMetadataResponse:
         """The signatures of a model."""
         if not request.HasField("model_spec"):
@@ -117,7 +129,7 @@ class GrpcService:
         return response
 
     def get_model_status(
-        self, request: wire.GetModelStatusRequest, record: RequestRecord, _: grpc.ServicerContext
+        self, request: wire.GetModelStatusRequest, record: RequestRecord, _: Call
     ) -> wire.GetModelStatusResponse:
         """The versions of a model."""
         if not request.HasField("model_spec"):
@@ -135,7 +147,7 @@ class GrpcService:
         return response
 
     def handle_reload_config_request(
-        self, request: wire.ReloadConfigRequest, _: RequestRecord, context: grpc.ServicerContext
+        self, request: wire.ReloadConfigRequest, _: RequestRecord, call: Call
     ) -> wire.ReloadConfigResponse:
         """Replace the models that are served; returns once new ones are available."""
         if request.config.WhichOneof("config") != "model_config_list":
@@ -147,16 +159,10 @@ class GrpcService:
             new = self._models.configure(
                 model_settings(request.config, repository_path=self._repository_path)
             )
-        self._models.wait_for(new, alive=context.is_active)
+        self._models.wait_for(new, alive=call.is_active)
         response = wire.ReloadConfigResponse()
         response.status.SetInParent()
         return response
-
-
-def _deadline(context: grpc.ServicerContext) -> float | None:
-    remaining = context.time_remaining()
-    # Without a deadline, grpcio reports one of some hundred million years.
-    return time.monotonic() + remaining if remaining < _FOREVER_SECONDS else None
 
 
 def _spec(spec: Any, record: RequestRecord) -> Spec:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from servable_serving.core.errors import ModelError
 from servable_serving.server.json.rapidjson_values import write_error
+from servable_serving.server.work_queue import TIMED_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future
 
     from starlette.types import Receive, Scope, Send
 
+    from servable_serving.server.limits import Budget, Limits, Share
     from servable_serving.server.rest.service import RestService
     from servable_serving.server.telemetry import Metrics
+    from servable_serving.server.work_queue import WorkQueue
 
 # The characters that libevent accepts in a path and a query (RFC 3986).
 _TARGET = re.compile(
@@ -33,25 +39,48 @@ _CORS = {
 _JSON = "application/json"
 _HTML = "text/html; charset=ISO-8859-1"  # libevent's default
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_MAX_BODY = 1 << 31
+# Where the scope of a request has its connection, whose `on_lost` is called when it is closed.
+CONNECTION = "servable.connection"
+_TOO_MANY = 429
+_RETRY_AFTER = {"Retry-After": "1"}
 
 
 class _BodyError(Exception):
     """The body is too large."""
 
 
+class _BusyError(Exception):
+    """Too much is in progress."""
+
+
 class Endpoint:
-    """Everything below "/", as an ASGI application."""
+    """Everything below "/", as an ASGI application.
+
+    Args:
+        service: Answers requests.
+        running: Where requests that run a model wait for a thread.
+        telling: Where the others do, so that a busy server tells its state.
+        limits: What a request may cost.
+        budget: The memory for large bodies.
+        timeout: Seconds that a request may take, from its arrival; 0 or less for no limit.
+        cors: Whether to enable CORS.
+        metrics: The path of the metrics, and the metrics.
+    """
 
     def __init__(
         self,
         service: RestService,
-        executor: ThreadPoolExecutor,
         *,
+        running: WorkQueue,
+        telling: WorkQueue,
+        limits: Limits,
+        budget: Budget,
+        timeout: float,
         cors: bool,
         metrics: tuple[str, Metrics] | None,
     ) -> None:
-        self._service, self._executor = service, executor
+        self._service, self._running, self._telling = service, running, telling
+        self._limits, self._budget, self._timeout = limits, budget, timeout
         self._headers: Mapping[str, str] = _CORS if cors else {}
         self._metrics_path = metrics[0] if metrics else None
         self._metrics = metrics[1] if metrics else None
@@ -69,6 +98,7 @@ class Endpoint:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
         path = request.scope["raw_path"].decode("latin-1")
         whole = path
         if query := request.scope["query_string"]:
@@ -85,15 +115,41 @@ class Endpoint:
             origin = request.headers.get("origin", "")
             status = 200 if re.search("https?://", origin) else 400
             return _answer(b"", status, _HTML, self._headers)
+        queue = self._running if request.method == "POST" else self._telling
+        share = self._budget.share()
+        future = None
         try:
-            body, zipped = await _body(request)
+            if queue.is_full:  # no body is read for nothing
+                raise _BusyError
+            body = await _body(request, self._limits.max_request_bytes, share)
+            zipped = "gzip" in request.headers.get("content-encoding", "")
+            work = partial(
+                self._service.answer, request.method, whole, body, zipped, deadline=deadline,
+                share=share,
+            )  # fmt: skip
+            del body
+            future = queue.submit(work, deadline=deadline)
+            future.add_done_callback(lambda _: share.release())
+            status, data = await _result(future, request, deadline)
         except _BodyError:
             return _page(413, "Request Entity Too Large")
-        # TensorFlow releases the GIL while it runs, so threads serve in parallel.
-        status, data = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._service.answer, request.method, whole, body, zipped
-        )
-        return _answer(data, status, _JSON, self._headers)
+        except _BusyError:
+            return self._too_many(request, whole, "Too many requests are waiting; retry later")
+        except ModelError as error:
+            if error.code == "RESOURCE_EXHAUSTED":
+                return self._too_many(request, whole, error.message)
+            self._service.refused(request.method, whole, "DEADLINE_EXCEEDED")
+            return _answer(write_error(error.message), 504, _JSON, self._headers)
+        finally:
+            if future is None:
+                share.release()
+        headers = {**self._headers, **_RETRY_AFTER} if status == _TOO_MANY else self._headers
+        return _answer(data, status, _JSON, headers)
+
+    def _too_many(self, request: Request, whole: str, message: str) -> Response:
+        self._service.refused(request.method, whole, "RESOURCE_EXHAUSTED")
+        headers = {**self._headers, **_RETRY_AFTER}
+        return _answer(write_error(message), _TOO_MANY, _JSON, headers)
 
     def _tell_metrics(self, whole: str) -> Response:
         assert self._metrics is not None
@@ -103,15 +159,59 @@ class Endpoint:
         return _answer(self._metrics.page(), 200, "text/plain")
 
 
-async def _body(request: Request) -> tuple[bytes, bool]:
-    """The raw body, and whether it is compressed with gzip."""
+async def _body(request: Request, most: int, share: Share) -> bytes:
+    """The raw body."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and int(declared) > most:
+        raise _BodyError
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > _MAX_BODY:
+        if size > most:
             raise _BodyError
+        if not share.grow_to(size):
+            raise _BusyError
         chunks.append(chunk)
-    return b"".join(chunks), "gzip" in request.headers.get("content-encoding", "")
+    return b"".join(chunks)
+
+
+async def _result(
+    future: Future[tuple[int, bytes]], request: Request, deadline: float | None
+) -> tuple[int, bytes]:
+    """The result of a request; nothing more is done for one whose caller has left.
+
+    Raises:
+        ClientDisconnect: The caller has left.
+        ModelError: The deadline has passed; a graph that runs already ends when it can.
+    """
+    answer = asyncio.wrap_future(future)
+    reason: Exception | None = None
+
+    def give_up(because: Exception) -> None:
+        nonlocal reason
+        reason = because
+        answer.cancel()
+
+    timer = None
+    if deadline is not None:
+        late = ModelError("DEADLINE_EXCEEDED", TIMED_OUT)
+        remaining = max(deadline - time.monotonic(), 0)
+        timer = asyncio.get_running_loop().call_later(remaining, give_up, late)
+    # Not by `request.receive()`, which would take a task for each request.
+    connection = request.scope.get(CONNECTION)
+    if connection is not None:
+        connection.on_lost = partial(give_up, ClientDisconnect())
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if reason is None:
+            raise
+        raise reason from None
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if connection is not None:
+            connection.on_lost = None
 
 
 def _page(status: int, reason: str) -> Response:

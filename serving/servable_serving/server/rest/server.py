@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from servable_serving.server.rest.app import Endpoint
+from servable_serving.server.limits import Budget
+from servable_serving.server.rest.app import CONNECTION, Endpoint
 from servable_serving.server.rest.page import Page
 from servable_serving.server.rest.service import RestService
+from servable_serving.server.work_queue import WorkQueue
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp
 
     from servable_serving.server.lifecycle.registry import Models
+    from servable_serving.server.limits import Limits
     from servable_serving.server.telemetry import Metrics, RequestLog
 
 
 _BACKLOG = 128
+# Threads for what runs no graph.
+_TELLING = 4
 
 
 class RestServer:
@@ -39,6 +46,7 @@ class RestServer:
         models: The models.
         requests: Where requests are kept.
         threads: Maximum concurrent requests.
+        limits: What requests and connections may cost.
         timeout: Seconds that a request may take.
         cors: Whether to enable CORS.
         metrics: The path of the metrics, and the metrics; not served unless given.
@@ -51,14 +59,25 @@ class RestServer:
         requests: RequestLog,
         *,
         threads: int,
+        limits: Limits,
         timeout: float,
         cors: bool = False,
         metrics: tuple[str, Metrics] | None = None,
         web: bool = False,
     ) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        service = RestService(models, requests, timeout=timeout)
-        endpoint: ASGIApp = Endpoint(service, self._executor, cors=cors, metrics=metrics)
+        self._running = WorkQueue(threads, limits.max_queue, "rest")
+        self._telling = WorkQueue(_TELLING, limits.max_queue, "rest-state")
+        self._connections = Connections(limits.max_connections)
+        endpoint: ASGIApp = Endpoint(
+            RestService(models, requests, limits=limits),
+            running=self._running,
+            telling=self._telling,
+            limits=limits,
+            budget=Budget(limits.max_bytes_in_flight),
+            timeout=timeout,
+            cors=cors,
+            metrics=metrics,
+        )
         if web:
             endpoint = Page(endpoint, reserved=metrics[0] if metrics else None)
         self._app = Starlette(routes=[Mount("/", endpoint)])
@@ -75,7 +94,7 @@ class RestServer:
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                http=HttpProtocol,
+                http=partial(HttpProtocol, connections=self._connections),  # type: ignore[arg-type]
                 server_header=False,
                 # libevent's. With uvicorn's 5 s, a connection may be closed just as a client that
                 # sends one POST every 5 s reuses it, and a POST must not be retried implicitly.
@@ -98,7 +117,8 @@ class RestServer:
             self._server.config.timeout_graceful_shutdown = max(grace, 0.1)  # type: ignore[assignment]
             self._server.should_exit = True
             self._thread.join()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._running.close()
+        self._telling.close()
 
     def _run(self, sock: socket.socket) -> None:
         assert self._server is not None
@@ -106,22 +126,142 @@ class RestServer:
             self._server.run([sock])
 
 
+# A head must come within this time as a whole; of a body, some bytes.
+_HEAD_SECONDS, _BODY_SECONDS = 30.0, 30.0
+_HEAD_BYTES = 64 << 10
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that ignores a request to upgrade, as RFC 9110, 7.8, allows.
+class Connections:
+    """The open connections, of which those that send no request are closed first.
 
-    httptools ends a request after the headers if they request an upgrade, and so loses the body:
-    that of each first POST of Java's HttpClient, which requests HTTP/2 by default.
+    Args:
+        most: How many there may be.
     """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: set[HttpProtocol] = set()
+        # Those without a request in progress, the longest waiting first.
+        self._idle: dict[HttpProtocol, None] = {}
+
+    def opened(self, one: HttpProtocol) -> bool:
+        """A connection was opened; False if it is one too many."""
+        if len(self._open) >= self._most:
+            oldest = next(iter(self._idle), None)
+            if oldest is None:
+                return False
+            oldest.abort()
+            self.closed(oldest)
+        self._open.add(one)
+        self._idle[one] = None
+        return True
+
+    def busy(self, one: HttpProtocol) -> None:
+        """A request has come in whole."""
+        self._idle.pop(one, None)
+
+    def idle(self, one: HttpProtocol) -> None:
+        """The last request was answered."""
+        if one in self._open:
+            self._idle[one] = None
+
+    def closed(self, one: HttpProtocol) -> None:
+        """It is closed."""
+        self._open.discard(one)
+        self._idle.pop(one, None)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with bounds on connections, heads, and the time in which a request must come.
+
+    It ignores a request to upgrade, as RFC 9110, 7.8, allows: httptools ends a request after the
+    headers if they request one, and so loses the body, that of each first POST of Java's
+    HttpClient, which requests HTTP/2 by default.
+    """
+
+    def __init__(self, *args: Any, connections: Connections, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # What to do if the connection is closed while a request is in progress.
+        self.on_lost: Callable[[], None] | None = None
+        self._connections = connections
+        self._timer: asyncio.TimerHandle | None = None
+        self._head = 0  # bytes of a head that is not complete
+        self._in_body = False
+        self._waiting = True  # for a request
+
+    def connection_made(self, transport: Any) -> None:
+        """Count the connection; its first request must come within a time."""
+        super().connection_made(transport)
+        if self._connections.opened(self):
+            self._await_within(_HEAD_SECONDS)
+        else:
+            self._refuse(b"503 Service Unavailable")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._await_within(None)
+        self._connections.closed(self)
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes."""
+        if self._in_body:
+            self._await_within(_BODY_SECONDS)
+        elif self._waiting and self._timer is None:
+            self._await_within(_HEAD_SECONDS)  # the first bytes of a further request
         if not getattr(self.cycle, "more_body", False):
             # The bytes begin with all or some of the headers.
             end = data.find(b"\r\n\r\n")
             head = data if end < 0 else data[:end]
             if _UPGRADE.search(head):
                 data = _UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
+            self._head += len(head)
+            if self._head > _HEAD_BYTES:
+                self._refuse(b"431 Request Header Fields Too Large")
+                return
         super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._head, self._in_body, self._waiting = 0, True, False
+        self._await_within(_BODY_SECONDS)
+        cast("dict[str, Any]", self.scope)[CONNECTION] = self
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is there as a whole; how long its answer takes is not the caller's fault."""
+        self._in_body = False
+        self._await_within(None)
+        self._connections.busy(self)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for a further request, as long as `timeout_keep_alive`."""
+        if not self._in_body:
+            self._waiting = True
+            self._connections.idle(self)
+        super().on_response_complete()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    def _refuse(self, status: bytes) -> None:
+        self.transport.write(
+            b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        )
+        self.transport.close()
+
+    def _await_within(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._in_body:
+            self.transport.abort()  # the application waits for the body, and sees it disconnect
+        else:
+            self._refuse(b"408 Request Timeout")

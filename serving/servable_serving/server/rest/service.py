@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -31,6 +30,7 @@ from servable_serving.server.telemetry import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
+    from servable_serving.server.limits import Limits, Share
 
 _log = logging.getLogger("servable.serving")
 # The path is matched case-insensitively, the name is not.
@@ -58,6 +58,10 @@ _HTTP_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }  # anything else: 500
 _MAX_UNZIPPED = 100 << 20
+# Bodies up to this size are not looked at: they cannot cost much.
+_SMALL = 1 << 20
+# What a value takes in a list: its place, and a float or an empty list.
+_VALUE_BYTES = 64
 
 
 class RestService:
@@ -66,14 +70,21 @@ class RestService:
     Args:
         models: The models.
         requests: Where requests are kept.
-        timeout: Request timeout in seconds; 0 or less for no limit.
+        limits: What a request may cost.
     """
 
-    def __init__(self, models: Models, requests: RequestLog, *, timeout: float) -> None:
-        self._models, self._requests, self._timeout = models, requests, timeout
+    def __init__(self, models: Models, requests: RequestLog, *, limits: Limits) -> None:
+        self._models, self._requests, self._limits = models, requests, limits
 
     def answer(
-        self, method: str, path: str, body: bytes, zipped: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        zipped: bool = False,
+        *,
+        deadline: float | None = None,
+        share: Share | None = None,
     ) -> tuple[int, bytes]:
         """The status and the body of a response; errors are in the body.
 
@@ -82,12 +93,15 @@ class RestService:
             path: The raw path and query.
             body: The body; empty if the request has none.
             zipped: Whether the body is compressed with gzip.
+            deadline: Until when, by time.monotonic.
+            share: The memory that it holds; None where that is not bounded.
         """
         record = RequestRecord(entrypoint="REST")
         try:
             if zipped:
                 body = _unzipped(body)
-            return 200, self._route(record, method, path, body)
+            self._check_cost(body, share)
+            return 200, self._route(record, method, path, body, deadline)
         except ModelError as error:
             record.code = error.code or "UNKNOWN"
             return _HTTP_STATUS.get(record.code, 500), write_error(error.message)
@@ -102,11 +116,44 @@ class RestService:
         finally:
             self._requests.keep(record)
 
-    def _route(self, record: RequestRecord, method: str, path: str, body: bytes) -> bytes:
+    def refused(self, method: str, path: str, code: str) -> None:
+        """Count a request that was not answered here.
+
+        Args:
+            method: GET, POST and so on.
+            path: The raw path and query.
+            code: The status's name.
+        """
+        record = RequestRecord(entrypoint="REST", code=code)
+        if method == "POST" and (found := _ASK.fullmatch(path)):
+            record.model, record.api = _decoded(found["name"]), found["method"].lower()
+        self._requests.keep(record)
+
+    def _check_cost(self, body: bytes, share: Share | None) -> None:
+        """Refuse a body that would take too much memory as Python's objects."""
+        size = len(body)
+        if size <= _SMALL:
+            return
+        values, most = 0, self._limits.max_json_values
+        for at in range(0, size, _SMALL):  # in pieces, between which others get their turn
+            # Each value follows one of these; those within strings count too.
+            values += sum(body.count(mark, at, at + _SMALL) for mark in (b",", b"[", b"{"))
+            if values > most:
+                raise invalid(
+                    f"The JSON body has more than {most} values; send fewer rows, or tensors over "
+                    "gRPC"
+                )
+        if share is not None and not share.grow_to(size + values * _VALUE_BYTES):
+            raise ModelError(
+                "RESOURCE_EXHAUSTED", "Too many large requests are in progress; retry later"
+            )
+
+    def _route(
+        self, record: RequestRecord, method: str, path: str, body: bytes, deadline: float | None
+    ) -> bytes:
         if method == "POST" and (found := _ASK.fullmatch(path)):
             spec = _spec(found, record)
             record.api = found["method"].lower()
-            deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
             # Case-sensitive, as in TensorFlow Serving: `:CLASSIFY` is not a method.
             if found["method"] == "predict":
                 return self._predict(spec, record, body, deadline)

@@ -111,7 +111,8 @@ def test_the_wait_the_server_asks_for_is_kept() -> None:
     busy = Failure("RESOURCE_EXHAUSTED", "busy", retry_after=1.25)
     runner = Runner(failing(busy), clock)
     call(engine(clock=clock), runner)
-    assert runner.sleeps == [1.25]
+    # And some more: those that were refused together must not come back together.
+    assert 1.25 <= runner.sleeps[0] <= 1.25 + Retry().initial
 
 
 def test_a_wait_past_the_deadline_is_not_made() -> None:
@@ -154,6 +155,15 @@ def test_the_budget_ends_retries_of_all_calls() -> None:
         with pytest.raises(ConnectionFailed):
             call(found, runner)
     assert len(runner.requests) == 10 + 6
+
+
+def test_waits_that_a_busy_server_asks_for_leave_the_budget_alone() -> None:
+    clock = Clock()
+    busy = [Failure("RESOURCE_EXHAUSTED", "busy", retry_after=0.1)] * 5
+    found = engine(clock=clock, retry=Retry(initial=0, maximum=0, budget=1))
+    runner = Runner(failing(*busy, unavailable()), clock)
+    call(found, runner)
+    assert len(runner.requests) == 7
 
 
 def test_a_success_refunds_the_budget() -> None:

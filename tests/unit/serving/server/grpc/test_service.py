@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,25 +13,11 @@ from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import from_proto, to_proto
 from servable_serving.core.errors import ModelError
 from servable_serving.core.names import CLASSIFY_METHOD, REGRESS_METHOD
-from servable_serving.server.grpc.service import GrpcService
+from servable_serving.server.grpc.service import Call, GrpcService
 from servable_serving.server.telemetry import RequestRecord
 
 if TYPE_CHECKING:
-    import grpc
     from tests.unit.serving.server.fakes import FakeModel, Registered
-
-
-class Context:
-    """A call whose caller waits for `seconds`."""
-
-    def __init__(self, seconds: float = 1e9) -> None:
-        self.seconds = seconds
-
-    def time_remaining(self) -> float:
-        return self.seconds
-
-    def is_active(self) -> bool:
-        return False
 
 
 class Api:
@@ -48,9 +34,9 @@ class Api:
     def model(self) -> FakeModel:
         return self.registered.load.models[0]
 
-    def call(self, method: str, request: Any, context: Context | None = None) -> Any:
+    def call(self, method: str, request: Any, call: Call | None = None) -> Any:
         called = getattr(self.service, method)
-        return called(request, self.record, cast("grpc.ServicerContext", context or Context()))
+        return called(request, self.record, call or Call())
 
     def refused(self, method: str, request: Any) -> str | None:
         with pytest.raises(ModelError) as raised:
@@ -153,9 +139,8 @@ def test_the_record_of_an_unknown_model_has_its_name(api: Api) -> None:
     assert (api.record.model, api.record.version) == ("nosuch", None)
 
 
-def test_the_callers_deadline_is_the_models(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servable_serving.server.grpc.service.time.monotonic", lambda: 100.0)
-    api.call("predict", predict(1), Context(7))
+def test_the_callers_deadline_is_the_models(api: Api) -> None:
+    api.call("predict", predict(1), Call(deadline=107.0))
     assert api.model.deadlines == [107.0]
 
 
@@ -286,7 +271,7 @@ def model_config(name: str, path: Path) -> str:
 def test_a_reload_replaces_the_models(api: Api, tmp_path: Path) -> None:
     entry = model_config("other", tmp_path / "other")
     request = reload(f"config {{ model_config_list {{ {entry} }} }}")
-    response = api.call("handle_reload_config_request", request)
+    response = api.call("handle_reload_config_request", request, Call(active=False))
     assert response.HasField("status")
     assert api.registered.models.knows("other")
     api.registered.calls.elapse()
@@ -306,8 +291,6 @@ def test_a_reload_reads_base_paths_of_containers_in_the_repository(
     service = GrpcService(registered.models, registered.root)
     entry = model_config("other", Path("/models/other"))
     request = reload(f"config {{ model_config_list {{ {entry} }} }}")
-    service.handle_reload_config_request(
-        request, api.record, cast("grpc.ServicerContext", Context())
-    )
+    service.handle_reload_config_request(request, api.record, Call(active=False))
     registered.calls.settle()
     assert registered.load.models[-1].folder == registered.root / "other" / "3"

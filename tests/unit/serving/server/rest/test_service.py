@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from servable_serving.core.errors import ModelError
+from servable_serving.server.limits import Limits
 from servable_serving.server.rest.service import RestService
 from servable_serving.server.telemetry import Metrics, RequestLog
 
@@ -29,7 +30,7 @@ class Api:
         self.registered = registered
         self.metrics = Metrics()
         self.requests = RequestLog(registered.models.knows, self.metrics, log_rate=1)
-        self.service = RestService(registered.models, self.requests, timeout=0)
+        self.service = RestService(registered.models, self.requests, limits=Limits())
 
     @property
     def model(self) -> FakeModel:
@@ -240,10 +241,8 @@ def test_without_a_timeout_there_is_no_deadline(api: Api) -> None:
     assert api.model.deadlines == [None]
 
 
-def test_the_timeout_is_the_deadline_of_a_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = RestService(api.registered.models, api.requests, timeout=30)
-    monkeypatch.setattr("servable_serving.server.rest.service.time.monotonic", lambda: 100.0)
-    service.answer("POST", PREDICT, b'{"instances": [1.0]}')
+def test_a_run_has_the_deadline_of_the_request(api: Api) -> None:
+    api.post(PREDICT, {"instances": [1.0]}, deadline=130.0)
     assert api.model.deadlines == [130.0]
 
 
