@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[str, str], ...]
 
+NOT_ONE_MESSAGE = "the response is not a single uncompressed gRPC message"
+
 _PREDICT = f"/{PredictOperation.service}/{PredictOperation.method}"
 
 

@@ -20,7 +20,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from servable_client.codec.grpc import code_by_number, delay_of
+from servable_client.codec.grpc import NOT_ONE_MESSAGE, code_by_number, delay_of
 from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class _Connection:
         reply = body[0] if len(body) == 1 else b"".join(body)
         size = len(reply) - _PREFIX.size
         if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
-            raise Failure("INTERNAL", "the response is not a single uncompressed gRPC message")
+            raise Failure("INTERNAL", NOT_ONE_MESSAGE)
         return reply[5:]
 
     def _perform(self, channel: CurlChannel) -> None:

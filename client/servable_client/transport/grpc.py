@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
-from servable_client.codec.grpc import GrpcRequest, delay_of
+from servable_client.codec.grpc import NOT_ONE_MESSAGE, GrpcRequest, delay_of
 from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
@@ -84,11 +84,12 @@ class GrpcChannel(_Channel):
             Failure: The attempt failed.
         """
         try:
-            return self._call(request.path)(  # type: ignore[no-any-return]
+            answer = self._call(request.path)(
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
             raise _failure(error, closed=self._closed) from error
+        return _message(answer)
 
     def close(self) -> None:
         """Close the channel; calls in progress fail."""
@@ -108,16 +109,24 @@ class AsyncGrpcChannel(_Channel):
             Failure: The attempt failed.
         """
         try:
-            return await self._call(request.path)(  # type: ignore[no-any-return]
+            answer = await self._call(request.path)(
                 request.body, timeout=timeout, metadata=request.metadata
             )
         except grpc.RpcError as error:
             raise _failure(error, closed=self._closed) from error
+        return _message(answer)
 
     async def aclose(self) -> None:
         """Close the channel; calls in progress fail."""
         self._closed = True
         await self._channel.close(None)
+
+
+def _message(answer: bytes | None) -> bytes:
+    """The message of a call that ended well; grpcio gives None if none came."""
+    if answer is None:
+        raise Failure("INTERNAL", NOT_ONE_MESSAGE)
+    return answer
 
 
 def _failure(error: Any, *, closed: bool) -> Failure:

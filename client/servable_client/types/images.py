@@ -214,7 +214,11 @@ def _read(source: Any) -> tuple[str, bytes]:
         return "this image", bytes(source)
     if isinstance(source, str | os.PathLike):
         try:
-            with Path(source).open("rb") as file:
+            # To open a FIFO would wait for its writer; a shell's <(...) has one.
+            path = Path(source)
+            if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+                raise InvalidInput(f"cannot read {source}: it is not a regular file")
+            with path.open("rb") as file:
                 return str(source), file.read(MAX_READ + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error

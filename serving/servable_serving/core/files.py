@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from contextlib import contextmanager
@@ -45,6 +47,17 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
         raise FolderError(f"cannot write {target}: {reason}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def regular(path: Path) -> Path:
+    """The path of a regular file: to open a FIFO would wait for its writer, perhaps for ever.
+
+    Raises:
+        OSError: It cannot be found, or is a FIFO, a socket or a device.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path
 
 
 def check_absent(target: Path) -> None:

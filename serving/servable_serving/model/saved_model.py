@@ -27,6 +27,7 @@ from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.files import regular
 from servable_serving.core.lazy_tensorflow import is_quiet
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def read_meta_graph(folder: Path) -> Any:
     """
     path = folder / "saved_model.pb"
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except OSError:
         raise ModelError(
             "NOT_FOUND",

@@ -10,6 +10,7 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from servable_serving.core.files import regular
 from servable_serving.core.json_text import parse_json
 from servable_serving.repository.manifest import (
     IMAGE_CLASSIFIER,
@@ -99,7 +100,7 @@ class Candidate:
         Raises:
             OSError: It cannot be read.
         """
-        return (self.folder / MANIFEST).read_bytes()
+        return regular(self.folder / MANIFEST).read_bytes()
 
     @property
     def manifest_sha256(self) -> str:
@@ -127,7 +128,7 @@ class Candidate:
         """
         _ = self.manifest
         for path in self.folder.rglob("*"):
-            _refuse_link(path)
+            _refuse_special(path)
         self._compare(checksums(self.folder))
         self._verified = True
 
@@ -142,7 +143,7 @@ class Candidate:
         # File by file: shutil.copytree continues after an error, and hides its reason.
         for path in sorted(self.folder.rglob("*")):
             relative = path.relative_to(self.folder)
-            _refuse_link(path)
+            _refuse_special(path)
             if path.is_dir():
                 (target / relative).mkdir()
             elif relative == MANIFEST:
@@ -186,7 +187,9 @@ def _copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_link(path: Path) -> None:
+def _refuse_special(path: Path) -> None:
     # A link's target would be copied, unverified.
     if path.is_symlink():
         raise CandidateError(f"{path} is a link", hint=_EXPORT_AGAIN)
+    if not (path.is_file() or path.is_dir()):
+        raise CandidateError(f"{path} is not a regular file", hint=_EXPORT_AGAIN)

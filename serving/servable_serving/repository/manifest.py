@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from servable_client import ServableError
+from servable_serving.core.files import regular
 from servable_serving.core.json_text import parse_json
 
 MANIFEST = Path("assets.extra/manifest.json")
@@ -44,7 +45,7 @@ def checksums(folder: Path) -> dict[str, str]:
 def manifest_of(folder: Path) -> dict[str, Any]:
     """A version's manifest; empty if it has none."""
     try:
-        found = parse_json((folder / MANIFEST).read_text())
+        found = parse_json(regular(folder / MANIFEST).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -56,7 +57,7 @@ def manifest_digest(folder: Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    return hashlib.sha256(regular(folder / MANIFEST).read_bytes()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

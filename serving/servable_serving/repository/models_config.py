@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from servable_client import ServableError
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write, remove_leftovers
+from servable_serving.core.files import atomic_write, regular, remove_leftovers
 from servable_serving.core.locks import locked
 from servable_serving.core.names import CONTAINER_ROOT
 from servable_serving.repository.layout import version_folders
@@ -92,7 +92,7 @@ class ModelsConfig:
             ModelsConfigError: It cannot be read.
         """
         try:
-            return self.path.read_text()
+            return regular(self.path).read_text()
         except FileNotFoundError:
             return ""
         except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.files import regular
 from servable_serving.core.names import CONTAINER_ROOT
 from servable_serving.repository.models_config import VersionPolicy
 from servable_serving.server.proto import config_pb2
@@ -45,7 +46,7 @@ def read(path: Path, message: type[_M]) -> _M:
         ModelError: It cannot be read (NOT_FOUND) or cannot be parsed (INVALID_ARGUMENT).
     """
     try:
-        text = path.read_text()
+        text = regular(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelError("NOT_FOUND", f"cannot read {path}: {reason}") from None

@@ -7,9 +7,11 @@ import shutil
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 from tests.conftest import NAME, SHIPPED, free_port, serving
@@ -229,6 +231,27 @@ def test_a_server_that_is_not_tensorflow_serving(
                 assert isinstance(caught.value, sdk.ServerFailed) == (status == 200)
                 assert str(caught.value)
         server.shutdown()
+
+
+def test_an_answer_without_a_message(make: Callable[..., Any]) -> None:
+    """The call ends well, and nothing has come: what a proxy that loses the body does."""
+    handler = grpc.unary_stream_rpc_method_handler(lambda *_: iter(()))
+
+    class Silent(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+        def service(self, _: object) -> Any:
+            return handler
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Silent()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with (
+            make(f"grpc://127.0.0.1:{port}", model=NAME, timeout=20) as client,
+            pytest.raises(sdk.ServerFailed, match="not a single uncompressed gRPC message"),
+        ):
+            client.status()
+    finally:
+        server.stop(None).wait()
 
 
 def test_the_wrong_ports(make: Callable[..., Any], server: RunningServer) -> None:

@@ -143,6 +143,22 @@ def link_elsewhere(folder: Path) -> str:
     return f"{folder / 'assets' / 'link'} is a link"
 
 
+def hide_a_file_beside_the_manifest(folder: Path) -> str:
+    (folder / "assets.extra" / "undeclared").write_text("x")
+    return f"{folder / 'assets.extra' / 'undeclared'} is not in the manifest"
+
+
+def add_a_fifo(folder: Path) -> str:
+    os.mkfifo(folder / "assets" / "fifo")
+    return f"{folder / 'assets' / 'fifo'} is not a regular file"
+
+
+def make_the_manifest_a_fifo(folder: Path) -> str:
+    (folder / "assets.extra" / "manifest.json").unlink()
+    os.mkfifo(folder / "assets.extra" / "manifest.json")
+    return f"{folder} has no readable manifest"
+
+
 def name_another_folder(folder: Path) -> str:
     path = folder / "assets.extra" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "name": "../elsewhere"}))
@@ -158,7 +174,8 @@ def empty_the_manifest(folder: Path) -> str:
     "breaking",
     [
         remove_weights, change_weights, add_a_file, remove_the_graph, remove_the_manifest,
-        empty_the_manifest, link_elsewhere, name_another_folder,
+        empty_the_manifest, link_elsewhere, name_another_folder, hide_a_file_beside_the_manifest,
+        add_a_fifo, make_the_manifest_a_fifo,
     ],
 )  # fmt: skip
 def test_a_broken_candidate_is_refused_and_nothing_is_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,9 @@ def test_batching_parameters_that_make_no_sense(text: str, tmp_path: Path) -> No
     with pytest.raises(ModelError) as caught:
         parameters(tmp_path, text)
     assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "models.config")
+    with pytest.raises(ModelError, match="it is not a regular file"):
+        read_model_config(tmp_path / "models.config")

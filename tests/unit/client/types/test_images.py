@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GRADIENT = np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "image.png")
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        prepare(tmp_path / "image.png")
 
 
 def opened(data: object) -> Image.Image:
