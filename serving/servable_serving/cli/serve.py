@@ -123,6 +123,14 @@ def serve(
     rest_api_enable_cors_support: Annotated[
         Switch, typer.Option("--rest_api_enable_cors_support", help="Enable CORS.")
     ] = Switch.FALSE,
+    rest_api_allowed_hosts: Annotated[
+        str,
+        typer.Option(
+            "--rest_api_allowed_hosts",
+            help="Host names, separated by commas, whose web pages may send requests to a server "
+            "that listens at a loopback address (default: localhost and addresses).",
+        ),
+    ] = "",
     ssl_config_file: Annotated[
         Path | None, typer.Option("--ssl_config_file", help="SSLConfig for gRPC.")
     ] = None,

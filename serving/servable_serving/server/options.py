@@ -32,6 +32,8 @@ class ServerOptions:
         rest_api_num_threads: Maximum concurrent REST requests.
         rest_api_timeout_in_ms: Timeout of a REST request; 0 or less for none.
         rest_api_enable_cors_support: Whether to enable CORS.
+        rest_api_allowed_hosts: Names of this server, separated by commas, whose web pages may send
+            requests to it if it listens at a loopback address; ours.
         enable_batching: Whether to batch every model with these parameters. Without it the
             models that Servable exported, whose rows are independent, share a run where
             several requests wait for it.
@@ -72,6 +74,7 @@ class ServerOptions:
     rest_api_num_threads: int = field(default_factory=threads)
     rest_api_timeout_in_ms: int = 30_000
     rest_api_enable_cors_support: bool = False
+    rest_api_allowed_hosts: str = ""
     enable_batching: bool = False
     batching_parameters_file: Path | None = None
     allow_version_labels_for_unavailable_models: bool = False

@@ -28,6 +28,7 @@ from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
 from servable_serving.server.limits import Limits
 from servable_serving.server.proto import config_pb2
+from servable_serving.server.rest.origins import is_loopback
 from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadOptions
@@ -114,6 +115,10 @@ class Server:
             cors=options.rest_api_enable_cors_support,
             metrics=(metrics_at, metrics) if metrics_at else None,
             web=options.web,
+            # A server that others reach has a firewall, a gateway or keys in front of it.
+            names=_names(options)
+            if is_loopback(options.host) and not options.rest_api_enable_cors_support
+            else None,
         )
         self._stopping = threading.Event()
         self._watch: threading.Thread | None = None
@@ -296,6 +301,11 @@ class Server:
                     extra={"event": "reload_failed", "reason": trouble},
                 )  # fmt: skip
             before = trouble
+
+
+def _names(options: ServerOptions) -> frozenset[str]:
+    names = options.rest_api_allowed_hosts.split(",")
+    return frozenset(name.strip().lower() for name in names if name.strip())
 
 
 def _check(options: ServerOptions) -> None:

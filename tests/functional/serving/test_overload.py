@@ -319,3 +319,13 @@ def test_slow_but_steady_bodies_are_read(small: RunningServer) -> None:
             response.begin()
             assert response.status == 200
             response.read()
+
+
+def test_pages_of_other_hosts_may_not_send_requests(small: RunningServer) -> None:
+    body = {"instances": [[1, 2, 3]]}
+    other = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    assert post(small, body, "linear:predict", headers=other).status_code == 403
+    rebound = {"origin": "http://evil.example", "host": f"evil.example:{small.rest_port}"}
+    assert post(small, body, "linear:predict", headers=rebound).status_code == 403
+    own = {"origin": f"http://127.0.0.1:{small.rest_port}", "sec-fetch-site": "same-origin"}
+    assert post(small, body, "linear:predict", headers=own).status_code == 200

@@ -247,15 +247,19 @@ def visit(page: Page, address: str) -> None:
             dropped.append(request.url)
 
     page.on("requestfailed", failed)
-    loaded = False
+    loaded = again = False
     while not loaded:
         dropped.clear()
         try:
             page.goto(address)
         except Error:
-            if not dropped:
+            # The browser's own page about what was dropped may come late, and end the next visit.
+            if not (dropped or again):
                 raise
+            again = bool(dropped)
+            continue
         loaded = not dropped
+        again = not loaded
     page.remove_listener("requestfailed", failed)
 
 

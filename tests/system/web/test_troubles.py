@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -202,3 +204,26 @@ def test_an_image_of_one_grey_pixel(open_page: Page) -> None:
     open_page.get_by_role("tab", name="File").click()
     open_page.get_by_label("Choose files").set_input_files(payload("dot.bmp", content))
     answered(open_page, "dot.bmp")
+
+
+def test_a_page_of_another_host_gets_no_prediction(page: Page, stand: RunningServer) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    address = f"{stand.http}/v1/models/{NAME}:predict"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
+        # The browser takes the two names of this machine for two sites.
+        visit(page, f"http://localhost:{other.server_port}/")
+        with page.expect_response(address) as answer:
+            page.evaluate(
+                "(url) => fetch(url, {method: 'POST', mode: 'no-cors', body: '{}'})", address
+            )
+        other.shutdown()
+    assert answer.value.status == 403

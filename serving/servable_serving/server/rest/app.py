@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from servable_serving.core.errors import ModelError
 from servable_serving.server.json.rapidjson_values import write_error
+from servable_serving.server.rest.origins import allows
 from servable_serving.server.work_queue import TIMED_OUT
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ _HTML = "text/html; charset=ISO-8859-1"  # libevent's default
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 # Where the scope of a request has its connection, whose `on_lost` is called when it is closed.
 CONNECTION = "servable.connection"
+_OTHER_PAGE = (
+    "Web pages of other hosts may not send requests to this server; see "
+    "--rest_api_enable_cors_support and --rest_api_allowed_hosts"
+)
 _TOO_MANY = 429
 _RETRY_AFTER = {"Retry-After": "1"}
 
@@ -65,6 +70,8 @@ class Endpoint:
         timeout: Seconds that a request may take, from its arrival; 0 or less for no limit.
         cors: Whether to enable CORS.
         metrics: The path of the metrics, and the metrics.
+        names: The server's own names, if pages of others must not send it requests; None if they
+            may.
     """
 
     def __init__(
@@ -78,7 +85,9 @@ class Endpoint:
         timeout: float,
         cors: bool,
         metrics: tuple[str, Metrics] | None,
+        names: frozenset[str] | None = None,
     ) -> None:
+        self._names = names
         self._service, self._running, self._telling = service, running, telling
         self._limits, self._budget, self._timeout = limits, budget, timeout
         self._headers: Mapping[str, str] = _CORS if cors else {}
@@ -115,6 +124,9 @@ class Endpoint:
             origin = request.headers.get("origin", "")
             status = 200 if re.search("https?://", origin) else 400
             return _answer(b"", status, _HTML, self._headers)
+        if request.method == "POST" and not self._may_come(request):
+            self._service.refused(request.method, whole, "PERMISSION_DENIED")
+            return _answer(write_error(_OTHER_PAGE), 403, _JSON, self._headers)
         queue = self._running if request.method == "POST" else self._telling
         share = self._budget.share()
         future = None
@@ -145,6 +157,15 @@ class Endpoint:
                 share.release()
         headers = {**self._headers, **_RETRY_AFTER} if status == _TOO_MANY else self._headers
         return _answer(data, status, _JSON, headers)
+
+    def _may_come(self, request: Request) -> bool:
+        headers = request.headers
+        return self._names is None or allows(
+            headers.get("sec-fetch-site"),
+            headers.get("origin"),
+            headers.get("host", ""),
+            self._names,
+        )
 
     def _too_many(self, request: Request, whole: str, message: str) -> Response:
         self._service.refused(request.method, whole, "RESOURCE_EXHAUSTED")

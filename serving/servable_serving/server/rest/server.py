@@ -51,6 +51,7 @@ class RestServer:
         cors: Whether to enable CORS.
         metrics: The path of the metrics, and the metrics; not served unless given.
         web: Whether to serve the web page at "/", which TensorFlow Serving does not use.
+        names: The server's own names, if pages of other hosts must not send it requests.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RestServer:
         cors: bool = False,
         metrics: tuple[str, Metrics] | None = None,
         web: bool = False,
+        names: frozenset[str] | None = None,
     ) -> None:
         self._running = WorkQueue(threads, limits.max_queue, "rest")
         self._telling = WorkQueue(_TELLING, limits.max_queue, "rest-state")
@@ -77,6 +79,7 @@ class RestServer:
             timeout=timeout,
             cors=cors,
             metrics=metrics,
+            names=names,
         )
         if web:
             endpoint = Page(endpoint, reserved=metrics[0] if metrics else None)
