@@ -4,6 +4,8 @@
 # make lint         style, types, spelling and the layers of imports
 # make js           types and unit tests of the web page, where Node.js is
 # make coverage     statement coverage by sub-package, from the unit and functional tests
+# make fuzz         10,000 malformed requests at a time, others each time, for MINUTES=10
+# make sbom         a software bill of materials (CycloneDX) with licences: build/sbom.cdx.json
 # make test-docker  the tests of docker-compose.yml alone; starts an engine where none runs
 #
 # Each makes .venv and installs what is missing; a second run installs nothing. ARGS=... is passed
@@ -14,7 +16,7 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit coverage test-docker lint js js-checks proto constraints clean
+.PHONY: help demo test unit coverage fuzz sbom test-docker lint js js-checks proto constraints clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -47,6 +49,23 @@ coverage: $(INSTALLED)
 	@for part in $(COVERED); do \
 		$(BIN)/coverage report --include="$$part/*" --fail-under=90 >/dev/null || { \
 		echo "$$part is covered by less than 90 %"; exit 1; }; done
+
+MINUTES ?= 10
+fuzz: $(INSTALLED)
+	@end=$$((SECONDS + 60 * $(MINUTES))); total=0; while (( SECONDS < end )); do \
+		seed=$$((RANDOM * 32768 + RANDOM)); \
+		SERVABLE_FUZZ_SEED=$$seed $(BIN)/python -m pytest -q tests/functional/serving/test_fuzz.py \
+		-p no:cacheprovider $(ARGS) || { \
+		echo "repeat it with SERVABLE_FUZZ_SEED=$$seed"; exit 1; }; \
+		total=$$((total + 10000)); echo "$$total requests, seed $$seed"; done
+
+# Its tools are not part of what it lists.
+SBOM := build/sbom-tools
+sbom: $(INSTALLED)
+	$(BIN)/python -m venv $(SBOM)
+	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	$(SBOM)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+		--output-format JSON --output-file build/sbom.cdx.json
 
 test-docker: $(INSTALLED)
 	-tests/system/stack/engine

@@ -190,7 +190,7 @@ def serve(
         typer.Option(
             "--max_bytes_in_flight",
             min=1 << 20,
-            help="Max memory for large REST bodies, unpacked and parsed, in bytes.",
+            help="Max memory for large requests, unpacked and parsed, in bytes.",
         ),
     ] = 1 << 30,
     max_json_values: Annotated[

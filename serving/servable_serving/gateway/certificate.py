@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from servable_serving.core.addresses import is_ip_address
 from servable_serving.gateway.errors import USAGE, GatewayError
-from servable_serving.gateway.settings import is_ip_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

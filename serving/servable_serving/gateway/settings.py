@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from servable_serving.core.addresses import is_ip_address, is_loopback
 from servable_serving.gateway.errors import USAGE, GatewayError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ DEFAULTS: Mapping[str, str] = {
     "SERVABLE_API_KEYS_FILE": "",
     "SERVABLE_ADMIN_KEYS_FILE": "",
     "SERVABLE_MAX_BODY": "64m",
+    "SERVABLE_COMPRESSED_BODIES": "refuse",
     "SERVABLE_RATE": "1000",
     "SERVABLE_BURST": "",
     "SERVABLE_TIMEOUT": "60",
@@ -103,6 +104,7 @@ class Settings:
     api_keys_file: Path | None
     admin_keys_file: Path | None
     max_body: str
+    compressed_bodies: str
     rate: Rate
     burst: int
     timeout: int
@@ -165,6 +167,7 @@ class Settings:
             api_keys_file=read.optional_path("SERVABLE_API_KEYS_FILE"),
             admin_keys_file=read.optional_path("SERVABLE_ADMIN_KEYS_FILE"),
             max_body=read.matching("SERVABLE_MAX_BODY", _SIZE, "e.g. 64m"),
+            compressed_bodies=read.one_of("SERVABLE_COMPRESSED_BODIES", ("refuse", "pass")),
             rate=rate,
             burst=read.number("SERVABLE_BURST", "a number of requests", default=rate.requests),
             timeout=read.number("SERVABLE_TIMEOUT", "a number of seconds", least=1),
@@ -326,23 +329,6 @@ def in_container(environment: Mapping[str, str]) -> bool:
         or Path("/run/.containerenv").exists()
         or bool(environment.get("KUBERNETES_SERVICE_HOST"))
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is reachable only from this machine."""
-    address = address.strip("[]")
-    return address == "localhost" or (
-        is_ip_address(address) and ipaddress.ip_address(address).is_loopback
-    )
-
-
-def is_ip_address(text: str) -> bool:
-    """Whether a host is an IP address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def in_url(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from servable_serving.gateway.settings import is_ip_address
+from servable_serving.core.addresses import is_ip_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ _MIB = 1 << 20
 # As much as each connection may hold anyway.
 _SMALL = _MIB
 _LARGE = 32 * _MIB
+_TRIM_SECONDS = 0.5
 
 
 def threads() -> int:
@@ -37,7 +39,7 @@ class Limits:
             at once, RESOURCE_EXHAUSTED or HTTP 429.
         max_connections: Open connections, for each protocol.
         max_request_bytes: Size of a request.
-        max_bytes_in_flight: Memory for large REST bodies, unpacked and parsed, all together.
+        max_bytes_in_flight: Memory for large requests, unpacked and parsed, all together.
         max_json_values: Values in a JSON body.
     """
 
@@ -93,12 +95,14 @@ class Share:
         if self._held:
             self._budget.take(_SMALL - self._held)
             if self._held > _LARGE:
-                _trim()
+                # What it held is freed a moment later.
+                threading.Timer(_TRIM_SECONDS, _trim).start()
             self._held = 0
 
 
 def _trim() -> None:
-    """Give freed memory back to the system, which glibc keeps for later otherwise."""
+    """Give memory back to the system, which garbage and glibc keep for later otherwise."""
+    gc.collect()  # grpcio leaves the message of a call that was refused in a cycle
     if sys.platform == "linux":
         # musl has no such function, and no need of it.
         with suppress(OSError, AttributeError):

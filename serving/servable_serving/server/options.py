@@ -58,7 +58,7 @@ class ServerOptions:
         max_queue: Requests that may wait, for each protocol; further ones are refused; ours.
         max_connections: Open connections, for each protocol; ours.
         max_request_bytes: Size of a request; ours.
-        max_bytes_in_flight: Memory for large REST bodies, all together; ours.
+        max_bytes_in_flight: Memory for large requests, all together; ours.
         max_json_values: Values in a JSON body; ours.
     """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from servable_client import ServableError
+from servable_serving.core.addresses import is_loopback
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.sockets import bind, check, check_socket, in_use
 from servable_serving.server.config import (
@@ -26,9 +27,8 @@ from servable_serving.server.config import (
 from servable_serving.server.grpc.server import GrpcServer
 from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
-from servable_serving.server.limits import Limits
+from servable_serving.server.limits import Budget, Limits
 from servable_serving.server.proto import config_pb2
-from servable_serving.server.rest.origins import is_loopback
 from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadOptions
@@ -97,12 +97,14 @@ class Server:
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
         requests = RequestLog(self._models.knows, metrics, log_rate=options.log_requests)
+        budget = Budget(options.max_bytes_in_flight)
         limits = Limits(**{one.name: getattr(options, one.name) for one in fields(Limits)})
         self._grpc = GrpcServer(
             self._models,
             requests,
             threads=options.grpc_max_threads,
             limits=limits,
+            budget=budget,
             health_check=options.enable_grpc_healthcheck_service,
             repository_path=self._repository_path,
         )
@@ -111,6 +113,7 @@ class Server:
             requests,
             threads=options.rest_api_num_threads,
             limits=limits,
+            budget=budget,
             timeout=options.rest_api_timeout_in_ms / 1e3,
             cors=options.rest_api_enable_cors_support,
             metrics=(metrics_at, metrics) if metrics_at else None,

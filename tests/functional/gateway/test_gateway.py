@@ -88,6 +88,9 @@ def test_refusals_over_rest_have_tensorflow_servings_shape(guarded: Gateway) -> 
         (guarded.get("/monitoring/prometheus/metrics", headers=HEADERS), 404),
         (requests.put(f"{guarded.rest}/v1/models/linear", headers=HEADERS, timeout=60), 405),
         (guarded.ask(data=b"x" * (5 << 20), json=None, headers=HEADERS), 413),
+        # What it unpacks to is not known here.
+        (guarded.ask(headers={**HEADERS, "content-encoding": "gzip"}), 415),
+        (guarded.ask(headers={**HEADERS, "content-encoding": "x"}), 415),
         # The server's own errors are passed on.
         (guarded.ask("linear:predict", json={"instances": "?"}, headers=HEADERS), 400),
         (guarded.ask("shoes:predict", headers=HEADERS), 404),

@@ -64,8 +64,8 @@ def small(
 
 
 @contextmanager
-def channel_to(server: RunningServer) -> Iterator[grpc.Channel]:
-    options = [("grpc.use_local_subchannel_pool", 1)]
+def channel_to(server: RunningServer, *more: tuple[str, int]) -> Iterator[grpc.Channel]:
+    options = [("grpc.use_local_subchannel_pool", 1), *more]
     with grpc.insecure_channel(f"127.0.0.1:{server.port}", options=options) as channel:
         yield channel
 
@@ -241,6 +241,17 @@ def test_what_unpacks_to_too_much_is_refused(
         )
     assert {answer.status_code for answer in answers} <= {status, 429}
     assert post(small, {"instances": [[1, 2, 3]]}, "linear:predict").status_code == 200
+
+
+def test_what_a_message_unpacks_to_is_bounded(small: RunningServer) -> None:
+    length = 300 << 20
+    data = b"\x7a\x80\x80\x80\x96\x01" + bytes(length)  # 300 MiB of an unknown field
+    with channel_to(small, ("grpc.max_send_message_length", -1)) as channel:
+        ask = channel.unary_unary(f"{PREDICTION}Predict", None, None)
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(data, timeout=60, compression=grpc.Compression.Gzip)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        call(channel, f"{PREDICTION}Predict", linear([[1, 2, 3]]))
 
 
 def test_requests_that_are_too_large(small: RunningServer) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from servable_serving.server.lifecycle.registry import Models
-    from servable_serving.server.limits import Limits
+    from servable_serving.server.limits import Budget, Limits
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ _LOOK_SECONDS = 0.1
 _TELLING, _RELOADING = 4, 2
 # Calls in progress on one connection.
 _STREAMS = 1000
+# A message, its fields and its arrays.
+_COPIES = 3
 _PUSHBACK = (("grpc-retry-pushback-ms", "200"),)  # gRFC A6
 
 
@@ -59,6 +61,7 @@ class GrpcServer:
         requests: Where requests are kept.
         threads: Maximum concurrent calls.
         limits: What calls may cost.
+        budget: The memory for large messages.
         health_check: Whether to answer grpc.health.v1.
         repository_path: Where a reload's base paths under /models are read instead.
     """
@@ -70,11 +73,13 @@ class GrpcServer:
         *,
         threads: int,
         limits: Limits,
+        budget: Budget,
         health_check: bool = False,
         repository_path: Path | None = None,
     ) -> None:
         self._service = GrpcService(models, repository_path)
         self._requests, self._limits, self._health_check = requests, limits, health_check
+        self._budget = budget
         waiting = limits.max_queue
         self._running = WorkQueue(threads, waiting, "grpc")
         self._telling = WorkQueue(_TELLING, waiting, "grpc-state")
@@ -238,33 +243,42 @@ class GrpcServer:
         call = Call(deadline=None if remaining is None else time.monotonic() + remaining)
         record = RequestRecord(entrypoint="GRPC", api=api)
 
-        def work() -> bytes:
-            return answer(request_type.FromString(data), record, call).SerializeToString()
+        def work() -> bytes | tuple[str, str]:
+            # Failures are returned: the frames of what is raised would keep the request.
+            try:
+                return answer(request_type.FromString(data), record, call).SerializeToString()
+            except ModelError as error:
+                return error.code or "UNKNOWN", error.message
+            except DecodeError:
+                return "INTERNAL", f"the request is not a valid {request_type.DESCRIPTOR.name}"
+            except Exception:  # noqa: BLE001
+                # No request may end the server or reveal its internals to a caller.
+                _log.exception("a gRPC request failed")
+                return "INTERNAL", "internal server error; see the server's log"
 
         trailer: Any = ()
+        share = self._budget.share()
         self._calls += 1
         try:
-            return await asyncio.wrap_future(queue.submit(work, deadline=call.deadline))
+            if not share.grow_to(_COPIES * len(data)):
+                raise QueueFullError
+            found = await asyncio.wrap_future(queue.submit(work, deadline=call.deadline))
+            if isinstance(found, bytes):
+                return found
+            record.code, message = found
         except QueueFullError as error:
             record.code, message, trailer = "RESOURCE_EXHAUSTED", error.message, _PUSHBACK
-        except ModelError as error:
+        except ModelError as error:  # it waited too long
             record.code, message = error.code or "UNKNOWN", error.message
-        except DecodeError:
-            record.code, message = (
-                "INTERNAL",
-                f"the request is not a valid {request_type.DESCRIPTOR.name}",
-            )
         except asyncio.CancelledError:
             # The caller has left: what has not begun never will.
             call.active, record.code = False, "CANCELLED"
             raise
-        except Exception:  # noqa: BLE001
-            # No request may end the server or reveal its internals to a caller.
-            _log.exception("a gRPC request failed")
-            record.code, message = "INTERNAL", "internal server error; see the server's log"
         finally:
             self._calls -= 1
             self._requests.keep(record)
+            data = b""  # which a traceback may keep for a while
+            share.release()
         # Sent in a trailer, which clients limit to 8 KiB: beyond that the code would be lost, too.
         await context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS], trailer)
         raise AssertionError  # abort raises

@@ -9,20 +9,13 @@ Programs send neither `Sec-Fetch-Site` nor `Origin`, and TensorFlow Serving look
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
+
+from servable_serving.core.addresses import is_ip_address
 
 _LOCAL = "localhost"
 # A page of this server, or the user who typed the address.
 _OWN = {"same-origin", "none"}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen at is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == _LOCAL
 
 
 def allows(site: str | None, origin: str | None, host: str, names: frozenset[str]) -> bool:
@@ -42,13 +35,8 @@ def allows(site: str | None, origin: str | None, host: str, names: frozenset[str
 def _is_ours(name: str | None, names: frozenset[str]) -> bool:
     if name is None:
         return False
-    if name in names or name == _LOCAL or name.endswith(f".{_LOCAL}"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    known = name in names or name == _LOCAL or name.endswith(f".{_LOCAL}")
+    return known or is_ip_address(name)
 
 
 def _hostname(url: str) -> str | None:

@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from servable_serving.server.limits import Budget
 from servable_serving.server.rest.app import CONNECTION, Endpoint
 from servable_serving.server.rest.page import Page
 from servable_serving.server.rest.service import RestService
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from servable_serving.server.lifecycle.registry import Models
-    from servable_serving.server.limits import Limits
+    from servable_serving.server.limits import Budget, Limits
     from servable_serving.server.telemetry import Metrics, RequestLog
 
 
@@ -47,6 +46,7 @@ class RestServer:
         requests: Where requests are kept.
         threads: Maximum concurrent requests.
         limits: What requests and connections may cost.
+        budget: The memory for large bodies.
         timeout: Seconds that a request may take.
         cors: Whether to enable CORS.
         metrics: The path of the metrics, and the metrics; not served unless given.
@@ -61,6 +61,7 @@ class RestServer:
         *,
         threads: int,
         limits: Limits,
+        budget: Budget,
         timeout: float,
         cors: bool = False,
         metrics: tuple[str, Metrics] | None = None,
@@ -75,7 +76,7 @@ class RestServer:
             running=self._running,
             telling=self._telling,
             limits=limits,
-            budget=Budget(limits.max_bytes_in_flight),
+            budget=budget,
             timeout=timeout,
             cors=cors,
             metrics=metrics,

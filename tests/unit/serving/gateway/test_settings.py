@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from servable_serving.core.addresses import is_loopback
 from servable_serving.gateway.settings import (
     DEFAULTS,
     Rate,
@@ -13,7 +14,6 @@ from servable_serving.gateway.settings import (
     SettingsError,
     in_container,
     in_url,
-    is_loopback,
 )
 
 
@@ -64,6 +64,7 @@ def test_relative_paths_are_of_the_working_folder() -> None:
         ("API_KEYS_FILE", "/keys/api", "api_keys_file", Path("/keys/api")),
         ("ADMIN_KEYS_FILE", "/keys/admin", "admin_keys_file", Path("/keys/admin")),
         ("MAX_BODY", "4M", "max_body", "4M"),
+        ("COMPRESSED_BODIES", "pass", "compressed_bodies", "pass"),
         ("RATE", "5", "rate", Rate(5)),
         ("RATE", "10r/m", "rate", Rate(10, "m")),
         ("RATE", "0", "rate", Rate(0)),
@@ -102,6 +103,7 @@ def test_a_valid_value(variable: str, value: str, attribute: str, expected: obje
         ("UPSTREAM_REST_PORT", "0"),
         ("MAX_BODY", "lots"),
         ("MAX_BODY", "1t"),
+        ("COMPRESSED_BODIES", "yes"),
         ("RATE", "fast"),
         ("RATE", "10r/h"),
         ("BURST", "-1"),

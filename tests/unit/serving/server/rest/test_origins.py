@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from servable_serving.server.rest.origins import allows, is_loopback
+from servable_serving.server.rest.origins import allows
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,3 @@ from servable_serving.server.rest.origins import allows, is_loopback
 )
 def test_pages(site: str | None, origin: str | None, host: str, may: bool) -> None:
     assert allows(site, origin, host, frozenset({"models.example"})) is may
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True),
-     ("0.0.0.0", False), ("10.0.0.1", False), ("models.example", False)],
-)  # fmt: skip
-def test_loopback(host: str, local: bool) -> None:
-    assert is_loopback(host) is local

@@ -1,0 +1,22 @@
+"""What a host in an address is."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is reachable only from this machine."""
+    address = address.strip("[]")
+    return address == "localhost" or (
+        is_ip_address(address) and ipaddress.ip_address(address).is_loopback
+    )
+
+
+def is_ip_address(text: str) -> bool:
+    """Whether a host is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
