@@ -147,10 +147,16 @@ class Endpoint:
             return _page(413, "Request Entity Too Large")
         except _BusyError:
             return self._too_many(request, whole, "Too many requests are waiting; retry later")
+        except ClientDisconnect:
+            if future is not None and not future.running():
+                self._service.refused(request.method, whole, "CANCELLED")
+            raise
         except ModelError as error:
             if error.code == "RESOURCE_EXHAUSTED":
                 return self._too_many(request, whole, error.message)
-            self._service.refused(request.method, whole, "DEADLINE_EXCEEDED")
+            # Where its graph runs already, the service counts it at the end.
+            if future is not None and not future.running():
+                self._service.refused(request.method, whole, "DEADLINE_EXCEEDED")
             return _answer(write_error(error.message), 504, _JSON, self._headers)
         finally:
             if future is None:
