@@ -84,6 +84,8 @@ def model_settings(
         _check_platform(model)
         if "://" in model.base_path:
             raise invalid(f"model {model.name}: {model.base_path} is not a folder of this machine")
+        if "\0" in model.base_path:
+            raise invalid(f"model {model.name}: the base path has a NUL character")
     return tuple(
         ModelSettings(
             name=model.name,

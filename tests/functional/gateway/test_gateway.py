@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from contextlib import closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
@@ -76,6 +78,32 @@ def test_a_missing_or_unknown_key_is_unauthenticated(
 def test_a_key_may_come_as_a_bearer_token(guarded: Gateway, scheme: str) -> None:
     with guarded.client(scheme, token=OTHER_KEY, retry=ONCE) as client:
         assert client.ready()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /%2e%2e/x HTTP/1.1", 400),
+        (b"GET /a%00 HTTP/1.1", 400),
+        (b"POST /v1/models/%zz:predict HTTP/1.1", 400),
+        (b"GET /v1/models/a b HTTP/1.1", 400),
+        (b"GET x HTTP/1.1", 400),
+        (b"PRI * HTTP/2.0", 400),
+        (b"PRI * HTTP/1.1", 400),
+        (b"\x16\x03\x01\x00\x05hello", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1", 414),
+        (b"GET / HTTP/9.9", 505),
+    ],
+    ids=lambda value: None if isinstance(value, int) else repr(value[:24]),
+)
+def test_what_is_not_a_valid_request_line(guarded: Gateway, line: bytes, status: int) -> None:
+    at = urlsplit(guarded.rest)
+    with socket.create_connection((at.hostname, at.port), timeout=60) as connection:
+        connection.sendall(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, list(json.loads(answer.read()))) == (status, ["error"])
+        assert answer.headers["x-request-id"]
 
 
 def test_refusals_over_rest_have_tensorflow_servings_shape(guarded: Gateway) -> None:

@@ -81,6 +81,10 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
             "not a folder of this machine",
         ),
         (
+            r'config { name: "a" base_path: "/a\000b" model_platform: "tensorflow" }',
+            "the base path has a NUL character",
+        ),
+        (
             'config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "t" }',
             "Illegal setting both",
         ),
