@@ -17,7 +17,8 @@ import pycurl  # noqa: F401
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
-from tests.forked import ForkedServer
+from tests.forked import ForkedServer, FreshServer
+from tests.reliability.table import FaultTable
 from tests.still_running import StillRunning
 from xdist.scheduler import LoadScopeScheduling
 
@@ -29,7 +30,7 @@ from servable_serving.core.sockets import free_ports
 from servable_trainer.data import fashion_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from servable_trainer.data.dataset import Dataset
 
@@ -47,7 +48,7 @@ _TOGETHER = ("tests/system/stack/", "tests/system/web/")
 
 # The layers, slowest first, so that no long test begins when the others have ended; among the
 # functional tests those that train.
-_LAYERS = ("system", "functional/trainer", "functional", "unit")
+_LAYERS = ("system", "functional/trainer", "reliability", "functional", "unit")
 
 
 class _Files(LoadScopeScheduling):
@@ -60,10 +61,24 @@ class _Files(LoadScopeScheduling):
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Report what runs, where the tests run in workers."""
+    """Report what runs, where the tests run in workers, and what the faults did."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and config.getoption("numprocesses", None):
         config.pluginmanager.register(StillRunning(reporter))
+    config.pluginmanager.register(FaultTable())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/reliability, whose own conftest.py is read too late with workers."""
+    parser.addoption(
+        "--reliability-rounds", type=int, default=1, help="Times that each fault is injected."
+    )
+    # Other programs decide how long a server takes to start again.
+    parser.addoption(
+        "--reliability-alone",
+        action="store_true",
+        help="Nothing else runs on this machine: the service must be back in time.",
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -142,11 +157,12 @@ def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
 class RunningServer:
     """`servable serve` in a process of its own."""
 
-    process: ForkedServer
+    process: ForkedServer | FreshServer
     port: int
     rest_port: int
     base_path: Path
     log: Path
+    start_again: Callable[[], ForkedServer | FreshServer]
 
     @property
     def grpc(self) -> str:
@@ -159,10 +175,20 @@ class RunningServer:
     def address(self, scheme: str) -> str:
         return self.grpc if scheme == "grpc" else self.http
 
+    def restart(self) -> None:
+        """Start it again at the same ports, after it has ended."""
+        self.process.wait()
+        self.process = self.start_again()
+
 
 @contextmanager
 def serving(
-    base_path: Path | None, log: Path, *flags: str, model: str = NAME, wait: bool = True
+    base_path: Path | None,
+    log: Path,
+    *flags: str,
+    model: str = NAME,
+    wait: bool = True,
+    start: Callable[[Sequence[str], Path], ForkedServer | FreshServer] = ForkedServer,
 ) -> Iterator[RunningServer]:
     """Run `servable serve` for the length of the block.
 
@@ -172,26 +198,27 @@ def serving(
         flags: Further flags; they override those given here.
         model: Name of the model.
         wait: Whether to wait until the model is available.
+        start: Starts the process.
     """
     port, rest_port = free_ports(2)
-    process = ForkedServer(
-        [
-            f"--model_name={model}",
-            *([f"--model_base_path={base_path}"] if base_path else []),
-            f"--port={port}", f"--rest_api_port={rest_port}",
-            "--file_system_poll_wait_seconds=1", *flags,
-        ],
-        log,
-    )  # fmt: skip
+    words = [
+        f"--model_name={model}",
+        *([f"--model_base_path={base_path}"] if base_path else []),
+        f"--port={port}", f"--rest_api_port={rest_port}",
+        "--file_system_poll_wait_seconds=1", *flags,
+    ]  # fmt: skip
+    running = RunningServer(
+        start(words, log), port, rest_port, base_path or Path(), log, lambda: start(words, log)
+    )
     try:
         if wait:
-            with model_probe(f"http://127.0.0.1:{rest_port}", model) as probe:
+            with model_probe(running.http, model) as probe:
                 wait_until_ready(
-                    probe, running=lambda: process.poll() is None, timeout=300
+                    probe, running=lambda: running.process.poll() is None, timeout=300
                 )  # only against a hang
-        yield RunningServer(process, port, rest_port, base_path or Path(), log)
+        yield running
     finally:
-        process.stop()
+        running.process.stop()
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import chdir
+from contextlib import chdir, suppress
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from servable_serving.core.processes import serve_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,12 +68,34 @@ class ForkedServer:
 
     def stop(self, grace: float = 20) -> None:
         """End the process: by SIGTERM, and by SIGKILL if that takes longer than `grace`."""
-        self.terminate()
-        try:
-            self.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self.wait()
+        _stop(self, grace)
+
+
+class FreshServer(subprocess.Popen[bytes]):
+    """`servable serve` as a user starts it, in a process that imports everything itself.
+
+    Args:
+        flags: Flags of `servable serve`.
+        log: The file that its output is written to.
+        env: Its environment; this process's unless given.
+    """
+
+    def __init__(
+        self, flags: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        with log.open("wb") as output:
+            super().__init__(
+                serve_command(*flags),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                start_new_session=True,
+            )
+
+    def stop(self, grace: float = 20) -> None:
+        """End the process: by SIGTERM, and by SIGKILL if that takes longer than `grace`."""
+        _stop(self, grace)
 
 
 def servable(
@@ -102,6 +126,13 @@ def servable(
         )
 
 
+def _environment() -> dict[str, str]:
+    """The environment, which pytest changes in the main thread for each test."""
+    while True:
+        with suppress(KeyError, RuntimeError):
+            return dict(os.environ)
+
+
 def _fork(
     words: Sequence[str],
     out: Path,
@@ -115,7 +146,13 @@ def _fork(
         path.write_bytes(b"")
     process = _context.Process(
         target=_run,
-        args=(tuple(words), out, err, dict(os.environ if env is None else env), cwd or Path.cwd()),
+        args=(
+            tuple(words),
+            out,
+            err,
+            _environment() if env is None else dict(env),
+            cwd or Path.cwd(),
+        ),
         daemon=True,
     )
     process.start()
@@ -144,3 +181,12 @@ def _run(
     os.chdir(cwd)
     sys.argv = ["servable", *words]
     main()
+
+
+def _stop(process: ForkedServer | FreshServer, grace: float) -> None:
+    process.terminate()
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

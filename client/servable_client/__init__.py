@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         TensorSpec,
         VersionStatus,
     )
-    from servable_client.types.examples import Example
+    from servable_client.types.examples import Example, serialize_example
     from servable_client.types.images import Picture
 
 __all__ = [
@@ -67,35 +67,39 @@ __all__ = [
     "Split",
     "TensorSpec",
     "VersionStatus",
+    "serialize_example",
 ]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "AccessDenied": "_errors",
-        "AsyncClient": "_async_client",
-        "ClassScores": "types.answers",
-        "Classification": "types.answers",
-        "Client": "_client",
-        "ConnectionFailed": "_errors",
-        "DeadlineExceeded": "_errors",
-        "Example": "types.examples",
-        "InvalidInput": "_errors",
-        "ModelNotFound": "_errors",
-        "NotReady": "_errors",
-        "Picture": "types.images",
-        "Prediction": "types.answers",
-        "RequestEvent": "engine.telemetry",
-        "ResponseEvent": "engine.telemetry",
-        "Retry": "engine.retry",
-        "Score": "types.answers",
-        "ServableError": "_errors",
-        "ServerBusy": "_errors",
-        "ServerFailed": "_errors",
-        "Signature": "types.answers",
-        "Split": "engine.split",
-        "TLS": "net.security",
-        "TensorSpec": "types.answers",
-        "VersionStatus": "types.answers",
-    },
-)
+# Type checkers would take any name for one that `__getattr__` knows.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "AccessDenied": "_errors",
+            "AsyncClient": "_async_client",
+            "ClassScores": "types.answers",
+            "Classification": "types.answers",
+            "Client": "_client",
+            "ConnectionFailed": "_errors",
+            "DeadlineExceeded": "_errors",
+            "Example": "types.examples",
+            "InvalidInput": "_errors",
+            "ModelNotFound": "_errors",
+            "NotReady": "_errors",
+            "Picture": "types.images",
+            "Prediction": "types.answers",
+            "RequestEvent": "engine.telemetry",
+            "ResponseEvent": "engine.telemetry",
+            "Retry": "engine.retry",
+            "Score": "types.answers",
+            "ServableError": "_errors",
+            "ServerBusy": "_errors",
+            "ServerFailed": "_errors",
+            "Signature": "types.answers",
+            "Split": "engine.split",
+            "TLS": "net.security",
+            "TensorSpec": "types.answers",
+            "VersionStatus": "types.answers",
+            "serialize_example": "types.examples",
+        },
+    )

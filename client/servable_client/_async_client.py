@@ -1,3 +1,4 @@
+# Generated from _client.py by client/generate_async.py; edit that file, then: make async
 """The client for asyncio."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from servable_client.engine.core import callable_signatures, signature_in
 from servable_client.engine.readiness import ready, reload, resolve, wait
 from servable_client.engine.stream import OnError, astream, check
 from servable_client.transport.driver import AsyncDriver
+from servable_client.types.arguments import check_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 class AsyncClient(BaseClient):
     """`Client` for asyncio: the same arguments, and methods to await.
 
-    Use and close it in one event loop. A function for `api_key` or `token` may be asynchronous;
-    `on_request` and `on_response` are plain functions.
+    Several event loops may use it; close it in one of them. A function for `api_key` or `token`
+    may be asynchronous; `on_request` and `on_response` are plain functions.
 
     Example:
         >>> async def ask():
@@ -248,6 +250,9 @@ class AsyncClient(BaseClient):
     async def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
         """List the versions of the model that the server knows, highest first.
 
+        Args:
+            timeout: Request timeout in seconds (default: the client's).
+
         Raises:
             ModelNotFound: The server does not know the model.
             ServableError: Any other `ServableError` subclass.
@@ -267,7 +272,12 @@ class AsyncClient(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Signature]:
-        """Read the signatures of the model, by name.
+        """Read the signatures of the model, by name: the dtypes and shapes of inputs and outputs.
+
+        Args:
+            version: The version to describe (default: the client's).
+            label: The label of the version to describe (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ServableError: Any `ServableError` subclass.
@@ -292,6 +302,12 @@ class AsyncClient(BaseClient):
     ) -> Signature:
         """Read what a signature takes and gives; `print` shows it as a table.
 
+        Args:
+            name: The name of the signature.
+            version: The version to describe (default: the client's).
+            label: The label of the version to describe (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
+
         Raises:
             InvalidInput: The model has no such signature.
             ServableError: Any other `ServableError` subclass.
@@ -300,6 +316,7 @@ class AsyncClient(BaseClient):
             >>> (await client.signature()).inputs["image"].shape
             (-1, 28, 28)
         """
+        check_text("name", name)
         found = await self.metadata(version=version, label=label, timeout=timeout)
         return signature_in(found, name)
 
@@ -311,6 +328,11 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
     ) -> int:
         """Find the version that a request would use now.
+
+        Args:
+            version: The version to resolve (default: the client's).
+            label: The label of the version to resolve (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ModelNotFound: There is no such model, version or label.
@@ -331,6 +353,11 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
     ) -> bool:
         """Whether the server is reachable and the model can serve requests now.
+
+        Args:
+            version: The version to look for (default: the client's).
+            label: The label of the version to look for (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ServableError: Any other failure, `AccessDenied` for example.

@@ -10,6 +10,7 @@ from servable_client.engine.core import callable_signatures, signature_in
 from servable_client.engine.readiness import ready, reload, resolve, wait
 from servable_client.engine.stream import OnError, check, stream
 from servable_client.transport.driver import Driver
+from servable_client.types.arguments import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -237,6 +238,9 @@ class Client(BaseClient):
     def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
         """List the versions of the model that the server knows, highest first.
 
+        Args:
+            timeout: Request timeout in seconds (default: the client's).
+
         Raises:
             ModelNotFound: The server does not know the model.
             ServableError: Any other `ServableError` subclass.
@@ -256,7 +260,12 @@ class Client(BaseClient):
         label: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Signature]:
-        """Read the signatures of the model, by name.
+        """Read the signatures of the model, by name: the dtypes and shapes of inputs and outputs.
+
+        Args:
+            version: The version to describe (default: the client's).
+            label: The label of the version to describe (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ServableError: Any `ServableError` subclass.
@@ -281,6 +290,12 @@ class Client(BaseClient):
     ) -> Signature:
         """Read what a signature takes and gives; `print` shows it as a table.
 
+        Args:
+            name: The name of the signature.
+            version: The version to describe (default: the client's).
+            label: The label of the version to describe (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
+
         Raises:
             InvalidInput: The model has no such signature.
             ServableError: Any other `ServableError` subclass.
@@ -289,6 +304,7 @@ class Client(BaseClient):
             >>> client.signature().inputs["image"].shape
             (-1, 28, 28)
         """
+        check_text("name", name)
         found = self.metadata(version=version, label=label, timeout=timeout)
         return signature_in(found, name)
 
@@ -300,6 +316,11 @@ class Client(BaseClient):
         timeout: float | None = None,
     ) -> int:
         """Find the version that a request would use now.
+
+        Args:
+            version: The version to resolve (default: the client's).
+            label: The label of the version to resolve (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ModelNotFound: There is no such model, version or label.
@@ -320,6 +341,11 @@ class Client(BaseClient):
         timeout: float | None = None,
     ) -> bool:
         """Whether the server is reachable and the model can serve requests now.
+
+        Args:
+            version: The version to look for (default: the client's).
+            label: The label of the version to look for (default: the client's).
+            timeout: Request timeout in seconds (default: the client's).
 
         Raises:
             ServableError: Any other failure, `AccessDenied` for example.

@@ -16,13 +16,15 @@ does not know Servable can still catch `TimeoutError`.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ServableError(Exception):
     """The base class of all errors that Servable raises.
 
     Attributes:
         message: The error message, one sentence.
-        hint: How to fix it, or None.
+        hint: How to fix it, or None; a traceback shows it too, as a note.
         endpoint: The server address, or None if no server was involved.
         model: The model name, or None.
         code: The canonical status code by name, `NOT_FOUND` for example, or None if the
@@ -30,10 +32,16 @@ class ServableError(Exception):
         retry_after: Seconds after which the server accepts a retry, or None if it did not
             say.
         index: The position of the image in `classify_many`, counted from 0, or None.
+        input: The name of the input at fault, or None.
+        attempts: How often the request was sent; 0 if it was not, or if there were several.
+        request_id: The id under which the server or gateway logged the request, or None if its
+            response had no `x-request-id`.
         unreachable: Whether no connection to the server could be made.
+        untrusted: Whether the certificate of the server is not valid, or not trusted.
         reason: The message without its subject, an image or a file for example; the whole message
             if it has none.
         missing_signature: Whether the model exists but lacks the requested signature.
+        unknown_label: Whether the server does not know the label, so that no version has it.
 
     Example:
         >>> error = ModelNotFound("no model shoes", code="NOT_FOUND", hint="`servable status`")
@@ -56,18 +64,56 @@ class ServableError(Exception):
         # as a file's name.
         super().__init__(message)
         self.message = message
+        self._hint: str | None = None
         self.hint = hint
         self.endpoint = endpoint
         self.model = model
         self.code = code
         self.retry_after = retry_after
-        self.reason = message if reason is None else reason
+        self.reason: str = message if reason is None else reason
         self.index: int | None = None
+        self.input: str | None = None
+        self.attempts = 0
+        self.request_id: str | None = None
         self.unreachable = False
+        self.untrusted = False
         self.missing_signature = False
+        self.unknown_label = False
+
+    @property
+    def hint(self) -> str | None:
+        """How to fix it, or None."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        if hint == self._hint:
+            return
+        notes = [note for note in getattr(self, "__notes__", ()) if note != self._hint]
+        if hint:
+            notes.append(hint)
+        self.__notes__ = notes
+        self._hint = hint
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class, which may take other arguments.
+        state = dict(vars(self))
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])
+        return _restored, (type(self), self.args, state)
+
+
+def _restored(
+    kind: type[ServableError], args: tuple[object, ...], state: dict[str, Any]
+) -> ServableError:
+    """An error from a copy or a pickle."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 class InvalidInput(ServableError, ValueError):
@@ -126,6 +172,7 @@ _CODE_BY_HTTP_STATUS: dict[int, str] = {
     409: "ABORTED",
     412: "FAILED_PRECONDITION",
     413: "INVALID_ARGUMENT",
+    416: "OUT_OF_RANGE",
     429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
@@ -161,9 +208,10 @@ def error_for(
     # The position in the graph is of no use to the caller.
     message = message.partition("\n\t [[")[0]
     missing_signature = message.startswith(_SIGNATURE)
+    unknown_label = "Unrecognized servable version label" in message
     if missing_signature:
         kind, hint = ModelNotFound, f"the model has no signature {signature!r}; see `metadata()`"
-    elif "Unrecognized servable version label" in message:
+    elif unknown_label:
         kind, hint = ModelNotFound, "no version has that label; see `servable status`"
     elif kind is ModelNotFound:
         hint = "check the model name; `servable status` shows what the server has"
@@ -181,4 +229,5 @@ def error_for(
         message, hint=hint, endpoint=endpoint, model=model, code=code, retry_after=retry_after
     )
     error.missing_signature = missing_signature
+    error.unknown_label = unknown_label
     return error

@@ -21,8 +21,13 @@ def config_of(config: str | Path) -> wire.ModelServerConfig:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InvalidInput(f"cannot read {config}: {reason}") from error
-    else:
+    elif isinstance(config, str):
         text = config
+    else:
+        raise InvalidInput(
+            "config must be the text of a ModelServerConfig or the Path of a file, "
+            f"got a value of type {type(config).__name__}"
+        )
     from google.protobuf import text_format
 
     try:

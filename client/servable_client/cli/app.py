@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points, version
+from traceback import walk_tb
 from typing import Annotated
 
 import typer
 
 from servable_client._errors import ServableError
+from servable_client._extras import extra_of, how_to_install
 from servable_client.cli.console import console, print_error
-
-# The extra that installs a module which a command may find missing.
-_EXTRAS = {
-    "cryptography": "gateway",
-    "fsspec": "remote",
-    "keras_tuner": "trainer",
-    "sklearn": "trainer",
-    "platformdirs": "trainer",
-    "keras": "serving",
-    "tensorflow": "serving",
-    "httptools": "serving",
-    "starlette": "serving",
-    "uvicorn": "serving",
-    "orjson": "serving",
-}
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,13 +53,14 @@ def main() -> None:
         print_error(error)
         sys.exit(1)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        module = (error.name or "").partition(".")[0]
+        extra = extra_of(module, _running(error))
         if extra is None:
             raise
         print_error(
             ServableError(
-                f"this command requires {error.name}, which is not installed",
-                hint=f"pip install 'servable[{extra}]'",
+                f"this command requires {module}, which is not installed",
+                hint=how_to_install(extra),
             )
         )
         sys.exit(1)
@@ -80,3 +68,8 @@ def main() -> None:
         # A progress bar that Ctrl-C interrupted leaves the cursor hidden.
         if "rich" in sys.modules and sys.stderr.isatty():
             console().show_cursor()
+
+
+def _running(error: BaseException) -> list[str]:
+    """The modules whose code was running when an error was raised."""
+    return [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]

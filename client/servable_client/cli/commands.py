@@ -11,13 +11,17 @@ import typer
 from servable_client.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SERVER,
+    Access,
     CaBundle,
+    Certificate,
     Json,
     Key,
     Label,
     Model,
+    PrivateKey,
     Server,
     Timeout,
+    Token,
     Version,
     make_client,
 )
@@ -48,7 +52,10 @@ def classify(
     version: Version = None,
     label: Label = None,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: Timeout = 5.0,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Output as CSV.")] = False,
@@ -64,7 +71,8 @@ def classify(
     if json and csv:
         raise typer.BadParameter("--json and --csv are mutually exclusive")
     options = {"version": version, "label": label, "timeout": timeout}
-    with make_client(server, model=model, api_key=api_key, ca=ca, **options) as client:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with make_client(server, access, model=model, **options) as client:
         found = list(
             zip(
                 pictures,
@@ -85,7 +93,13 @@ def classify(
         print_table(
             columns,
             [
-                (name, a.label, a.probability, a.version or "-", f"{a.elapsed * 1000:.1f}")
+                (
+                    name,
+                    a.label,
+                    a.probability,
+                    "-" if a.version is None else a.version,
+                    f"{a.elapsed * 1000:.1f}",
+                )
                 for name, a in answers
             ],
         )
@@ -117,7 +131,10 @@ def status(
     server: Server = DEFAULT_SERVER,
     model: Model = DEFAULT_MODEL,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: Timeout = 5.0,
     label: Annotated[
         list[str] | None, typer.Option(help="Label to look up as well; repeatable.")
@@ -137,7 +154,8 @@ def status(
     from servable_client.cli.console import print_json, print_table, say
 
     wanted = [*(label or ()), *(_labels_in(config, model) if config else ())]
-    with make_client(server, model=model, api_key=api_key, ca=ca, timeout=timeout) as client:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with make_client(server, access, model=model, timeout=timeout) as client:
         versions = client.status()
         try:
             signatures = client.metadata()
@@ -212,16 +230,18 @@ def wait(
     version: Annotated[int | None, typer.Option(help="Version to wait for.")] = None,
     label: Annotated[str | None, typer.Option(help="Label to wait for.")] = None,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: Annotated[float, typer.Option(help="Maximum time to wait, in seconds.", min=0)] = 60.0,
     json: Json = False,
 ) -> None:
     """Wait until a server serves a model, or a version or label of it."""
     from servable_client.cli.console import print_json
 
-    with make_client(
-        server, model=model, version=version, label=label, api_key=api_key, ca=ca
-    ) as client:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with make_client(server, access, model=model, version=version, label=label) as client:
         found = client.wait_until_available(timeout=timeout)
     if json:
         print_json({"model": model, "version": found})

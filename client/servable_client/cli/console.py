@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from servable_client.cli.hints import for_command
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -125,5 +127,5 @@ def progress_bar() -> Progress:
 def print_error(error: ServableError) -> None:
     """Print an error and its hint, if any."""
     sys.stderr.write(f"servable: {printable(str(error))}\n")
-    if error.hint:
-        sys.stderr.write(f"  hint: {printable(error.hint)}\n")
+    if hint := for_command(error.hint):
+        sys.stderr.write(f"  hint: {printable(hint)}\n")

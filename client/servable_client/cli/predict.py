@@ -15,13 +15,17 @@ import typer
 from servable_client.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SERVER,
+    Access,
     CaBundle,
+    Certificate,
     Json,
     Key,
     Label,
     Model,
+    PrivateKey,
     Server,
     Timeout,
+    Token,
     Version,
     make_client,
 )
@@ -57,7 +61,10 @@ def predict(
     version: Version = None,
     label: Label = None,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: Timeout = 5.0,
     json: Json = False,
 ) -> None:
@@ -70,10 +77,11 @@ def predict(
 
     given = _read(source)
     options = {"version": version, "label": label, "timeout": timeout}
-    with make_client(server, model=model, api_key=api_key, ca=ca, **options) as client:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with make_client(server, access, model=model, **options) as client:
         inputs = given if isinstance(given, dict) else {_only_input(client, signature): given}
         answer = client.predict(inputs, signature=signature)
-    outputs = answer.outputs
+    outputs = {name: _as_numpys(array) for name, array in answer.outputs.items()}
     if output is not None:
         _write(output, outputs)
     if json:
@@ -87,7 +95,7 @@ def predict(
     print_table(
         ("output", "dtype", "shape", "values"),
         [
-            (name, _dtype(array), str(list(array.shape)), _values(array))
+            (name, _dtype(answer[name]), str(list(array.shape)), _values(array))
             for name, array in sorted(outputs.items())
         ],
     )
@@ -182,6 +190,21 @@ def _decoded(value: Any) -> Any:
     return {name: _decoded(item) for name, item in value.items()}
 
 
+def _as_numpys(array: NDArray[Any]) -> NDArray[Any]:
+    """An output in a dtype of NumPy's own, which files and JSON have; no value changes."""
+    import numpy as np
+
+    from servable_client._wire.dtypes import is_numpys
+
+    if is_numpys(array.dtype):
+        return array
+    if array.dtype.names is not None:  # quantized: a structure of one integer
+        return array[array.dtype.names[0]]
+    if "float" in array.dtype.name:
+        return array.astype(np.float32)
+    return array.astype(np.uint8 if array.dtype.name.startswith("u") else np.int8)
+
+
 def _write(path: Path, outputs: Mapping[str, NDArray[Any]]) -> None:
     import numpy as np
 
@@ -212,6 +235,8 @@ def _plain(value: Any) -> Any:
 
 
 def _dtype(array: NDArray[Any]) -> str:
+    if array.dtype.names is not None:  # quantized
+        return array.dtype.names[0]
     return "string" if array.dtype == object else str(array.dtype)
 
 

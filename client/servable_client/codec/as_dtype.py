@@ -11,7 +11,7 @@ import numpy as np
 
 from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import data_type_of, numpy_dtype
+from servable_client._wire.dtypes import data_type_of, numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def as_declared(
         InvalidInput: An array has another dtype, and values would be lost.
     """
     if signature is None or all(
-        name not in signature.inputs or _is(array, signature.inputs[name].dtype)
+        name not in signature.inputs or has_dtype(array, signature.inputs[name].dtype)
         for name, array in inputs.items()
     ):
         return inputs
@@ -54,7 +54,8 @@ def as_declared(
     }
 
 
-def _is(array: NDArray[Any], dtype: str) -> bool:
+def has_dtype(array: NDArray[Any], dtype: str) -> bool:
+    """Whether the dtype of an array is that of a DataType, by name."""
     try:
         return wire.DataType.Name(data_type_of(array)) == dtype
     except InvalidInput:
@@ -68,15 +69,17 @@ def _converted(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
     except (ValueError, InvalidInput):
         wanted = None
     # What NumPy has no dtype for is left to the server.
-    if wanted is None or _is(array, dtype):
+    if wanted is None or has_dtype(array, dtype):
         return array
     converted = _cast(array, wanted)
     if converted is None:
-        raise InvalidInput(
+        error = InvalidInput(
             f"the input {name} takes {_plain(dtype)}, got {_described(array)}",
             hint=f"convert it: np.asarray(values, {'object' if wanted.kind == 'O' else wanted})",
             code="INVALID_ARGUMENT",
         )
+        error.input = name
+        raise error
     return converted
 
 
@@ -85,13 +88,14 @@ def _cast(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any] | None:
     if array.dtype == object and wanted.kind != "O":
         # A list of Python numbers beyond 64 bits, or of several kinds.
         return None
-    if array.dtype.kind not in "biuf" or wanted.kind not in "iufc":
+    kind = _kind(wanted)
+    if array.dtype.kind not in "biuf" or kind not in "iufc":
         return None
-    if array.size and (array.dtype.kind == "b" or (array.dtype.kind, wanted.kind) in _REFUSED):
+    if array.size and (array.dtype.kind == "b" or (array.dtype.kind, kind) in _REFUSED):
         return None
     with np.errstate(all="ignore"):
         converted = array.astype(wanted)
-    if array.dtype.kind == "f" and wanted.kind in "fc":
+    if array.dtype.kind == "f" and kind in "fc":
         finite = np.isfinite(array)
         return converted if np.isfinite(converted[finite]).all() else None
     if wanted.kind in "iu" and array.size:
@@ -101,6 +105,13 @@ def _cast(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any] | None:
             return None
     back = converted.real if wanted.kind == "c" else converted
     return converted if np.array_equal(back.astype(array.dtype), array) else None
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """The kind of a dtype; those of ml_dtypes, such as bfloat16 and int4, are void to NumPy."""
+    if dtype.kind != "V" or dtype.fields is not None:
+        return dtype.kind
+    return "f" if "float" in dtype.name else dtype.name[0]
 
 
 def _plain(dtype: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
+from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
 from servable_client._wire.tensors import from_proto
@@ -36,10 +37,13 @@ from servable_client.types.operations import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
+
     from servable_client.net.endpoints import Endpoint
 
 Headers = tuple[tuple[str, str], ...]
 
+REQUEST_ID = "x-request-id"
 NOT_ONE_MESSAGE = "the response is not a single uncompressed gRPC message"
 
 _PREDICT = f"/{PredictOperation.service}/{PredictOperation.method}"
@@ -99,7 +103,7 @@ def decode(operation: Operation, body: bytes) -> Any:
                 return Prediction(outputs=found[0], version=found[1])
             predicted = wire.PredictResponse.FromString(body)
             return Prediction(
-                outputs={name: from_proto(tensor) for name, tensor in predicted.outputs.items()},
+                outputs={name: _output(name, t) for name, t in predicted.outputs.items()},
                 version=_version(predicted),
             )
         if isinstance(operation, ClassifyOperation):
@@ -128,8 +132,20 @@ def decode(operation: Operation, body: bytes) -> Any:
         raise UnexpectedResponse from error
     assert isinstance(operation, ReloadOperation)
     if status.error_code:
-        raise Failure(code_by_number(status.error_code), status.error_message)
+        raise Failure(
+            code_by_number(status.error_code), status.error_message.decode(errors="replace")
+        )
     return None
+
+
+def _output(name: str, tensor: wire.TensorProto) -> NDArray[Any]:
+    try:
+        return from_proto(tensor)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"the output {name} cannot be read: {error}",
+            hint=error.hint or "name the other outputs in `output_filter`",
+        ) from None
 
 
 def code_by_number(number: int) -> str:
@@ -138,7 +154,9 @@ def code_by_number(number: int) -> str:
 
 
 def _version(response: Any) -> int | None:
-    return response.model_spec.version.value or None
+    """The version that answered; None if the server does not report it."""
+    spec = response.model_spec
+    return int(spec.version.value) if spec.HasField("version") else None
 
 
 def _statuses(found: Iterable[wire.ModelVersionStatus]) -> list[VersionStatus]:
@@ -147,7 +165,7 @@ def _statuses(found: Iterable[wire.ModelVersionStatus]) -> list[VersionStatus]:
             version=status.version,
             state=wire.ModelVersionStatus.State.Name(status.state),
             error_code=code_by_number(status.status.error_code),
-            error_message=status.status.error_message,
+            error_message=status.status.error_message.decode(errors="replace"),
         )
         for status in found
     ]
@@ -199,3 +217,22 @@ def delay_of(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
         except (ValueError, DecodeError):
             continue
     return None
+
+
+def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """The id of a request in the headers and trailers of its response, which gateways send."""
+    for key, value in metadata:
+        if key == REQUEST_ID and isinstance(value, str):
+            return value
+    return None
+
+
+def refuses_retry(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Whether a server asks not to retry: its pushback is not a time (gRFC A6)."""
+    for key, value in metadata:
+        if key == "grpc-retry-pushback-ms":
+            try:
+                return not float(value) >= 0
+            except ValueError:
+                return True
+    return False

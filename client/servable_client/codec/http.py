@@ -19,7 +19,9 @@ import orjson
 
 from servable_client._errors import InvalidInput, code_of_http_status
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import as_bytes, data_type_of, numpy_dtype
+from servable_client._wire.dtypes import data_type_of, is_numpys, numpy_dtype
+from servable_client._wire.tensors import as_bytes
+from servable_client.codec.predict_request import unsendable
 from servable_client.types.answers import (
     ClassScores,
     Prediction,
@@ -83,7 +85,7 @@ def encode(endpoint: Endpoint, operation: Operation, headers: Headers) -> HttpRe
         body = _dump(
             {
                 "signature_name": operation.signature,
-                "inputs": {name: _to_json(name, a) for name, a in operation.inputs.items()},
+                "inputs": {name: _input(name, a) for name, a in operation.inputs.items()},
             }
         )
     elif isinstance(operation, ClassifyOperation):
@@ -120,14 +122,17 @@ def decode(operation: Operation, reply: HttpReply) -> Any:
         reason = responses.get(reply.status, "")
         raise Failure(
             code_of_http_status(reply.status),
-            str(message)
+            _text(message)
             if message
             else f"the server returned status {reply.status} {reason}".rstrip(),
             retry_after=_retry_after(reply.headers),
             http_status=reply.status,
+            request_id=_header(reply.headers, b"x-request-id"),
         )
     try:
         return _read(operation, answer)
+    except InvalidInput:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UnexpectedResponse from error
 
@@ -151,8 +156,9 @@ def _read(operation: Operation, answer: Any) -> Any:
         )
     if isinstance(operation, MetadataOperation):
         signatures = answer["metadata"]["signature_def"]["signature_def"]
+        version = answer["model_spec"].get("version")
         return Description(
-            version=int(answer["model_spec"]["version"]) or None,
+            version=None if version is None else int(version),
             signatures={name: _signature(value) for name, value in signatures.items()},
         )
     return sorted(
@@ -161,7 +167,7 @@ def _read(operation: Operation, answer: Any) -> Any:
                 version=int(status["version"]),
                 state=str(status["state"]),
                 error_code=str(status["status"]["error_code"]),
-                error_message=str(status["status"]["error_message"]),
+                error_message=_text(status["status"]["error_message"]),
             )
             for status in answer["model_version_status"]
         ),
@@ -177,11 +183,18 @@ def check_inputs(operation: PredictOperation) -> None:
     """
     for name, spec in operation.known.inputs.items() if operation.known else ():
         array = operation.inputs.get(name)
-        if array is not None and data_type_of(array) != getattr(wire, spec.dtype, None):
+        if array is not None and _data_type(name, array) != getattr(wire, spec.dtype, None):
             raise Failure(
                 "INVALID_ARGUMENT",
                 f"{name} must be {spec.dtype}, got an array of {array.dtype}",
             )
+
+
+def _data_type(name: str, array: NDArray[Any]) -> int:
+    try:
+        return data_type_of(array)
+    except InvalidInput as error:
+        raise unsendable(name, error) from None
 
 
 def _path(target: Target) -> str:
@@ -189,6 +202,11 @@ def _path(target: Target) -> str:
     if target.version is not None:
         return f"{path}/versions/{target.version}"
     return f"{path}/labels/{quote(target.label, safe='')}" if target.label is not None else path
+
+
+def _text(value: Any) -> str:
+    """Text to show; bytes that are not UTF-8, which `_load` keeps, are replaced."""
+    return str(value).encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _dump(value: Any) -> bytes:
@@ -207,11 +225,21 @@ def _load(body: bytes) -> Any:
         return None
 
 
+def _input(name: str, array: NDArray[Any]) -> Any:
+    try:
+        return _to_json(name, array)
+    except InvalidInput as error:
+        error.input = name
+        raise
+
+
 def _to_json(name: str, array: NDArray[Any]) -> Any:
     if array.dtype.kind in "OSU":
         return _strings_to_json(array)
     if array.dtype.kind == "c":
         raise InvalidInput(f"{name} is complex, which JSON cannot represent", hint="use grpc")
+    if not is_numpys(array.dtype):
+        raise InvalidInput(f"{name} is {array.dtype}, which REST does not take", hint="use grpc")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         # orjson would write null.
         return orjson.Fragment(json.dumps(array.tolist()))
@@ -240,11 +268,16 @@ def _outputs(outputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, NDArray
     # The only output of a signature comes without its name.
     if len(specs) == 1:
         outputs = {next(iter(specs)): outputs}
-    return {name: _from_json(outputs[name], spec) for name, spec in specs.items()}
+    return {name: _from_json(name, outputs[name], spec) for name, spec in specs.items()}
 
 
-def _from_json(value: Any, spec: TensorSpec) -> NDArray[Any]:
-    dtype = numpy_dtype(getattr(wire, spec.dtype))
+def _from_json(name: str, value: Any, spec: TensorSpec) -> NDArray[Any]:
+    try:
+        dtype = numpy_dtype(getattr(wire, spec.dtype, -1))
+    except InvalidInput:
+        raise InvalidInput(
+            f"the output {name} cannot be read: its dtype is {spec.plain_dtype}", hint="use grpc"
+        ) from None
     return np.asarray(value, dtype) if dtype.kind != "O" else _strings(value)
 
 
@@ -281,13 +314,19 @@ def _signature(value: Mapping[str, Any]) -> Signature:
 
 def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     """The header Retry-After: seconds, or a date (RFC 9110, 10.2.3)."""
+    text = _header(headers, b"retry-after")
+    if text is None:
+        return None
+    try:
+        if text.isdecimal():
+            return float(text)
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
     for name, value in headers:
-        if name.lower() == b"retry-after":
-            text = value.decode("latin-1").strip()
-            try:
-                if text.isdecimal():
-                    return float(text)
-                return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-            except (ValueError, OverflowError):
-                return None
+        if name.lower() == wanted:
+            return value.decode("latin-1").strip()
     return None

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import LITTLE, data_type_of, to_proto
+from servable_client._wire.dtypes import data_type_of, is_numpys, little
+from servable_client._wire.tensors import to_proto
+from servable_client._wire.varints import varint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,12 +36,22 @@ def predict_body(operation: PredictOperation) -> bytes:
     """
     parts: list[Any] = [_head(operation.target, operation.signature, tuple(operation.outputs))]
     for name, array in operation.inputs.items():
-        if array.dtype.kind in "OSU" or not array.size:
-            tensor = to_proto(array).SerializeToString()
-            parts += (_entry(name, len(tensor)), tensor)
-        else:
-            parts += (_before(name, array.dtype, array.shape), _little(array))
+        try:
+            if array.dtype.kind in "OSU" or not array.size:
+                tensor = to_proto(array).SerializeToString()
+                parts += (_entry(name, len(tensor)), tensor)
+            else:
+                parts += (_before(name, array.dtype, array.shape), _elements(array))
+        except InvalidInput as error:
+            raise unsendable(name, error) from None
     return b"".join(parts)
+
+
+def unsendable(name: str, error: InvalidInput) -> InvalidInput:
+    """The error for an input, from that for its array."""
+    named = InvalidInput(f"the input {name} cannot be sent: {error}", hint=error.hint)
+    named.input = name
+    return named
 
 
 def fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None:
@@ -47,6 +60,7 @@ def fill_spec(spec: wire.ModelSpec, target: Target, signature: str = "") -> None
     if signature:
         spec.signature_name = signature
     if target.version is not None:
+        spec.version.SetInParent()  # version 0 is an empty message
         spec.version.value = target.version
     elif target.label is not None:
         spec.version_label = target.label
@@ -68,29 +82,19 @@ def _before(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     tensor.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
-    head = tensor.SerializeToString() + _CONTENT + _varint(array.nbytes)
+    head = tensor.SerializeToString() + _CONTENT + varint(array.nbytes)
     return _entry(name, len(head) + array.nbytes) + head
 
 
 def _entry(name: str, size: int) -> bytes:
     """An entry of `inputs` up to its tensor of `size` bytes."""
     key = name.encode()
-    entry = _KEY + _varint(len(key)) + key + _VALUE + _varint(size)
-    return _INPUTS + _varint(len(entry) + size) + entry
+    entry = _KEY + varint(len(key)) + key + _VALUE + varint(size)
+    return _INPUTS + varint(len(entry) + size) + entry
 
 
-def _varint(number: int) -> bytes:
-    """A varint: seven bits per byte, the lowest first; the eighth bit marks continuation."""
-    found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
-def _little(array: NDArray[Any]) -> NDArray[Any]:
+def _elements(array: NDArray[Any]) -> Any:
     """The elements in row-major order and little-endian, copied only if necessary."""
-    if array.dtype.byteorder == ">" or not LITTLE:
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return np.ascontiguousarray(array)
+    array = np.ascontiguousarray(little(array))
+    # The dtypes of ml_dtypes do not have Python's buffer protocol.
+    return array if is_numpys(array.dtype) else array.tobytes()

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from servable_client._errors import ServerFailed
+from servable_client._errors import InvalidInput, ServerFailed
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import WIRE_DTYPES, from_proto
+from servable_client._wire.dtypes import WIRE_DTYPES
+from servable_client._wire.tensors import from_proto
+from servable_client._wire.varints import unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,11 +33,24 @@ if TYPE_CHECKING:
 _OUTPUTS, _MODEL_SPEC = 1 << 3 | 2, 2 << 3 | 2
 _KEY, _VALUE = 1 << 3 | 2, 2 << 3 | 2
 _DTYPE, _SHAPE, _CONTENT = 1 << 3, 2 << 3 | 2, 4 << 3 | 2
-_FLOATS, _STRINGS, _INT64S = 5 << 3 | 2, 8 << 3 | 2, 10 << 3 | 2
-
-_FLOAT, _INT64, _STRING = int(wire.DT_FLOAT), int(wire.DT_INT64), int(wire.DT_STRING)
-
-_BYTE = np.dtype(np.uint8)
+_STRINGS = 8 << 3 | 2
+_STRING = int(wire.DT_STRING)
+# The typed fields whose elements are as in the memory of an array, and those of varints.
+_IN_MEMORY = {
+    int(wire.DT_FLOAT): 5 << 3 | 2,
+    int(wire.DT_DOUBLE): 6 << 3 | 2,
+    int(wire.DT_COMPLEX64): 9 << 3 | 2,
+    int(wire.DT_COMPLEX128): 12 << 3 | 2,
+}
+_INTEGERS = {
+    int(wire.DT_INT8): 7 << 3 | 2,
+    int(wire.DT_INT16): 7 << 3 | 2,
+    int(wire.DT_INT32): 7 << 3 | 2,
+    int(wire.DT_UINT8): 7 << 3 | 2,
+    int(wire.DT_UINT16): 7 << 3 | 2,
+    int(wire.DT_INT64): 10 << 3 | 2,
+    int(wire.DT_BOOL): 11 << 3 | 2,
+}
 
 # Above this number of strings the message is faster than the loop here, with the cold caches that
 # follow the wait for a response.
@@ -101,7 +116,7 @@ def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
             else:
                 return None
             at = stop
-    except (_Unusual, IndexError, UnicodeDecodeError, DecodeError):
+    except (_Unusual, IndexError, UnicodeDecodeError, DecodeError, InvalidInput):
         return None
     if end <= _MAX_CACHED_SIZE:
         _remember(body, found, version)
@@ -182,13 +197,15 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Element
     if stop != end:
         raise _Unusual
     elements: _Elements | None = None
-    if stop - at == size and (tag == _CONTENT or (tag == _FLOATS and data_type == _FLOAT)):
+    if stop - at == size and tag in (_CONTENT, _IN_MEMORY.get(data_type)):
         elements = name, slice(at, stop), dtype, shape
         # From a copy, which is aligned.
         array: NDArray[Any] = np.ndarray(shape, dtype, body[at:stop])
-    elif tag == _INT64S and data_type == _INT64 and stop - at == size // 8:
-        # As many bytes as numbers: each number is below 128.
-        array = np.ndarray(shape, _BYTE, body, at).astype(dtype)
+    elif tag == _INTEGERS.get(data_type):
+        numbers = unpack(body[at:stop])
+        if len(numbers) * dtype.itemsize != size:
+            raise _Unusual
+        array = numbers.astype(dtype).reshape(shape)
     else:
         raise _Unusual
     return array, elements
@@ -239,4 +256,5 @@ def _described(head: bytes) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
 @lru_cache(maxsize=256)
 def _version(data: bytes) -> int | None:
     """The version in a ModelSpec."""
-    return wire.ModelSpec.FromString(data).version.value or None
+    spec = wire.ModelSpec.FromString(data)
+    return spec.version.value if spec.HasField("version") else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from servable_client.types.examples import serialized
+from servable_client.types.examples import serialize_example
 from servable_client.types.images import ENCODED
 from servable_client.types.operations import Description, PredictOperation, Target
 
@@ -51,7 +51,7 @@ def operations(
             signature=CLASSIFY,
             inputs={
                 next(iter(named.inputs)): np.array(
-                    [serialized({_FEATURE: image}) for image in images], object
+                    [serialize_example({_FEATURE: image}) for image in images], object
                 )
             },
             outputs=("classes", "scores"),

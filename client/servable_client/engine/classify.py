@@ -17,7 +17,7 @@ from servable_client.types.images import ENCODED, Prepared, checked, fit, prepar
 from servable_client.types.operations import Description, Failure, PredictOperation, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from servable_client.engine.core import Engine
     from servable_client.engine.effects import Flow
@@ -88,18 +88,28 @@ class Classifier:
             ready = yield Offload(partial(_prepared, images))
         prepared = [item for item in ready if not isinstance(item, InvalidInput)]
         chosen, fallback = self._engine.targets_of(target)
-        found = yield from self._all(prepared, chosen, began, timeout)
-        if fallback is not None:
-            failed = [
-                i
-                for i, a in enumerate(found)
-                if isinstance(a, ServableError) and is_label_unavailable(a)
-            ]
-            again = yield from self._all([prepared[i] for i in failed], fallback, began, timeout)
-            for index, answer in zip(failed, again, strict=True):
-                found[index] = answer
+        own = self._engine.in_use(chosen if fallback is None else fallback)
+        found = yield from self._all(prepared, own if fallback is None else chosen, began, timeout)
+        failed = _failed(found, is_label_unavailable) if fallback is not None else []
+        yield from self._again(failed, found, prepared, own, began, timeout)
+        failed = _failed(found, lambda error: self._engine.instead(own, error) is not None)
+        yield from self._again(failed, found, prepared, self._engine.in_use(own), began, timeout)
         rest = iter(found)
         return [item if isinstance(item, InvalidInput) else next(rest) for item in ready]
+
+    def _again(
+        self,
+        failed: Sequence[int],
+        found: list[Classification | ServableError],
+        prepared: Sequence[Prepared],
+        target: Target,
+        began: float,
+        timeout: float | None,
+    ) -> Flow[None]:
+        """Classify the images that failed with another target, and replace their errors."""
+        again = yield from self._all([prepared[i] for i in failed], target, began, timeout)
+        for index, answer in zip(failed, again, strict=True):
+            found[index] = answer
 
     def _all(
         self, prepared: Sequence[Prepared], target: Target, began: float, timeout: float | None
@@ -273,6 +283,11 @@ class Classifier:
             for class_id, name in enumerate(found):
                 names[class_id] = names[class_id] or name
         return names
+
+
+def _failed(answers: Sequence[object], matches: Callable[[ServableError], bool]) -> list[int]:
+    """The positions of the errors that match."""
+    return [i for i, a in enumerate(answers) if isinstance(a, ServableError) and matches(a)]
 
 
 def _prepared(images: Sequence[Picture]) -> list[Prepared | InvalidInput]:

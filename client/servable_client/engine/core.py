@@ -7,32 +7,42 @@ Each method of a client is a flow here: a generator that yields effects (`Send`,
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from servable_client._errors import (
-    DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
     NotReady,
     ServableError,
     ServerFailed,
-    error_for,
 )
 from servable_client._wire.status import INIT_SIGNATURE
 from servable_client._wire.tensors import as_array
 from servable_client.codec.as_dtype import as_declared
 from servable_client.engine.effects import _T, Flow, Invoke, Send, Sleep
+from servable_client.engine.errors import error_of, late_error
+from servable_client.engine.inputs import explain
 from servable_client.engine.retry import Budget, Retry
 from servable_client.engine.split import STABLE, Split, is_label_unavailable
 from servable_client.engine.telemetry import Telemetry, log
 from servable_client.net.endpoints import Balancer, Endpoint, parse_servers
 from servable_client.net.proxies import proxy_for
-from servable_client.net.security import TLS, Credentials, Secret, checked_secret
+from servable_client.net.security import TLS, Credentials, LeftOut, Secret, checked_secret
+from servable_client.types.answers import Signatures, VersionStatuses
+from servable_client.types.arguments import (
+    as_seconds,
+    check_function,
+    check_names,
+    check_text,
+    check_type,
+    refuse,
+)
 from servable_client.types.operations import (
     ClassifyOperation,
     Description,
@@ -49,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from servable_client.codec.grpc import Headers
     from servable_client.engine.telemetry import RequestEvent, ResponseEvent
@@ -58,7 +68,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 5.0
 _MAX_TIMEOUT = 86400.0
-# How long REST keeps using the version that it resolved; see `Engine.attempt`.
+# How long REST keeps using the version that it resolved, see `Engine.attempt`; and how long a label
+# is not asked for that no version has.
 _RESOLVED_SECONDS = 1.0
 # How many versions are cached.
 _MAX_VERSIONS = 100
@@ -78,6 +89,7 @@ class Engine:
         tls: TLS | None,
         api_key: Secret | None,
         token: Secret | None,
+        headers: Mapping[str, str] | None,
         plaintext_credentials: bool,
         proxy: str | None,
         trust_env: bool,
@@ -86,15 +98,28 @@ class Engine:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.now = now
-        target.check()
+        target = target.checked()
+        check_type("retry", retry, Retry | None, "a Retry, Retry(attempts=3) for example")
+        check_type("tls", tls, TLS | None, 'a TLS, TLS(ca="ca.pem") for example')
+        check_type("proxy", proxy, str | None, "an address, as http://host:3128")
+        # Not by their truth: "no" would allow it.
+        check_type("plaintext_credentials", plaintext_credentials, bool, "True or False")
+        check_type("trust_env", trust_env, bool, "True or False")
+        check_function("on_request", on_request)
+        check_function("on_response", on_response)
         self.split = None if split is None else _checked_split(split, target)
+        # What the label `stable` stands for where the caller did not name it and no version has it.
+        self._highest: Target | None = None
+        self._unlabelled_until = -math.inf
+        self._warned = False
         if self.split is not None and target.label is None:
+            self._highest = target
             target = target._replace(label=STABLE)
         self.target = target
         self.timeout = checked_timeout(timeout)
         self.retry = Retry() if retry is None else retry
         self.endpoints = parse_servers(servers)
-        self._credentials = Credentials(api_key=api_key, token=token)
+        self._credentials = Credentials(api_key=api_key, token=token, headers=headers)
         self._credentials.check_endpoints(self.endpoints, plaintext=plaintext_credentials)
         self.tls = tls or TLS()
         if tls is not None:
@@ -122,6 +147,8 @@ class Engine:
         # A version never changes, so its description can be cached.
         self._described: dict[tuple[str, int], Description] = {}
         self._latest: dict[Target, Description] = {}
+        # Endpoints that have answered, in the protocol of their address.
+        self._spoke: set[Endpoint] = set()
         self._resolved: dict[tuple[Endpoint, Target], tuple[Description, float]] = {}
         self.reset()
 
@@ -130,19 +157,46 @@ class Engine:
         self.balancer = Balancer(self.endpoints, now=self.now)
         self._budget = Budget(self.retry.budget)
 
+    def refuse_calls(self, left_out: Sequence[str]) -> None:
+        """Refuse each call: the client was pickled without these of its arguments."""
+        self._credentials = LeftOut(left_out)
+
     def target_of(self, version: int | None, label: str | None) -> Target:
         """The target of a call: the version or label that it names, or the client's."""
         if version is None and label is None:
             return self.target
-        target = Target(model=self.target.model, version=version, label=label)
-        target.check()
-        return target
+        return Target(model=self.target.model, version=version, label=label).checked()
 
     def targets_of(self, target: Target) -> tuple[Target, Target | None]:
         """The target that the split selects, and the fallback if that label is unavailable."""
         # By identity: a call that names the client's own label is pinned to it.
         drawn = self.split.pick() if self.split is not None and target is self.target else None
         return (target, None) if drawn is None else (target._replace(label=drawn), target)
+
+    def in_use(self, target: Target) -> Target:
+        """The target; the highest version for a label `stable` that no version has."""
+        if (
+            self._highest is not None
+            and target is self.target
+            and self.now() < self._unlabelled_until
+        ):
+            return self._highest
+        return target
+
+    def instead(self, target: Target, error: ServableError) -> Target | None:
+        """The target to use after an error, which is noted: see `in_use`; None if there is none."""
+        if self._highest is None or target is not self.target or not error.unknown_label:
+            return None
+        self._unlabelled_until = self.now() + _RESOLVED_SECONDS
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "no version of %s has the label %s: the calls that it would get go to the highest "
+                "version",
+                target.model,
+                target.label,
+            )
+        return self._highest
 
     def deadline(self, timeout: float | None) -> float:
         """The deadline of a call that begins now."""
@@ -154,6 +208,7 @@ class Engine:
         """Send until there is an answer, a failure that is not transient, or no time left."""
         began = self.now()
         tried: list[Endpoint] = []
+        untrusted: set[Endpoint] = set()
         refused: tuple[Failure, Endpoint] | None = None
         attempt, left = 0, deadline - began
         while True:
@@ -165,18 +220,24 @@ class Engine:
             try:
                 answer = yield from send(endpoint, operation, deadline, attempt)
             except Failure as failure:
-                delay = self._delay(failure, endpoint, tried, attempt, deadline)
+                if failure.untrusted:
+                    untrusted.add(endpoint)
+                # A certificate does not become valid within a call.
+                lost = len(untrusted) == len(self.endpoints)
+                delay = None if lost else self._delay(failure, endpoint, tried, attempt, deadline)
                 if delay is None:
                     if refused is not None and failure.timed_out:
-                        error = self._deadline_error(
+                        error = late_error(
                             refused, endpoint, operation, left, mostly=left > (deadline - began) / 2
                         )
                     else:
-                        error = self.error(failure, endpoint, operation)
+                        error = error_of(failure, endpoint, operation)
                     if isinstance(error, ModelNotFound) and error.code == "NOT_FOUND":
                         error = yield from self._not_ready_if_loading(
                             error, endpoint, operation, deadline
                         )
+                    error.attempts = attempt
+                    error.request_id = error.request_id or failure.request_id
                     raise error from failure.__cause__
                 log.debug("%s, attempt %d: %s", endpoint.url, attempt, failure.message)
                 if not failure.timed_out:
@@ -223,13 +284,26 @@ class Engine:
     def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
         """Run the flow that `make` returns for the target that the split selects."""
         first, fallback = self.targets_of(target)
+        if fallback is None:
+            return (yield from self._call_own(make, first))
         try:
             return (yield from make(first))
         except ServableError as error:
-            if fallback is None or not is_label_unavailable(error):
+            if not is_label_unavailable(error):
                 raise
             log.debug("the label %s is unavailable: %s", first.label, error)
-        return (yield from make(fallback))
+        return (yield from self._call_own(make, fallback))
+
+    def _call_own(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
+        """Run the flow that `make` returns for a target, or for what is in use in its place."""
+        target = self.in_use(target)
+        try:
+            return (yield from make(target))
+        except ServableError as error:
+            other = self.instead(target, error)
+            if other is None:
+                raise
+        return (yield from make(other))
 
     def _call_as_split(
         self, operation: PredictOperation | ClassifyOperation, deadline: float
@@ -247,11 +321,14 @@ class Engine:
         """Read the signatures of the model, once per version."""
         known = None if fresh else self.known(target)
         if known is None:
-            known = yield from self.call(MetadataOperation(target=target), deadline)
+            known = yield from self._call_own(
+                lambda chosen: self.call(MetadataOperation(target=chosen), deadline), target
+            )
         return known
 
     def known(self, target: Target) -> Description | None:
         """The cached description of a model, if any."""
+        target = self.in_use(target)
         known = self._latest.get(target)
         if known is None and target.version is not None:
             known = self._described.get((target.model, target.version))
@@ -272,18 +349,11 @@ class Engine:
         what was meant, and where the server refuses the inputs.
         """
         if not isinstance(inputs, Mapping):
-            raise InvalidInput(
-                f"inputs must be a mapping, got {type(inputs).__name__}",
-                hint="pass a dict: name to array",
-            )
-        if isinstance(outputs, str):
-            raise InvalidInput(
-                "output_filter must be a list of names", hint=f"pass a list: [{outputs!r}]"
-            )
-        try:
-            arrays = {str(name): as_array(value) for name, value in inputs.items()}
-        except ValueError as error:
-            raise InvalidInput(f"invalid input array: {error}") from error
+            refuse("inputs", 'a dict of name to array, {"image": images} for example', inputs)
+        check_text("signature", signature)
+        if outputs is not None:
+            check_names("output_filter", outputs)
+        arrays = {str(name): _as_array(name, value) for name, value in inputs.items()}
         described = self.known(target)
         if described is None and any(map(_is_default, inputs.values())):
             described = yield from self._described_or_none(target, deadline)
@@ -302,12 +372,20 @@ class Engine:
         except InvalidInput as error:
             if error.code != "INVALID_ARGUMENT":
                 raise
-            described = yield from self._described_or_none(target, deadline)
-            fitted = as_declared(arrays, _signature(described, signature))
+            declared = _signature((yield from self._described_or_none(target, deadline)), signature)
+            try:
+                fitted = as_declared(arrays, declared)
+            except InvalidInput:
+                fitted = operation.inputs
             if all(fitted[name] is array for name, array in operation.inputs.items()):
+                explain(error, fitted, declared)
                 raise
             operation = replace(operation, inputs=fitted)
-            answer = yield from self._call_as_split(operation, deadline)
+            try:
+                answer = yield from self._call_as_split(operation, deadline)
+            except InvalidInput as again:
+                explain(again, fitted, declared)
+                raise
         return answer
 
     def _described_or_none(self, target: Target, deadline: float) -> Flow[Description | None]:
@@ -328,8 +406,9 @@ class Engine:
         deadline: float,
     ) -> Flow[ClassScores]:
         """Run a signature of the Classify API."""
-        if isinstance(examples, Mapping | str | bytes):
-            raise InvalidInput(f"examples must be a list of dicts, got {type(examples).__name__}")
+        if isinstance(examples, Mapping | str | bytes) or not isinstance(examples, Iterable):
+            refuse("examples", "a list of dicts, [{name: value}] for example", examples)
+        check_text("signature", signature)
         operation = ClassifyOperation(
             target=target, signature=signature, examples=list(examples), context=context
         )
@@ -339,12 +418,13 @@ class Engine:
     def status(self, target: Target, deadline: float) -> Flow[list[VersionStatus]]:
         """List the versions that the server knows, highest first."""
         answer: list[VersionStatus] = yield from self.call(StatusOperation(target=target), deadline)
-        return answer
+        return VersionStatuses(answer)
 
     def forget(self) -> None:
         """Drop what is cached of labels: the server may serve other versions from now on."""
         self._latest.clear()
         self._resolved.clear()
+        self._unlabelled_until = -math.inf
 
     def seen(self, target: Target, version: int | None) -> Description | None:
         """Note that a version answered for `target`; return its description, if cached."""
@@ -372,11 +452,12 @@ class Engine:
             raise Failure("DEADLINE_EXCEEDED", "deadline exceeded", expired=True)
         codec = self._codecs[endpoint]
         watched = self._telemetry.begin(endpoint, operation, attempt, timeout)
-        code, failed = "CANCELLED", None
+        code, failed, size = "CANCELLED", None, 0
         try:
             if watched is not None:
                 headers += self._telemetry.headers(watched)
             request = codec.encode(endpoint, operation, headers)
+            size = len(request.body or b"")
             if watched is not None:
                 watched.sent(request)
             reply = yield Send(request, timeout)
@@ -384,9 +465,13 @@ class Engine:
                 watched.received(reply)
             answer = codec.decode(operation, reply)
             self.balancer.answered(endpoint)
+            self._spoke.add(endpoint)
             code = "OK"
         except Failure as failure:
             code, failed = failure.code, failure
+            failure.request_size = size
+            # A server that stops may look like one that does not speak the protocol.
+            failure.other_protocol &= endpoint not in self._spoke
             if not failure.unreachable and code != "UNAVAILABLE":
                 self.balancer.answered(endpoint)
             elif self.balancer.failed(endpoint):
@@ -399,24 +484,26 @@ class Engine:
             raise
         except UnexpectedResponse as error:
             code = "UNKNOWN"
-            raise ServerFailed(
+            unexpected = ServerFailed(
                 f"unexpected response from {endpoint.url}",
                 hint="not a TensorFlow Serving endpoint? Check host and port",
                 endpoint=endpoint.url,
                 model=operation.target.model,
-            ) from error.__cause__
+            )
+            unexpected.attempts = attempt
+            raise unexpected from error.__cause__
         finally:
             if watched is not None:
                 self._telemetry.end(watched, code, failed)
         return answer
 
     def _headers(self) -> Flow[Headers]:
-        """The credentials, some of which a function returns."""
+        """The credentials, some of which a function returns, and the other headers."""
         headers = []
         for name, prefix, what, secret in self._credentials.secrets:
             value = secret if isinstance(secret, str) else (yield Invoke(secret))
             headers.append((name, prefix + checked_secret(value, what)))
-        return tuple(headers)
+        return (*headers, *self._credentials.others)
 
     def _resolve(self, endpoint: Endpoint, target: Target, deadline: float) -> Flow[Description]:
         """The version that a target points to at an endpoint, cached for a moment."""
@@ -456,12 +543,12 @@ class Engine:
         if not failure.is_transient or (limit is not None and attempt >= limit):
             return None
         tried.append(endpoint)
-        # A server that is busy says when to come again: such retries put no load on it that it did
-        # not agree to. Many were refused at the same time, and must not come at the same time.
-        paced = failure.code == "RESOURCE_EXHAUSTED" and failure.retry_after is not None
+        # A busy server refuses calls before it begins with them, which costs it little. Many were
+        # refused at the same time, and must not come again at the same time.
+        busy = failure.code == "RESOURCE_EXHAUSTED"
         if failure.retry_after is not None:
             delay = failure.retry_after
-            if paced:
+            if busy:
                 spread = delay + self.retry.wait(attempt)
                 delay = spread if self.now() + spread < deadline else delay
         elif self.balancer.has_untried(tried):
@@ -469,57 +556,9 @@ class Engine:
         else:
             tried.clear()
             delay = self.retry.wait(attempt)
-        if self.now() + delay >= deadline or not (paced or self._budget.take()):
+        if self.now() + delay >= deadline or not (busy or self._budget.take()):
             return None
         return delay
-
-    def _deadline_error(
-        self,
-        refused: tuple[Failure, Endpoint],
-        endpoint: Endpoint,
-        operation: Operation,
-        left: float,
-        *,
-        mostly: bool,
-    ) -> ServableError:
-        """The error of a call that was refused, and whose last attempt then timed out.
-
-        It is the refusal, unless the server was silent for most of the time of the call; the
-        message names both. How a call fails must not depend on the milliseconds that its last
-        wait leaves.
-        """
-        failure, refuser = refused
-        silent = f"no response from {endpoint.url} in the remaining {left:.2g} s"
-        if not mostly:
-            return self.error(failure, refuser, operation, f"; then {silent}")
-        error = self.error(failure, refuser, operation)
-        return error_for(
-            "DEADLINE_EXCEEDED",
-            f"{silent}; before that: {error}",
-            endpoint=endpoint.url,
-            model=operation.target.model,
-        )
-
-    def error(
-        self, failure: Failure, endpoint: Endpoint, operation: Operation, also: str = ""
-    ) -> ServableError:
-        """The error for a failed attempt; `also` is appended to its message."""
-        message = failure.message
-        unreachable = failure.unreachable and failure.code == "UNAVAILABLE"
-        if unreachable:
-            message = f"cannot reach {endpoint.url}: {message}"
-        elif failure.unreachable or failure.expired:
-            message = f"deadline exceeded: no response from {endpoint.url}"
-        error = error_for(
-            failure.code,
-            message + also,
-            endpoint=endpoint.url,
-            model=operation.target.model,
-            signature=operation.signature,
-            retry_after=failure.retry_after,
-        )
-        error.unreachable = unreachable
-        return error
 
     def _not_ready_if_loading(
         self, error: ServableError, endpoint: Endpoint, operation: Operation, deadline: float
@@ -547,9 +586,11 @@ class Engine:
         )
 
 
-def callable_signatures(description: Description) -> dict[str, Any]:
+def callable_signatures(description: Description) -> Signatures:
     """The signatures of a model, without the internal one that cannot be called."""
-    return {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
+    return Signatures(
+        {n: value for n, value in description.signatures.items() if n != INIT_SIGNATURE}
+    )
 
 
 def signature_in(signatures: Mapping[str, Signature], name: str) -> Signature:
@@ -564,6 +605,15 @@ def signature_in(signatures: Mapping[str, Signature], name: str) -> Signature:
             hint=f"its signatures are {', '.join(sorted(signatures)) or 'none'}",
         )
     return signatures[name]
+
+
+def _as_array(name: object, value: ArrayLike) -> NDArray[Any]:
+    try:
+        return as_array(value)
+    except ValueError as reason:
+        error = InvalidInput(f"the input {name} is not an array: {reason}")
+        error.input = str(name)
+        raise error from reason
 
 
 def _is_default(value: ArrayLike) -> bool:
@@ -597,18 +647,9 @@ def checked_timeout(timeout: float) -> float:
     """A valid timeout.
 
     Raises:
-        InvalidInput: It is not positive, or too long.
+        InvalidInput: It is not a number, not positive, or too long.
     """
-    if not 0 < timeout <= _MAX_TIMEOUT:
-        raise InvalidInput(
-            f"timeout must be positive and at most {_MAX_TIMEOUT:g} s, got {timeout:g} s"
-        )
-    return timeout
-
-
-def deadline_exceeded(message: str, *, endpoint: str, model: str) -> DeadlineExceeded:
-    """The error when waiting ends without success."""
-    return DeadlineExceeded(message, endpoint=endpoint, model=model, code="DEADLINE_EXCEEDED")
+    return as_seconds("timeout", timeout, longest=_MAX_TIMEOUT)
 
 
 def _pinned(operation: Any, description: Description | None) -> Any:

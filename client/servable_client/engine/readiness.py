@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from servable_client._errors import (
     ConnectionFailed,
     DeadlineExceeded,
-    InvalidInput,
     ModelNotFound,
     NotReady,
     ServerFailed,
 )
-from servable_client.engine.core import deadline_exceeded
 from servable_client.engine.effects import Sleep
+from servable_client.engine.errors import deadline_exceeded, error_of
+from servable_client.types.arguments import as_seconds
 from servable_client.types.operations import (
     Description,
     Failure,
@@ -24,6 +24,7 @@ from servable_client.types.operations import (
 )
 
 if TYPE_CHECKING:
+    from servable_client._errors import ServableError
     from servable_client._wire import wire_pb2 as wire
     from servable_client.engine.core import Engine
     from servable_client.engine.effects import Flow
@@ -38,10 +39,14 @@ def resolve(engine: Engine, target: Target, deadline: float) -> Flow[int]:
     """Find the version that a target points to."""
     engine.forget()
     description = yield from engine.describe(target, deadline, fresh=True)
+    return _version(description, engine.endpoints[0], target)
+
+
+def _version(description: Description, endpoint: Endpoint, target: Target) -> int:
     if description.version is None:
         raise ServerFailed(
             f"the server did not report which version of {target.model} it serves",
-            endpoint=engine.endpoints[0].url,
+            endpoint=endpoint.url,
             model=target.model,
         )
     return description.version
@@ -60,25 +65,25 @@ def ready(engine: Engine, target: Target, deadline: float) -> Flow[bool]:
 
 def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
     """Wait until each reachable endpoint serves a version."""
-    if not 0 <= timeout <= _MAX_WAIT:
-        raise InvalidInput(f"timeout must be 0 to {_MAX_WAIT:g} s, got {timeout:g} s")
+    timeout = as_seconds("timeout", timeout, longest=_MAX_WAIT, zero=True)
     end = engine.now() + timeout
     pause = _FIRST_POLL
     while True:
         versions: list[int] = []
-        missing, unreachable = "the server did not respond", False
+        missing = "the server did not respond"
+        cause: ServableError | None = None
         for endpoint in engine.endpoints:
             deadline = engine.now() + min(engine.timeout, max(end - engine.now(), 1))
             try:
                 found = yield from _look(engine, endpoint, target, deadline)
             except (ConnectionFailed, DeadlineExceeded) as error:
                 if not versions:
-                    missing, unreachable = str(error), error.unreachable
+                    missing, cause = str(error), error
                 continue  # the other endpoints suffice
             if isinstance(found, int):
                 versions.append(found)
             else:
-                versions, missing, unreachable = [], found, False
+                versions, missing, cause = [], found, None
                 break
         if versions:
             engine.forget()
@@ -90,7 +95,11 @@ def wait(engine: Engine, target: Target, timeout: float) -> Flow[int]:
                 endpoint=engine.endpoints[0].url,
                 model=target.model,
             )
-            late.unreachable = unreachable
+            if cause is None:
+                late.hint = "`servable status` shows versions and labels"
+            else:
+                late.unreachable, late.untrusted = cause.unreachable, cause.untrusted
+                late.hint = cause.hint
             raise late
         yield Sleep(min(pause, max(end - engine.now(), 0)))
         pause = min(pause * 1.5, _LONGEST_POLL)
@@ -103,7 +112,7 @@ def reload(engine: Engine, config: wire.ModelServerConfig, timeout: float) -> Fl
         try:
             yield from engine.attempt(endpoint, operation, engine.deadline(timeout))
         except Failure as failure:
-            raise engine.error(failure, endpoint, operation) from failure.__cause__
+            raise error_of(failure, endpoint, operation) from failure.__cause__
         finally:
             engine.forget()
 
@@ -119,12 +128,15 @@ def _look(engine: Engine, endpoint: Endpoint, target: Target, deadline: float) -
     try:
         answer = yield from engine.attempt(endpoint, operation, deadline)
     except Failure as failure:
-        error = engine.error(failure, endpoint, operation)
+        error = error_of(failure, endpoint, operation)
+        other = engine.instead(target, error)
+        if other is not None:
+            return (yield from _look(engine, endpoint, other, deadline))
         if isinstance(error, ModelNotFound):
             return str(error)
         raise error from failure.__cause__
     if isinstance(answer, Description):
-        return answer.version or 0
+        return _version(answer, endpoint, target)
     statuses: list[VersionStatus] = answer
     wanted = [v for v in statuses if target.version in (None, v.version)]
     for status in wanted:

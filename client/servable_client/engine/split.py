@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,14 @@ from servable_client._errors import (
     NotReady,
     ServableError,
 )
-from servable_client.types.operations import Target
+from servable_client.engine.copies import check_importable
+from servable_client.types.arguments import (
+    as_number,
+    check_function,
+    check_name,
+    check_type,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +64,13 @@ class Split:
         _check(shares)
         if seed is not None and key is not None:
             raise InvalidInput("seed and key are mutually exclusive")
-        self.shares = dict(shares)
+        if seed is not None:
+            check_type("seed", seed, numbers.Integral, "an integer")
+        check_function("key", key)
+        self.shares: dict[str, float] = {label: float(share) for label, share in shares.items()}
         self._key = key
         # The generator of the module is reseeded after a fork, so that children differ.
-        self._random = random.random if seed is None else random.Random(seed).random
+        self._random = None if seed is None else random.Random(int(seed))
 
     def pick(self) -> str | None:
         """The label for the next call; None for the client's own.
@@ -67,13 +78,20 @@ class Split:
         Raises:
             InvalidInput: The function for the key returned another type.
         """
-        point = self._random() if self._key is None else _point(self._key())
+        if self._key is not None:
+            point = _point(self._key())
+        else:
+            point = random.random() if self._random is None else self._random.random()
         reached = 0.0
         for label, share in self.shares.items():
             reached += share
             if point < reached:
                 return label
         return None
+
+    def __getstate__(self) -> object:
+        check_importable("key", self._key)
+        return super().__getstate__()
 
     def __repr__(self) -> str:
         return f"Split({self.shares!r})"
@@ -85,19 +103,14 @@ def _check(shares: Any) -> None:
     Raises:
         InvalidInput: It is invalid.
     """
-    if not (isinstance(shares, Mapping) and shares):
-        raise InvalidInput(
-            f"invalid split {shares!r:.40}", hint='map labels to shares: {"canary": 0.1}'
-        )
+    check_type("split", shares, Mapping, 'a dict of labels to shares, {"canary": 0.1} for example')
+    if not shares:
+        raise InvalidInput("split names no label", hint='map labels to shares: {"canary": 0.1}')
     for label, share in shares.items():
-        if not isinstance(label, str):
-            raise InvalidInput(f"invalid label name {label!r:.40}")
-        Target(model="any", label=label).check()
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise InvalidInput(
-                f"invalid share {share!r:.40} for {label}",
-                hint="a share is a number from 0 to 1: 0.1 for one call in ten",
-            )
+        check_name("label", label)
+        wanted = "a number from 0 to 1, 0.1 for one call in ten"
+        if not 0 <= as_number(f"the share of {label}", share, wanted) <= 1:
+            refuse(f"the share of {label}", wanted, share)
     if math.fsum(shares.values()) > 1 + _ROUNDING:
         raise InvalidInput(
             f"the shares add up to {math.fsum(shares.values()):g}",

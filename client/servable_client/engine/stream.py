@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from servable_client._errors import InvalidInput, ServableError
+from servable_client.types.arguments import as_integer, refuse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,15 +33,13 @@ def check(images: object, *, batch_size: int, concurrency: int, on_error: str) -
     """
     if isinstance(images, str | bytes) or not isinstance(images, Iterable | AsyncIterable):
         raise InvalidInput(
-            f"expected an iterable of images, got {type(images).__name__}",
+            f"pictures must be an iterable of images, got {shown(images)}",
             hint="pass a list or any other iterable; use `classify` for one image",
         )
-    if batch_size < 1 or not 1 <= concurrency <= _MAX_CONCURRENCY:
-        raise InvalidInput(
-            f"batch_size must be at least 1, and concurrency 1 to {_MAX_CONCURRENCY}"
-        )
+    as_integer("batch_size", batch_size, lowest=1)
+    as_integer("concurrency", concurrency, lowest=1, highest=_MAX_CONCURRENCY)
     if on_error not in ("raise", "return"):
-        raise InvalidInput(f'on_error must be "raise" or "return", got {on_error!r}')
+        refuse("on_error", '"raise" or "return"', on_error)
 
 
 class _Chunks:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from servable_client._errors import InvalidInput
+from servable_client.types.arguments import check_type, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -68,7 +70,12 @@ def parse_servers(servers: str | Sequence[str]) -> tuple[Endpoint, ...]:
     Raises:
         InvalidInput: An address is invalid, or there is none.
     """
+    wanted = "an address, or a list of addresses"
+    if isinstance(servers, bytes | Mapping) or not isinstance(servers, Iterable):
+        refuse("server", wanted, servers)
     listed = servers.split(",") if isinstance(servers, str) else list(servers)
+    for server in listed:
+        check_type("server", server, str, wanted)
     parsed = [_parse(server.strip()) for server in listed]
     endpoints = tuple({endpoint.url: endpoint for endpoint in parsed}.values())
     if not endpoints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -36,6 +36,16 @@ class Proxy:
             return self.url
         scheme, _, place = self.url.partition("://")
         return f"{scheme}://{quote(self.user, safe='')}:{quote(self.password, safe='')}@{place}"
+
+
+def without_password(proxy: str) -> str:
+    """The address of a proxy without the password, if it has one.
+
+    Raises:
+        InvalidInput: It is malformed.
+    """
+    found = _parse(proxy, "the value of `proxy`")
+    return replace(found, password="").full if found.password else proxy
 
 
 def proxy_for(endpoint: Endpoint, given: str | None, *, trust_env: bool) -> Proxy | None:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from servable_client._errors import InvalidInput
+from servable_client.types.arguments import check_type
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     import grpc
 
     from servable_client.net.endpoints import Endpoint
 
-# A secret, or a function that returns the current one, called for each attempt.
-Secret: TypeAlias = "str | Callable[[], str] | Callable[[], Awaitable[str]]"  # noqa: S105
+# A secret, or a function that returns the current one, called for each attempt. None, which a
+# function such as `partial(os.getenv, "API_KEY")` may return, is refused.
+Secret: TypeAlias = "str | Callable[[], str | None] | Callable[[], Awaitable[str | None]]"  # noqa: S105
+
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+_OWN_HEADERS = frozenset(
+    ("accept", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
+     "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,9 @@ class TLS:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("ca", "certificate", "key"):
+            check_type(name, getattr(self, name), str | PathLike | None, "the path of a PEM file")
+        check_type("server_name", self.server_name, str | None, "text")
         if (self.certificate is None) != (self.key is None):
             raise InvalidInput(
                 "mutual TLS requires both a certificate and its key", hint="pass both, or neither"
@@ -105,9 +119,31 @@ def _read(path: str | Path) -> bytes:
 
 
 class Credentials:
-    """An API key or bearer token, and where they may be sent."""
+    """The headers of each request: an API key or bearer token, and where they may be sent; others.
 
-    def __init__(self, *, api_key: Secret | None, token: Secret | None) -> None:
+    Args:
+        api_key: The API key.
+        token: The bearer token.
+        headers: Other headers, which are no secrets.
+
+    Raises:
+        InvalidInput: One is not a valid header.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: Secret | None,
+        token: Secret | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        for name, secret in (("api_key", api_key), ("token", token)):
+            if not (secret is None or isinstance(secret, str) or callable(secret)):
+                # Without its value, which may be a secret.
+                raise InvalidInput(
+                    f"{name} must be text, or a function that returns it, "
+                    f"got a value of type {type(secret).__name__}"
+                )
         self._secrets: list[tuple[str, str, str, Secret]] = []
         if api_key is not None:
             self._secrets.append(("x-api-key", "", "API key", api_key))
@@ -119,8 +155,9 @@ class Credentials:
             for name, prefix, what, secret in self._secrets
             if not callable(secret)
         ]
-        # The headers, if no secret is a function.
-        self.fixed = tuple(fixed) if len(fixed) == len(self._secrets) else None
+        self.others = checked_headers(headers)
+        # All headers, if no secret is a function.
+        self.fixed = (*fixed, *self.others) if len(fixed) == len(self._secrets) else None
 
     def __bool__(self) -> bool:
         return bool(self._secrets)
@@ -147,12 +184,71 @@ class Credentials:
                 )
 
 
+class LeftOut(Credentials):
+    """The credentials of a client that was pickled without them: no call can be made.
+
+    Args:
+        arguments: The arguments that the pickle lacks.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(api_key=None, token=None)
+        self.fixed = None
+        self._arguments = " and ".join(f"`{name}`" for name in arguments)
+
+    @property
+    def secrets(self) -> Iterable[tuple[str, str, str, Secret]]:
+        """Raise the error of each call."""
+        raise InvalidInput(
+            f"this client was pickled without the secret in {self._arguments}",
+            hint="pass `pickle_secrets=True` to the original, or for a key or token a function "
+            'that can be imported: partial(os.getenv, "API_KEY")',
+        )
+
+
+def checked_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Headers that both protocols can send, with their names in lower case.
+
+    Raises:
+        InvalidInput: A name or value is not valid, or the client sets that header itself.
+    """
+    check_type("headers", headers, Mapping | None, "a mapping of names to text")
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        check_type("the name of a header", name, str, "text")
+        check_type(f"the header {name}", value, str, "text")
+        lower = name.lower()
+        # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, Custom-Metadata.
+        if not _HEADER_NAME.fullmatch(lower) or lower.endswith("-bin"):
+            raise InvalidInput(
+                f"{name!r} is not a valid name of a header",
+                hint="use letters, digits, hyphens, underscores and dots, and no -bin at the end",
+            )
+        if lower in ("x-api-key", "authorization"):
+            raise InvalidInput(
+                f"the header {name} is a credential", hint="pass it as `api_key` or `token`"
+            )
+        if lower in _OWN_HEADERS or lower.startswith("grpc-"):
+            raise InvalidInput(f"the client sets the header {name} itself", hint="leave it out")
+        if not value.isascii() or not (value.isprintable() and value == value.strip()):
+            raise InvalidInput(
+                f"the value of the header {name} is not printable ASCII text",
+                hint="without surrounding whitespace and line breaks",
+            )
+        checked[lower] = value
+    return tuple(checked.items())
+
+
 def checked_secret(secret: object, what: str) -> str:
     """A secret that is a valid header value; the error does not contain it.
 
     Raises:
         InvalidInput: It is not.
     """
+    if secret is None:
+        raise InvalidInput(
+            f"the function for the {what} returned None", hint="is the environment variable set?"
+        )
     if not isinstance(secret, str) or not secret or not secret.isascii():
         raise InvalidInput(f"the {what} is not ASCII text")
     if not secret.isprintable() or secret != secret.strip():

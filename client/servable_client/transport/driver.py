@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import select
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from servable_client._errors import InvalidInput
-from servable_client.engine.effects import Effect, Flow, Invoke, Offload, Send, Sleep
+from servable_client.engine.effects import Flow, Invoke, Offload, Send, Sleep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from servable_client.engine.core import Engine
     from servable_client.net.endpoints import Endpoint
     from servable_client.net.proxies import Proxy
     from servable_client.net.security import TLS
+
+    _ByLoop: TypeAlias = (
+        "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, _AsyncConnection]]"
+    )
 
 _T = TypeVar("_T")
 
@@ -76,12 +84,7 @@ class Driver:
             if connection is None:
                 tls = self._engine.tls if endpoint.secure else None
                 proxy = self._engine.proxies[endpoint]
-                if endpoint.grpc:
-                    connection = _grpc_channel(endpoint, tls, proxy, self._engine.trust_env)
-                else:
-                    from servable_client.transport.http import HttpPool
-
-                    connection = HttpPool(endpoint, tls, proxy)
+                connection = _connection(endpoint, tls, proxy, self._engine.trust_env)
                 self._connections[endpoint] = connection
             return connection
 
@@ -102,13 +105,13 @@ class Driver:
 
 
 class AsyncDriver:
-    """Runs flows in an event loop; opens new connections if the loop changed."""
+    """Runs flows in event loops, each of which has connections of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._closed = False
-        self._connections: dict[Endpoint, _AsyncConnection] = {}
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._connections: _ByLoop = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
         _drivers.add(self)
 
     async def run(self, flow: Flow[_T]) -> _T:
@@ -117,7 +120,11 @@ class AsyncDriver:
             effect = next(flow)
             while True:
                 try:
-                    result = await self._do(effect)
+                    if isinstance(effect, Send):
+                        connection = self._connection(effect.request.endpoint)
+                        result = await connection.send(effect.request, effect.timeout)
+                    else:
+                        result = await self._do(effect)
                 except BaseException as error:  # noqa: BLE001
                     effect = flow.throw(error)
                 else:
@@ -125,10 +132,7 @@ class AsyncDriver:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    async def _do(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            connection = self._connection(effect.request.endpoint)
-            return await connection.send(effect.request, effect.timeout)
+    async def _do(self, effect: Sleep | Invoke | Offload) -> Any:
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
         if isinstance(effect, Invoke):
@@ -137,54 +141,92 @@ class AsyncDriver:
         return await asyncio.to_thread(effect.function)
 
     def _connection(self, endpoint: Endpoint) -> _AsyncConnection:
-        _refuse_if(self._closed)
-        loop = asyncio.get_running_loop()
-        if self._loop is None or self._loop() is not loop:
-            # Connections of another loop, of an earlier `asyncio.run` for example, cannot be used.
-            self._connections = {}
-            self._loop = weakref.ref(loop)
-        connection = self._connections.get(endpoint)
-        if connection is None:
+        connections = self._connections.get(asyncio.get_running_loop())
+        connection = None if connections is None else connections.get(endpoint)
+        return connection or self._connect(endpoint)
+
+    def _connect(self, endpoint: Endpoint) -> _AsyncConnection:
+        with self._lock:
+            _refuse_if(self._closed)
             tls = self._engine.tls if endpoint.secure else None
             proxy = self._engine.proxies[endpoint]
-            if endpoint.grpc:
-                from servable_client.transport.grpc import AsyncGrpcChannel
-
-                connection = AsyncGrpcChannel(
-                    endpoint, tls, proxy, trust_env=self._engine.trust_env
-                )
-            else:
-                from servable_client.transport.http import AsyncHttpPool
-
-                connection = AsyncHttpPool(endpoint, tls, proxy)
-            self._connections[endpoint] = connection
-        return connection
+            connection = _async_connection(endpoint, tls, proxy, self._engine.trust_env)
+            loop = asyncio.get_running_loop()
+            self._connections.setdefault(loop, {})[endpoint] = connection
+            return connection
 
     async def close(self) -> None:
         """Close all connections."""
-        self._closed = True
-        connections, self._connections = self._connections, {}
-        for connection in connections.values():
-            await connection.aclose()
+        with self._lock:
+            self._closed = True
+            connections, self._connections = self._connections, weakref.WeakKeyDictionary()
+        running = asyncio.get_running_loop()
+        for loop, own in connections.items():
+            for connection in own.values():
+                if loop is running:
+                    await connection.aclose()
+                elif loop.is_running():
+                    asyncio.run_coroutine_threadsafe(connection.aclose(), loop)
 
     def after_fork(self) -> None:
         """In a child process: abandon the connections of the parent, and recreate the locks."""
-        _abandon(self._connections)
-        self._connections = {}
+        _abandon(list(self._connections.values()))
+        self._connections = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
         self._engine.reset()
 
 
-def _grpc_channel(
+def _connection(
     endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
 ) -> _Connection:
-    """A channel over libcurl if possible, which takes half the processor time of grpcio."""
-    from servable_client.transport import curl
+    """A connection over libcurl if possible, which takes half the processor time of the others."""
+    exchange = _exchange(endpoint, tls, proxy, trust_env)
+    if exchange is not None:
+        from servable_client.transport.curl import CurlChannel
 
-    if curl.is_usable(endpoint, proxy, trust_env=trust_env):
-        return curl.CurlChannel(endpoint, tls)
-    from servable_client.transport.grpc import GrpcChannel
+        return CurlChannel(exchange)
+    if endpoint.grpc:
+        from servable_client.transport.grpc import GrpcChannel
 
-    return GrpcChannel(endpoint, tls, proxy, trust_env=trust_env)
+        return GrpcChannel(endpoint, tls, proxy, trust_env=trust_env)
+    from servable_client.transport.http import HttpPool
+
+    return HttpPool(endpoint, tls, proxy)
+
+
+def _async_connection(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
+) -> _AsyncConnection:
+    """Likewise for asyncio, on Linux."""
+    exchange = _exchange(endpoint, tls, proxy, trust_env) if hasattr(select, "epoll") else None
+    if exchange is not None:
+        from servable_client.transport.curl_async import AsyncCurlChannel
+
+        return AsyncCurlChannel(exchange)
+    if endpoint.grpc:
+        from servable_client.transport.grpc import AsyncGrpcChannel
+
+        return AsyncGrpcChannel(endpoint, tls, proxy, trust_env=trust_env)
+    from servable_client.transport.http import AsyncHttpPool
+
+    return AsyncHttpPool(endpoint, tls, proxy)
+
+
+def _exchange(
+    endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None, trust_env: bool
+) -> Callable[[], Any] | None:
+    """What makes an exchange of libcurl; None if that cannot be used."""
+    from servable_client.transport.curl_exchange import is_usable
+
+    if not is_usable(endpoint, proxy, trust_env=trust_env):
+        return None
+    if endpoint.grpc:
+        from servable_client.transport.curl_grpc import GrpcExchange
+
+        return partial(GrpcExchange, endpoint, tls)
+    from servable_client.transport.curl_http import HttpExchange
+
+    return partial(HttpExchange, endpoint, tls)
 
 
 def _close_all(connections: dict[Endpoint, _Connection]) -> None:

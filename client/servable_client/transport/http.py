@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from servable_client.codec.http import HttpReply, HttpRequest
+from servable_client.transport.renewing import Renewing
 from servable_client.types.operations import Failure
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ class HttpPool:
     """Connections to one server; thread-safe."""
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
-        self._address = _Address(endpoint, tls, proxy)
-        self._pool = httpcore.ConnectionPool(
-            network_backend=_DeadlineBackend(), **self._address.options
+        self._address = address = _Address(endpoint, tls, proxy)
+        self._pools = Renewing(
+            lambda: httpcore.ConnectionPool(network_backend=_DeadlineBackend(), **address.options)
         )
 
     def send(self, request: HttpRequest, timeout: float) -> HttpReply:
@@ -148,25 +149,31 @@ class HttpPool:
         """
         deadline = time.monotonic() + timeout
         token = _deadline.set(deadline)
+        held = self._pools.begin()
         try:
-            reply = self._pool.request(**self._address.arguments(request, timeout))
+            reply = held.value.request(**self._address.arguments(request, timeout))
         except (*_ERRORS, OSError, UnicodeError) as error:
-            raise _failure(error, late=time.monotonic() >= deadline) from error
+            failure = _failure(error, late=time.monotonic() >= deadline)
+            if failure.unreachable:
+                self._pools.renew(held)
+            raise failure from error
         finally:
             _deadline.reset(token)
+            if self._pools.end(held):
+                held.value.close()
         return HttpReply(reply.status, reply.headers, reply.content)
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        self._pools.close().close()
 
 
 class AsyncHttpPool:
     """Connections to one server, for one event loop."""
 
     def __init__(self, endpoint: Endpoint, tls: TLS | None, proxy: Proxy | None) -> None:
-        self._address = _Address(endpoint, tls, proxy)
-        self._pool = httpcore.AsyncConnectionPool(**self._address.options)
+        self._address = address = _Address(endpoint, tls, proxy)
+        self._pools = Renewing(lambda: httpcore.AsyncConnectionPool(**address.options))
 
     async def send(self, request: HttpRequest, timeout: float) -> HttpReply:
         """Send a request once.
@@ -175,17 +182,24 @@ class AsyncHttpPool:
             Failure: The attempt failed.
         """
         deadline = time.monotonic() + timeout
+        held = self._pools.begin()
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._pool.request(**self._address.arguments(request, timeout))
+                reply = await held.value.request(**self._address.arguments(request, timeout))
         except (*_ERRORS, OSError, UnicodeError) as error:
             late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
-            raise _failure(error, late=late) from error
+            failure = _failure(error, late=late)
+            if failure.unreachable:
+                self._pools.renew(held)
+            raise failure from error
+        finally:
+            if self._pools.end(held):
+                await held.value.aclose()
         return HttpReply(reply.status, reply.headers, reply.content)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        await self._pools.close().aclose()
 
 
 def _proxy(proxy: Proxy) -> httpcore.Proxy:
@@ -211,4 +225,29 @@ def _failure(error: Exception, *, late: bool) -> Failure:
         return Failure("DEADLINE_EXCEEDED", "deadline exceeded", unreachable=True, expired=True)
     if isinstance(error, httpcore.ProxyError):
         return Failure("UNAVAILABLE", f"the proxy refused: {error}", unreachable=True)
-    return Failure("UNAVAILABLE", str(error) or type(error).__name__, unreachable=True)
+    return Failure(
+        "UNAVAILABLE",
+        str(error) or type(error).__name__,
+        unreachable=True,
+        untrusted=_is_untrusted(error),
+        other_protocol=_is_other_protocol(error),
+    )
+
+
+def _is_other_protocol(error: Exception) -> bool:
+    """Whether a server answered, but not in HTTP/1.
+
+    The error then contains that of the parser; that of a closed connection contains text.
+    """
+    return isinstance(error, httpcore.RemoteProtocolError) and isinstance(
+        error.args[0] if error.args else None, Exception
+    )
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    # The errors of httpcore contain that of the standard library, as a cause or a context.
+    import ssl
+
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     # An array, or a function that creates it on first access.
     Output: TypeAlias = NDArray[Any] | Callable[[], NDArray[Any]]
 
-# How many classes a notebook shows.
+# How many classes, or values of an output, are shown, and how much of each text.
 _SHOWN = 5
+_SHOWN_CHARACTERS = 24
 
 
 class Score(NamedTuple):
@@ -117,13 +118,16 @@ class Prediction(Mapping[str, "NDArray[Any]"]):
         >>> answer = client.predict({"image": images})
         >>> answer["probabilities"].shape, answer.version
         ((3, 10), 1)
+        >>> print(client.predict({"image": images}, output_filter=["class_id", "label"]))
+        class_id  int64   [3]  9, 2, 1
+        label     string  [3]  Ankle boot, Pullover, Trouser
     """
 
     __slots__ = ("_held", "version")
 
     def __init__(self, *, outputs: Mapping[str, Output], version: int | None) -> None:
         self._held = outputs if isinstance(outputs, dict) else dict(outputs)
-        self.version = version
+        self.version: int | None = version
 
     @property
     def outputs(self) -> dict[str, NDArray[Any]]:
@@ -142,8 +146,28 @@ class Prediction(Mapping[str, "NDArray[Any]"]):
     def __len__(self) -> int:
         return len(self._held)
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # Functions that create outputs are neither pickled nor shared with a copy.
+        return None, {"_held": self.outputs, "version": self.version}
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Each output: its name, dtype, shape and first values."""
+        return [
+            (name, _dtype(array), str(list(array.shape)), _first_values(array))
+            for name, array in ((name, self[name]) for name in sorted(self))
+        ]
+
     def __repr__(self) -> str:
-        return f"Prediction(outputs={self.outputs!r}, version={self.version!r})"
+        outputs = ", ".join(f"{name!r}: {dtype} {shape}" for name, dtype, shape, _ in self._rows())
+        return f"Prediction({{{outputs}}}, version={self.version!r})"
+
+    def __str__(self) -> str:
+        return _aligned(self._rows())
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        caption = "" if self.version is None else f"version {self.version}"
+        return _table(("name", "dtype", "shape", "values"), self._rows(), caption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +217,18 @@ class VersionStatus:
     state: str
     error_code: str = "OK"
     error_message: str = ""
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        return VersionStatuses([self])._repr_html_()
+
+
+class VersionStatuses(list[VersionStatus]):
+    """A list that notebooks show as one table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(str(v.version), v.state, v.error_code, v.error_message) for v in self]
+        return _table(("version", "state", "error code", "error message"), rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,18 +296,63 @@ class Signature:
         ]
 
     def __str__(self) -> str:
-        rows = self._rows()
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-        return "\n".join(
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
-            for row in rows
-        )
+        return _aligned(self._rows())
 
     def _repr_html_(self) -> str:
         """A table, for notebooks."""
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        head = "".join(f"<th>{title}</th>" for title in ("", "name", "dtype", "shape"))
-        return f"<table><tr>{head}</tr>{rows}</table>"
+        return _table(("", "name", "dtype", "shape"), self._rows())
+
+
+class Signatures(dict[str, Signature]):
+    """A dict that notebooks show as one table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, *row)
+            for name, signature in self.items()
+            for row in signature._rows()  # noqa: SLF001
+        ]
+        return _table(("signature", "", "name", "dtype", "shape"), rows)
+
+
+def _dtype(array: NDArray[Any]) -> str:
+    """The dtype of an array by its name in TensorFlow."""
+    if array.dtype.names:  # a quantized integer
+        return array.dtype.names[0]
+    return "string" if array.dtype.hasobject else array.dtype.name
+
+
+def _first_values(array: NDArray[Any]) -> str:
+    """The first values of an array as text; the others are not touched."""
+    shown = [_short(value) for value in array.flat[:_SHOWN].tolist()]
+    return ", ".join([*shown, "..."] if array.size > _SHOWN else shown)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 1:  # a quantized integer
+        value = value[0]
+    if isinstance(value, bytes):
+        text = value[: _SHOWN_CHARACTERS + 1].decode(errors="backslashreplace")
+    else:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells as text, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table in HTML."""
+
+    def line(cells: Sequence[str], kind: str) -> str:
+        return "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells)
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    caption = caption and f"<caption>{escape(caption)}</caption>"
+    return f"<table>{caption}<tr>{line(head, 'th')}</tr>{body}</table>"

@@ -9,14 +9,15 @@ import numpy as np
 
 from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
+from servable_client.types.arguments import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import ArrayLike
 
-# A feature's name with its value: text, bytes, a number, or a flat list or array of one kind.
 Example: TypeAlias = "Mapping[str, ArrayLike]"
+"""Feature names with values: text, bytes, a number, or a flat list or array of one kind."""
 
 # A feature's kind with its values: list[bytes], list[int] or list[float].
 _Feature: TypeAlias = "tuple[str, list[Any]]"
@@ -29,10 +30,7 @@ def features(example: Example) -> dict[str, _Feature]:
         InvalidInput: It is not a mapping of names to text, bytes, numbers or flat lists of these.
     """
     if not isinstance(example, Mapping):
-        raise InvalidInput(
-            f"a {type(example).__name__} is not a valid example",
-            hint="pass a dict: feature name to value",
-        )
+        refuse("an example", "a dict of feature name to value", example)
     return {str(name): _feature(str(name), value) for name, value in example.items()}
 
 
@@ -81,11 +79,25 @@ def fill_example(proto: wire.Example, example: Example) -> None:
         getattr(feature, kind).SetInParent()
 
 
-def serialized(example: Example) -> bytes:
-    """An example as the bytes that a graph's `parse_example` reads."""
+def serialize_example(example: Example) -> bytes:
+    """A serialized tf.Example, for inputs that take one as a string.
+
+    Args:
+        example: A dict of feature name to value: text, bytes, a number, or a flat list or array of
+            one of these. Numbers become int64 or float features.
+
+    Raises:
+        InvalidInput: A value is none of these.
+
+    Example:
+        >>> rows = [serialize_example({"image/encoded": png})]
+        >>> client.predict({"inputs": rows}, signature="classify")["classes"].shape
+        (1, 10)
+    """
     proto = wire.Example()
     fill_example(proto, example)
-    return proto.SerializeToString()
+    # The same bytes for the same example.
+    return proto.SerializeToString(deterministic=True)
 
 
 def fill_input(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from servable_client._errors import InvalidInput
+from servable_client.types.arguments import as_integer, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from servable_client.types.answers import Signature
     from servable_client.types.examples import Example
 
-_MAX_NAME = 1000
+_LAST_VERSION = (1 << 63) - 1
 
 
 class Target(NamedTuple):
@@ -26,21 +27,21 @@ class Target(NamedTuple):
     version: int | None = None
     label: str | None = None
 
-    def check(self) -> None:
-        """Check the names and the version.
+    def checked(self) -> Target:
+        """The same with the version as an int, if the names and the version are valid.
 
         Raises:
             InvalidInput: One is invalid.
         """
         if self.version is not None and self.label is not None:
             raise InvalidInput("version and label are mutually exclusive")
-        if self.version is not None and not (0 < self.version < 1 << 63):
-            raise InvalidInput(
-                f"invalid version {self.version!r}", hint="version numbers start at 1"
-            )
-        for name, what in ((self.model, "model"), (self.label, "label")):
-            if name is not None and not (name and name.isprintable() and len(name) <= _MAX_NAME):
-                raise InvalidInput(f"invalid {what} name {name!r:.40}")
+        check_name("model", self.model)
+        if self.label is not None:
+            check_name("label", self.label)
+        if self.version is None:
+            return self
+        version = as_integer("version", self.version, lowest=0, highest=_LAST_VERSION)
+        return self._replace(version=version)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +113,10 @@ class Description:
     signatures: Mapping[str, Signature]
 
 
+# The default limit of gRPC's implementations for a received message; few servers have a lower one.
+_ACCEPTED_BYTES = 4 << 20
+
+
 class Failure(Exception):
     """A failed attempt, in the terms of the protocol.
 
@@ -122,6 +127,13 @@ class Failure(Exception):
         http_status: The HTTP status, if the response came over HTTP.
         unreachable: Whether no server responded: it is down, or too slow.
         expired: Whether the deadline passed on this side, before a response.
+        untrusted: Whether the certificate of the server is not valid: it has expired, is signed by
+            an unknown CA, or is for another name.
+        other_protocol: Whether what answered does not speak the protocol: gRPC at a REST port, or
+            the other way round.
+        refuses_retry: Whether the server asked not to send the request again.
+        request_id: The `x-request-id` of the response, or None.
+        request_size: The size of the request's message, in bytes.
     """
 
     def __init__(
@@ -133,6 +145,10 @@ class Failure(Exception):
         http_status: int | None = None,
         unreachable: bool = False,
         expired: bool = False,
+        untrusted: bool = False,
+        other_protocol: bool = False,
+        refuses_retry: bool = False,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -141,12 +157,23 @@ class Failure(Exception):
         self.http_status = http_status
         self.unreachable = unreachable
         self.expired = expired
+        self.untrusted = untrusted
+        self.other_protocol = other_protocol
+        self.refuses_retry = refuses_retry
+        self.request_id = request_id
+        self.request_size = 0
 
     @property
     def is_transient(self) -> bool:
         """Whether the same request may succeed later, or on another endpoint."""
+        if self.refuses_retry:
+            return False
         if self.code == "RESOURCE_EXHAUSTED":
-            return self.retry_after is not None
+            if self.retry_after is not None:
+                return True
+            # Of gRPC: a server without a free thread refuses a call before it begins. A message
+            # that is larger than a server accepts has the same code.
+            return self.http_status is None and self.request_size <= _ACCEPTED_BYTES
         # A server that stops cancels calls; a call that its caller cancels raises no Failure.
         return self.code in ("UNAVAILABLE", "CANCELLED") or self.http_status in (502, 503, 504)
 

@@ -115,6 +115,11 @@ def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> C
             f"there is no folder {deployment.repository.path}",
             hint="--repository is the model's folder, models/MODEL unless given",
         )
+    if version not in deployment.repository.versions():
+        raise ReleaseError(
+            f"there is no version {version} in {deployment.repository.path}",
+            hint="`servable versions` lists the versions; `servable push` publishes one",
+        )
     against = deployment.labels().get(STABLE)
     if against is None or against == version:
         raise ReleaseError(
@@ -122,11 +127,6 @@ def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> C
             if against is None
             else f"version {version} of {deployment.model} is stable already",
             hint="`servable versions` shows the versions and their labels",
-        )
-    if version not in deployment.repository.versions():
-        raise ReleaseError(
-            f"there is no version {version} in {deployment.repository.path}",
-            hint="`servable versions` lists the versions; `servable push` publishes one",
         )
     return CanaryTrial(
         model=deployment.model,

@@ -12,15 +12,19 @@ import typer
 from servable_client.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SERVER,
+    Access,
     CaBundle,
+    Certificate,
     Json,
     Key,
     Model,
+    PrivateKey,
     Server,
+    Token,
 )
 from servable_serving.cli.options import (
     STEP_TIMEOUT,
-    Folder,
+    LocalFolder,
     StepTimeout,
     duration,
     fraction,
@@ -81,10 +85,13 @@ def canary(
         typer.Option(help="Folder for the report; default: .reports in the repository."),
     ] = None,
     model: Model = DEFAULT_MODEL,
-    repository: Folder = None,
+    repository: LocalFolder = None,
     server: Server = DEFAULT_SERVER,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -107,7 +114,8 @@ def canary(
         min_requests=min_requests,
         every=min(2.0, max(duration / 30, 0.2)),
     )
-    with release(model, repository, server, False, api_key, ca, timeout) as labels:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with release(model, repository, server, False, access, timeout) as labels:
         trial = plan_trial(version, labels, rules)
         steps = Steps()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +12,24 @@ import typer
 from servable_client.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SERVER,
+    Access,
     CaBundle,
+    Certificate,
     Json,
     Key,
     Model,
+    PrivateKey,
     Server,
+    Token,
 )
-from servable_serving.cli.options import Data, Folder, HoldoutFile, release
+from servable_serving.cli.options import Data, Folder, HoldoutFile, release, remote_at
+from servable_serving.core.addresses import is_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from servable_serving.release.deployment import Deployment
+    from servable_serving.release.inventory import Inventory
 
 Offline = Annotated[
     bool, typer.Option("--offline", help="Contact no server; use models.config only.")
@@ -41,19 +50,21 @@ def versions(
     server: Server = DEFAULT_SERVER,
     offline: Offline = False,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     json: Json = False,
 ) -> None:
     """Show a model's versions: state, labels, accuracy, size, age, and who pushed them.
 
-    If no server answers, the state is what models.config lists.
+    If no server answers, and of a repository behind a URL, the state is what models.config lists.
     """
     from servable_client.cli.console import print_json, print_table, say
-    from servable_serving.release.inventory import versions as entries_of
 
-    with release(model, repository, server, offline, api_key, ca) as deployment:
-        entries = entries_of(_answering(deployment))
-        where = deployment.repository.path
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with _inventory_at(model, repository, server, offline, access, reading=True) as inventory:
+        entries, where = inventory.versions(), inventory.location
     if json:
         print_json([asdict(entry) for entry in entries])
         return
@@ -75,7 +86,7 @@ def versions(
             )
             for e in entries
         ],
-        title=str(where),
+        title=where,
     )
 
 
@@ -84,13 +95,15 @@ def verify(
     repository: Folder = None,
     json: Json = False,
 ) -> None:
-    """Verify the checksums of all files of a model's versions; exit status 1 if one fails."""
+    """Verify the checksums of all files of a model's versions; exit status 1 if one fails.
+
+    A repository behind a URL is downloaded, one version at a time.
+    """
     from servable_client import ServableError
     from servable_client.cli.console import print_json
-    from servable_serving.release.inventory import verify as check_all
 
-    with release(model, repository, DEFAULT_SERVER, True, None, None) as deployment:
-        found = check_all(deployment)
+    with _inventory_at(model, repository, DEFAULT_SERVER, True, Access()) as inventory:
+        found = inventory.verify()
     trouble = [checked for checked in found if checked.trouble]
     if json:
         print_json([asdict(checked) for checked in found])
@@ -111,21 +124,23 @@ def prune(
     server: Server = DEFAULT_SERVER,
     offline: Offline = False,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     json: Json = False,
 ) -> None:
     """Delete old versions for good, never one with a label or one that is served.
 
-    The numbers of deleted versions are not reused.
+    The numbers of deleted versions are not reused. Behind a URL, no server is contacted, and a
+    version stays that models.config lists.
     """
     from servable_client.cli.console import print_json
-    from servable_serving.release.inventory import prune as prune_versions
 
-    with release(model, repository, server, offline, api_key, ca) as deployment:
-        if deployment.servers is not None:
-            deployment.servers.check()
-        gone = prune_versions(deployment, keep=keep)
-        left = deployment.repository.versions()
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with _inventory_at(model, repository, server, offline, access) as inventory:
+        gone = inventory.prune(keep=keep)
+        left = inventory.numbers()
     if json:
         print_json({"pruned": gone, "left": left})
     else:
@@ -151,16 +166,19 @@ def diff(
     from servable_serving.release.diff import compare_answers, differences
     from servable_serving.repository.candidate import Candidate
 
-    with release(model, repository, DEFAULT_SERVER, True, None, None) as deployment:
-        first, second = _folder(deployment, one), _folder(deployment, other)
-        model = deployment.model
-    found = differences(first, second)
-    manifest = Candidate(first).manifest
-    images = find_holdout(model, file=holdout, data=data, manifest=manifest)
-    answers = None
-    if images is not None:
-        import_tensorflow_runtime()
-        answers = compare_answers(first, second, images)
+    with (
+        _inventory_at(model, repository, DEFAULT_SERVER, True, Access()) as inventory,
+        _folder(inventory, one) as first,
+        _folder(inventory, other) as second,
+    ):
+        found = differences(first, second)
+        manifest = Candidate(first).manifest
+        model = str(manifest["name"])
+        images = find_holdout(model, file=holdout, data=data, manifest=manifest)
+        answers = None
+        if images is not None:
+            import_tensorflow_runtime()
+            answers = compare_answers(first, second, images)
     if json:
         print_json(
             {
@@ -189,6 +207,28 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@contextmanager
+def _inventory_at(
+    model: str,
+    repository: str | None,
+    server: str,
+    offline: bool,
+    access: Access,
+    *,
+    reading: bool = False,
+) -> Iterator[Inventory]:
+    """The inventory that the flags name; when only reading, servers need not answer."""
+    from servable_serving.release.inventory import FolderInventory
+
+    if is_url(repository):
+        from servable_serving.release.remote_inventory import RemoteInventory
+
+        yield RemoteInventory(remote_at(repository), model)
+        return
+    with release(model, repository, server, offline, access) as deployment:
+        yield FolderInventory(_answering(deployment) if reading else deployment)
+
+
 def _answering(deployment: Deployment) -> Deployment:
     """The deployment; without its servers, and with a message, if none answers."""
     from dataclasses import replace
@@ -209,18 +249,20 @@ def _answering(deployment: Deployment) -> Deployment:
     return deployment
 
 
-def _folder(deployment: Deployment, what: str) -> Path:
+@contextmanager
+def _folder(inventory: Inventory, what: str) -> Iterator[Path]:
     """A version's folder, or a candidate's."""
     from servable_client import ServableError
     from servable_serving.repository.candidate import check_candidate
 
-    folder = deployment.repository.folders().get(int(what)) if what.isdigit() else Path(what)
-    if folder is None or not folder.is_dir():
+    if what.isdigit():
+        with inventory.folder(int(what)) as folder:
+            check_candidate(folder)
+            yield folder
+        return
+    if not Path(what).is_dir():
         raise ServableError(
-            f"there is no version {what} in {deployment.repository.path}"
-            if what.isdigit()
-            else f"there is no folder {what}",
-            hint="`servable versions` shows them",
+            f"{what} is not a folder", hint="give the number of a version, or a candidate's folder"
         )
-    check_candidate(folder)
-    return folder
+    check_candidate(Path(what))
+    yield Path(what)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeGuard
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servable_client.cli.options import DEFAULT_MODEL, usage_error
+from servable_client.cli.options import DEFAULT_MODEL, Access, usage_error
+from servable_serving.core.addresses import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     from servable_serving.release.deployment import Deployment
     from servable_serving.release.push import Target
     from servable_serving.release.server_group import ServerGroup
+    from servable_serving.repository.remote import Remote
 
 Folder = Annotated[
     str | None,
     typer.Option(
         help="Folder of the model's versions (default: models/MODEL), or URL of a model "
         "repository, e.g. s3://bucket/models."
+    ),
+]
+LocalFolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the model's versions (default: models/MODEL); `servable sync` mirrors a "
+        "remote repository into one.",
     ),
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not contact or wait for a server.")]
@@ -52,8 +62,7 @@ def release(
     repository: str | None,
     server: str,
     no_wait: bool,
-    api_key: str | None,
-    ca: str | None,
+    access: Access,
     timeout: float = STEP_TIMEOUT,
 ) -> Iterator[Deployment]:
     """The deployment that the flags name; the connections are closed at the end.
@@ -66,7 +75,8 @@ def release(
 
     if is_url(repository):
         raise typer.BadParameter(
-            "this command reads folders; `servable sync` mirrors a URL into one",
+            f"{repository} is a URL, and this command reads a folder; `servable sync` mirrors one "
+            "into the other",
             param_hint="--repository",
         )
     if repository is not None and model == DEFAULT_MODEL:
@@ -80,7 +90,7 @@ def release(
             "it with the first one",
         )
     exit_on_signals()
-    with nullcontext() if no_wait else servers_at(server, model, api_key, ca) as servers:
+    with nullcontext() if no_wait else servers_at(server, model, access) as servers:
         yield deployment_of(path, model, servers, timeout)
 
 
@@ -90,8 +100,7 @@ def release_target(
     repository: str | None,
     server: str,
     no_wait: bool,
-    api_key: str | None,
-    ca: str | None,
+    access: Access,
     timeout: float = STEP_TIMEOUT,
 ) -> Iterator[Target]:
     """The target that the flags name: a folder, or a repository behind a URL."""
@@ -100,18 +109,24 @@ def release_target(
     if is_url(repository):
         yield remote_target(repository, model)
         return
-    with release(model, repository, server, no_wait, api_key, ca, timeout) as deployment:
+    with release(model, repository, server, no_wait, access, timeout) as deployment:
         yield FolderTarget(deployment)
 
 
 def remote_target(url: str, model: str) -> Target:
+    """A target behind a URL; an invalid URL is a usage error."""
+    from servable_serving.release.remote_target import RemoteTarget
+
+    return RemoteTarget(remote_at(url), model)
+
+
+def remote_at(url: str) -> Remote:
     """A repository behind a URL; an invalid URL is a usage error."""
     from servable_client import InvalidInput
-    from servable_serving.release.remote_target import RemoteTarget
     from servable_serving.repository.remote import Remote
 
     try:
-        return RemoteTarget(Remote(url), model)
+        return Remote(url)
     except InvalidInput as error:
         raise usage_error(error, param_hint="--repository") from None
 
@@ -126,13 +141,13 @@ def deployment_of(
     return Deployment(model=model, repository=Repository(path), servers=servers, timeout=timeout)
 
 
-def servers_at(server: str, model: str, api_key: str | None, ca: str | None) -> ServerGroup:
+def servers_at(server: str, model: str, access: Access) -> ServerGroup:
     """The servers at an address; an invalid address is a usage error."""
     from servable_client import InvalidInput
     from servable_serving.release.server_group import ServerGroup
 
     try:
-        return ServerGroup(server, model=model, api_key=api_key, ca=ca)
+        return ServerGroup(server, model=model, **access.arguments())
     except InvalidInput as error:
         raise usage_error(error) from None
 
@@ -144,11 +159,6 @@ def exit_on_signals() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("servable: terminated"))
-
-
-def is_url(repository: str | None) -> TypeGuard[str]:
-    """Whether a repository is a URL, and not a folder."""
-    return repository is not None and "://" in repository
 
 
 def percent(text: str) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servable_serving.cli import canary, gateway, inventory, release, stack, sync
-from servable_serving.cli.serve import ServerFlags, serve
+from servable_serving.cli.serve import serve
+from servable_serving.cli.server_flags import ServerFlags
 
 if TYPE_CHECKING:
     import typer

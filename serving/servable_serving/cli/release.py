@@ -11,11 +11,15 @@ import typer
 from servable_client.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SERVER,
+    Access,
     CaBundle,
+    Certificate,
     Json,
     Key,
     Model,
+    PrivateKey,
     Server,
+    Token,
     usage_error,
 )
 from servable_serving.cli.options import (
@@ -27,11 +31,11 @@ from servable_serving.cli.options import (
     StepTimeout,
     deployment_of,
     exit_on_signals,
-    is_url,
     release_target,
     remote_target,
     servers_at,
 )
+from servable_serving.core.addresses import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +113,10 @@ def push(
         int | None, typer.Option(help="Version number (default: the next).", min=1)
     ] = None,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -166,9 +173,8 @@ def push(
         prepare=import_tensorflow_runtime,
     )
     ask_servers = not (no_wait or dry_run)
-    with _push_target(
-        name, repository, server if ask_servers else None, api_key, ca, timeout
-    ) as to:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with _push_target(name, repository, server if ask_servers else None, access, timeout) as to:
         steps = Steps()
         pushed = push_candidate(files, to, steps, plan)
         labels = {} if pushed is None else to.labels()
@@ -196,14 +202,18 @@ def promote(
     server: Server = DEFAULT_SERVER,
     no_wait: NoWait = False,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
     """Move stable to a version, once it is loaded and passes the smoke test."""
     from servable_serving.release.steps import Steps
 
-    with release_target(model, repository, server, no_wait, api_key, ca, timeout) as target:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with release_target(model, repository, server, no_wait, access, timeout) as target:
         steps = Steps()
         target.promote(version, steps)
         _report(target, version, steps, json=json)
@@ -218,7 +228,10 @@ def rollback(
     server: Server = DEFAULT_SERVER,
     no_wait: NoWait = False,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -229,7 +242,8 @@ def rollback(
         raise typer.BadParameter(
             "a repository behind a URL has no history: name the version", param_hint="--to"
         )
-    with release_target(model, repository, server, no_wait, api_key, ca, timeout) as target:
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with release_target(model, repository, server, no_wait, access, timeout) as target:
         steps = Steps()
         version = target.roll_back(steps, to=to)
         _report(target, version, steps, json=json)
@@ -240,8 +254,7 @@ def _push_target(
     model: str,
     repository: str | None,
     server: str | None,
-    api_key: str | None,
-    ca: str | None,
+    access: Access,
     timeout: float,
 ) -> Iterator[Target]:
     """Where a push goes: a folder that need not exist yet, or a repository behind a URL."""
@@ -253,7 +266,7 @@ def _push_target(
         yield remote_target(repository, model)
         return
     path = Path(repository or Path("models") / model)
-    with nullcontext() if server is None else servers_at(server, model, api_key, ca) as servers:
+    with nullcontext() if server is None else servers_at(server, model, access) as servers:
         yield FolderTarget(deployment_of(path, model, servers, timeout))
 
 

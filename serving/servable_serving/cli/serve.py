@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-
-class Switch(StrEnum):
-    """A flag that is true or false; `--flag` alone makes it true."""
-
-    TRUE = "true"
-    FALSE = "false"
-
-    def __bool__(self) -> bool:
-        return self is Switch.TRUE
-
-
-class ServerFlags(TyperCommand):
-    """Flags as tensorflow_model_server takes them: `--flag` for `--flag=true`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line."""
-        switches = {
-            option
-            for parameter in self.params
-            if isinstance(parameter.default, Switch)
-            for option in parameter.opts
-        }
-        return super().parse_args(ctx, [f"{a}=true" if a in switches else a for a in args])
+from servable_serving.cli.server_flags import (
+    Switch,
+    given_without_effect,
+    no_effect,
+    path,
+    switch,
+    unknown_arguments,
+)
 
 
 def _version(asked: Switch) -> None:
@@ -45,23 +28,23 @@ def _version(asked: Switch) -> None:
 
 
 def serve(
+    context: typer.Context,
     model_name: Annotated[str, typer.Option("--model_name", help="Model name.")] = "default",
     model_base_path: Annotated[
-        Path | None, typer.Option("--model_base_path", help="Folder with the version folders.")
+        Path | None, path("--model_base_path", help="Folder with the version folders.")
     ] = None,
     model_config_file: Annotated[
         Path | None,
-        typer.Option("--model_config_file", help="ModelServerConfig of several models."),
+        path("--model_config_file", help="ModelServerConfig of several models."),
     ] = None,
     model_repository_path: Annotated[
         Path | None,
-        typer.Option("--model_repository_path", help="Local folder for base paths under /models."),
+        path("--model_repository_path", help="Local folder for base paths under /models."),
     ] = None,
     model_config_file_poll_wait_seconds: Annotated[
         int,
         typer.Option(
             "--model_config_file_poll_wait_seconds",
-            min=0,
             help="Config poll interval in seconds; 0 disables polling.",
         ),
     ] = 0,
@@ -73,7 +56,7 @@ def serve(
         ),
     ] = 1,
     max_num_load_retries: Annotated[
-        int, typer.Option("--max_num_load_retries", min=0, help="Maximum load retries.")
+        int, typer.Option("--max_num_load_retries", help="Maximum load retries; -1: none.")
     ] = 5,
     load_retry_interval_micros: Annotated[
         int,
@@ -84,12 +67,34 @@ def serve(
     num_load_threads: Annotated[
         int, typer.Option("--num_load_threads", min=0, help="Threads that load versions; 0: one.")
     ] = 0,
+    num_unload_threads: Annotated[
+        int,
+        typer.Option("--num_unload_threads", min=0, help="Threads that unload versions; 0: one."),
+    ] = 0,
+    saved_model_tags: Annotated[
+        str,
+        typer.Option("--saved_model_tags", help="Tags of the graph to load, separated by commas."),
+    ] = "serve",
     enable_model_warmup: Annotated[
-        Switch, typer.Option("--enable_model_warmup", help="Replay warm-up records.")
+        Switch, switch("--enable_model_warmup", help="Replay warm-up records.")
     ] = Switch.TRUE,
+    num_request_iterations_for_warmup: Annotated[
+        int,
+        typer.Option(
+            "--num_request_iterations_for_warmup",
+            help="How often each warm-up record is replayed; 0: once.",
+        ),
+    ] = 0,
+    enable_signature_method_name_check: Annotated[
+        Switch,
+        switch(
+            "--enable_signature_method_name_check",
+            help="Check that a signature's method_name fits the API.",
+        ),
+    ] = Switch.FALSE,
     allow_version_labels_for_unavailable_models: Annotated[
         Switch,
-        typer.Option(
+        switch(
             "--allow_version_labels_for_unavailable_models",
             help="Allow labels for versions that are not loaded yet.",
         ),
@@ -106,6 +111,13 @@ def serve(
             "--grpc_max_threads", min=1, help="Max concurrent gRPC calls (default: 4 per core)."
         ),
     ] = None,
+    grpc_channel_arguments: Annotated[
+        str,
+        typer.Option(
+            "--grpc_channel_arguments",
+            help="Arguments of gRPC's core, name=value, separated by commas.",
+        ),
+    ] = "",
     rest_api_port: Annotated[
         int, typer.Option("--rest_api_port", min=0, max=65535, help="REST port; 0: none.")
     ] = 0,
@@ -121,7 +133,7 @@ def serve(
         int, typer.Option("--rest_api_timeout_in_ms", help="REST request timeout in milliseconds.")
     ] = 30_000,
     rest_api_enable_cors_support: Annotated[
-        Switch, typer.Option("--rest_api_enable_cors_support", help="Enable CORS.")
+        Switch, switch("--rest_api_enable_cors_support", help="Enable CORS.")
     ] = Switch.FALSE,
     rest_api_allowed_hosts: Annotated[
         str,
@@ -131,36 +143,82 @@ def serve(
             "that listens at a loopback address (default: localhost and addresses).",
         ),
     ] = "",
+    use_alts_credentials: Annotated[
+        Switch,
+        switch("--use_alts_credentials", help="Not supported: the server does not start with it."),
+    ] = Switch.FALSE,
     ssl_config_file: Annotated[
-        Path | None, typer.Option("--ssl_config_file", help="SSLConfig for gRPC.")
+        Path | None, path("--ssl_config_file", help="SSLConfig for gRPC.")
     ] = None,
     enable_grpc_healthcheck_service: Annotated[
-        Switch, typer.Option("--enable_grpc_healthcheck_service", help="Enable grpc.health.v1.")
+        Switch, switch("--enable_grpc_healthcheck_service", help="Enable grpc.health.v1.")
+    ] = Switch.FALSE,
+    enable_serialization_as_tensor_content: Annotated[
+        Switch,
+        switch(
+            "--enable_serialization_as_tensor_content",
+            help="Answer Predict over gRPC with tensor_content.",
+        ),
     ] = Switch.FALSE,
     enable_batching: Annotated[
-        Switch, typer.Option("--enable_batching", help="Enable batching.")
+        Switch, switch("--enable_batching", help="Enable batching.")
     ] = Switch.FALSE,
     batching_parameters_file: Annotated[
         Path | None,
-        typer.Option(
-            "--batching_parameters_file", help="BatchingParameters for --enable_batching."
+        path("--batching_parameters_file", help="BatchingParameters for --enable_batching."),
+    ] = None,
+    enable_per_model_batching_parameters: Annotated[
+        Switch,
+        switch(
+            "--enable_per_model_batching_parameters",
+            help="Batch the versions with a batching_params.pbtxt, as it says.",
+        ),
+    ] = Switch.FALSE,
+    platform_config_file: Annotated[
+        Path | None,
+        path(
+            "--platform_config_file",
+            help="PlatformConfigMap, in place of the flags of sessions, batching and warm-up.",
         ),
     ] = None,
-    tensorflow_intra_op_parallelism: Annotated[
+    tensorflow_session_config_file: Annotated[
+        Path | None,
+        path("--tensorflow_session_config_file", help="ConfigProto of TensorFlow's sessions."),
+    ] = None,
+    tensorflow_session_parallelism: Annotated[
         int,
         typer.Option(
-            "--tensorflow_intra_op_parallelism", min=0, help="Intra-op parallelism threads."
+            "--tensorflow_session_parallelism", help="Intra-op and inter-op parallelism threads."
         ),
+    ] = 0,
+    tensorflow_intra_op_parallelism: Annotated[
+        int,
+        typer.Option("--tensorflow_intra_op_parallelism", help="Intra-op parallelism threads."),
     ] = 0,
     tensorflow_inter_op_parallelism: Annotated[
         int,
-        typer.Option(
-            "--tensorflow_inter_op_parallelism", min=0, help="Inter-op parallelism threads."
-        ),
+        typer.Option("--tensorflow_inter_op_parallelism", help="Inter-op parallelism threads."),
     ] = 0,
+    thread_pool_factory_config_file: Annotated[
+        Path | None,
+        path("--thread_pool_factory_config_file", help="No factory is available, as upstream."),
+    ] = None,
+    per_process_gpu_memory_fraction: Annotated[
+        float,
+        typer.Option(
+            "--per_process_gpu_memory_fraction",
+            help="Fraction of a GPU's memory to allocate; 0: TensorFlow chooses.",
+        ),
+    ] = 0.0,
+    mixed_precision: Annotated[
+        str,
+        typer.Option(
+            "--mixed_precision", help="bfloat16 runs float32 graphs in bfloat16 where oneDNN can."
+        ),
+    ] = "",
     monitoring_config_file: Annotated[
         Path | None,
-        typer.Option("--monitoring_config_file", help="MonitoringConfig for Prometheus."),
+        path("--monitoring_config_file", help="MonitoringConfig for Prometheus."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Bind address.")] = "127.0.0.1",
     shutdown_grace_seconds: Annotated[
@@ -169,7 +227,7 @@ def serve(
             "--shutdown_grace_seconds", min=0, help="Graceful shutdown timeout in seconds."
         ),
     ] = 10.0,
-    web: Annotated[Switch, typer.Option("--web", help="Serve the web page at /.")] = Switch.FALSE,
+    web: Annotated[Switch, switch("--web", help="Serve the web page at /.")] = Switch.FALSE,
     max_queue: Annotated[
         int | None,
         typer.Option(
@@ -196,16 +254,73 @@ def serve(
     max_json_values: Annotated[
         int, typer.Option("--max_json_values", min=1, help="Max values in a JSON body.")
     ] = 4 << 20,
+    max_response_bytes: Annotated[
+        int,
+        typer.Option(
+            "--max_response_bytes",
+            min=1024,
+            help="Max size of a response's tensors, or of their JSON, in bytes.",
+        ),
+    ] = 1 << 30,
     log_requests: Annotated[
         float,
         typer.Option("--log_requests", min=0, max=1, help="Fraction of requests to log."),
     ] = 0.0,
     log_json: Annotated[
-        Switch, typer.Option("--log_json", help="Log JSON objects, one per line.")
+        Switch, switch("--log_json", help="Log JSON objects, one per line.")
     ] = Switch.FALSE,
     version: Annotated[
         Switch,
         typer.Option("--version", callback=_version, is_eager=True, help="Show version and exit."),
+    ] = Switch.FALSE,
+    flush_filesystem_caches: Annotated[
+        Switch,
+        no_effect(
+            "--flush_filesystem_caches",
+            "Local file systems have no cache of TensorFlow's to flush.",
+            is_switch=True,
+        ),
+    ] = Switch.TRUE,
+    remove_unused_fields_from_bundle_metagraph: Annotated[
+        Switch,
+        no_effect(
+            "--remove_unused_fields_from_bundle_metagraph",
+            "The MetaGraphDef is not kept.",
+            is_switch=True,
+        ),
+    ] = Switch.TRUE,
+    prefer_tflite_model: Annotated[
+        Switch,
+        no_effect("--prefer_tflite_model", "TensorFlow Lite is not supported.", is_switch=True),
+    ] = Switch.FALSE,
+    num_tflite_pools: Annotated[
+        int, no_effect("--num_tflite_pools", "TensorFlow Lite is not supported.")
+    ] = 0,
+    num_tflite_interpreters_per_pool: Annotated[
+        int, no_effect("--num_tflite_interpreters_per_pool", "TensorFlow Lite is not supported.")
+    ] = 0,
+    xla_cpu_compilation_enabled: Annotated[
+        Switch,
+        no_effect(
+            "--xla_cpu_compilation_enabled",
+            "XLA stays as TensorFlow for Python has it.",
+            is_switch=True,
+        ),
+    ] = Switch.FALSE,
+    xla_gpu_compilation_enabled: Annotated[
+        Switch,
+        no_effect(
+            "--xla_gpu_compilation_enabled",
+            "XLA stays as TensorFlow for Python has it.",
+            is_switch=True,
+        ),
+    ] = Switch.FALSE,
+    enable_profiler: Annotated[
+        Switch,
+        no_effect("--enable_profiler", "The profiler service is not supported.", is_switch=True),
+    ] = Switch.TRUE,
+    skip_initialize_tpu: Annotated[
+        Switch, no_effect("--skip_initialize_tpu", "TPUs are not supported.", is_switch=True)
     ] = Switch.FALSE,
 ) -> None:
     """Serve models with tensorflow_model_server's flags."""
@@ -218,13 +333,12 @@ def serve(
     from servable_serving.core.logs import log_to_stderr
     from servable_serving.server.options import ServerOptions
 
-    if not model_name:
-        raise typer.BadParameter("is empty", param_hint="--model_name")
     if model_base_path is None and model_config_file is None:
         raise typer.BadParameter(
             "is required without --model_config_file", param_hint="--model_base_path"
         )
     log_to_stderr(as_json=bool(log_json))
+    _log_ignored(context)
     names = {field.name for field in dataclasses.fields(ServerOptions)}
     given: dict[str, Any] = {
         name: bool(value) if isinstance(value, Switch) else value
@@ -248,6 +362,17 @@ def serve(
         server.wait()
         logging.getLogger("servable.serving").info("stopping", extra={"event": "stopping"})
     _exit_past_stuck_threads()
+
+
+def _log_ignored(context: typer.Context) -> None:
+    """Name the arguments that change nothing, once each kind."""
+    import logging
+
+    log = logging.getLogger("servable.serving")
+    if given := given_without_effect(context):
+        log.warning("without effect in this server: %s", ", ".join(given))
+    if unknown := unknown_arguments(context):
+        log.warning("unknown arguments, ignored: %s", ", ".join(unknown))
 
 
 def _tune_garbage_collection() -> None:

@@ -42,6 +42,7 @@ def up(
     Uses `docker compose` if a Docker Engine answers and docker-compose.yml is in this folder;
     otherwise the embedded server, at the same ports. What runs already is left as it is.
     """
+    from servable_client._extras import require
     from servable_client.cli.console import print_json, say
     from servable_serving.stack.background import Background
     from servable_serving.stack.compose import Compose
@@ -50,6 +51,8 @@ def up(
     if not embedded and not background.runs() and compose is not None and compose.answers():
         addresses = compose.up(models, model, timeout)
     else:
+        if not background.runs():
+            require("tensorflow")  # or only the log of the server would say that it is missing
         addresses = background.up(
             models, model, port=port, rest_port=rest_api_port, timeout=timeout
         )

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from servable_client.cli.options import Json, usage_error
+from servable_client.cli.options import (
+    Access,
+    CaBundle,
+    Certificate,
+    Json,
+    Key,
+    PrivateKey,
+    Token,
+    usage_error,
+)
 from servable_serving.cli.options import duration
 
 
@@ -33,6 +42,11 @@ def sync(
         str | None,
         typer.Option(help="Server that reads the folder; labels move when it has loaded."),
     ] = None,
+    api_key: Key = None,
+    token: Token = None,
+    ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     metrics_port: Annotated[
         int, typer.Option(help="Port for Prometheus metrics, with --every; 0 disables it.", min=0)
     ] = 0,
@@ -58,10 +72,10 @@ def sync(
 
     if every is None and metrics_port:
         raise typer.BadParameter("requires --every", param_hint="--metrics-port")
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     try:
-        mirror = Mirror(
-            url, models, delete=delete, server=None if server is None else ServerAt(server)
-        )
+        at = None if server is None else ServerAt(server, **access.arguments())
+        mirror = Mirror(url, models, delete=delete, server=at)
     except InvalidInput as error:
         raise usage_error(error) from None
     log_to_stderr(as_json=log_json)

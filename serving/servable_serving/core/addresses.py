@@ -1,8 +1,14 @@
-"""What a host in an address is."""
+"""What an address is, and a host in one."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import TypeGuard
+
+
+def is_url(repository: object) -> TypeGuard[str]:
+    """Whether a repository is a URL, and not a folder."""
+    return isinstance(repository, str) and "://" in repository
 
 
 def is_loopback(address: str) -> bool:

@@ -9,13 +9,14 @@ import shutil
 import stat
 import tempfile
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import FolderError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator
 
 
@@ -47,6 +48,13 @@ def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[
         raise FolderError(f"cannot write {target}: {reason}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def warn_if_readable_by_all(path: Path, logger: logging.Logger) -> None:
+    """Log a warning about a file of secrets that every user of this machine may read."""
+    with suppress(OSError):
+        if path.stat().st_mode & stat.S_IROTH:
+            logger.warning("%s is secret and readable by every user: chmod o-r it", path)
 
 
 def regular(path: Path) -> Path:

@@ -15,7 +15,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import numpy_dtype, to_proto
+from servable_client._wire.dtypes import numpy_dtype
+from servable_client._wire.tensors import to_proto
 from servable_serving.core.errors import ModelError
 from servable_serving.core.names import PREDICT_METHOD, WARMUP
 from servable_serving.exporter.errors import ExportError

@@ -45,6 +45,7 @@ from servable_serving.exporter.saved_model_source import meta_graph_of, saved_mo
 from servable_serving.exporter.subclassed import with_inputs
 from servable_serving.model.contract import contract_of
 from servable_serving.model.image_folder import read_folder
+from servable_serving.model.image_limits import limits_of
 from servable_serving.repository.manifest import (
     ANY_MODEL,
     IMAGE_CLASSIFIER,
@@ -351,6 +352,7 @@ def _write_classifier(
             "labels": list(labels),
             "input_range": classifier.input_range,
             "inverts_light_borders": invert and len(classifier.shape) == 2,
+            "limits": limits_of(classifier.shape),
         }
         return _write_manifest(incoming, name=name, facts={**facts, **own, "golden": golden})
 

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
+from servable_client._extras import how_to_install
 from servable_serving.core.arrays import read_arrays
 from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
 from servable_serving.core.names import DEFAULT_SIGNATURE
@@ -82,7 +83,7 @@ def find_holdout(
         except ImportError as error:
             raise HoldoutError(
                 f"the held-out set for {model} cannot be loaded: {error}",
-                hint="install servable[trainer], or name one with --holdout FILE.npz",
+                hint=f"{how_to_install('trainer')}; or name one with --holdout FILE.npz",
             ) from error
         return _checked(f"{model}'s held-out set", images, targets, labels)
     return None

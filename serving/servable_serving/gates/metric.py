@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from servable_client import ServableError
+from servable_client._extras import how_to_install
 from servable_client.codec.as_dtype import as_declared
 from servable_client.types.answers import Signature, TensorSpec
 from servable_serving.core.arrays import read_arrays
@@ -203,7 +204,7 @@ def _sklearn() -> Any:
         from sklearn import metrics
     except ImportError as error:
         raise HoldoutError(
-            "this metric needs scikit-learn", hint="install servable[trainer]"
+            "this metric needs scikit-learn", hint=how_to_install("trainer")
         ) from error
     return metrics
 

@@ -10,6 +10,7 @@ checked what is in it and `trial` has run it in another.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from servable_serving.gates.requests import requests_of
 from servable_serving.gates.verdict import GATES, Finding, GateError, Refused, Tolerances, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from servable_serving.repository.candidate import Candidate
@@ -108,6 +109,14 @@ def _gates(
     def accuracy() -> Verdict:
         from servable_serving.gates.accuracy import compare_accuracy
 
+        manifest = candidate.files.manifest
+        if holdout is None and served is not None and (data := evaluated_on(manifest)) is not None:
+            # Whoever has evaluated it can compare it, too.
+            raise Refused(
+                f"the candidate was evaluated on {data}, and is not compared with the served "
+                "version on anything",
+                hint="name held-out data with --holdout, or skip the gate 'accuracy' with a reason",
+            )
         if isinstance(holdout, Rows):
             return compare_metric(
                 candidate, served, candidate.contract, holdout, metric, limits.accuracy
@@ -135,6 +144,16 @@ def _gates(
         return judge_size(candidate.size, None if served is None else served.size, limits.size)
 
     return dict(zip(GATES, (structure, operations, trial, accuracy, latency, size), strict=True))
+
+
+def evaluated_on(manifest: Mapping[str, Any]) -> str | None:
+    """The name of the data that the metrics in a manifest were measured on; None without any."""
+    metrics = manifest.get("metrics")
+    if not isinstance(metrics, Mapping) or not any(metrics.values()):
+        return None
+    dataset = manifest.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, Mapping) else None
+    return str(name or "held-out data")
 
 
 def _run(

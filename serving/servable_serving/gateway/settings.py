@@ -28,6 +28,7 @@ DEFAULTS: Mapping[str, str] = {
     "SERVABLE_COMPRESSED_BODIES": "refuse",
     "SERVABLE_RATE": "1000",
     "SERVABLE_BURST": "",
+    "SERVABLE_UNKNOWN_KEY_RATE": "10",
     "SERVABLE_TIMEOUT": "60",
     "SERVABLE_CORS_ORIGINS": "",
     "SERVABLE_METRICS_SYSLOG": "",
@@ -107,6 +108,7 @@ class Settings:
     compressed_bodies: str
     rate: Rate
     burst: int
+    unknown_key_rate: Rate
     timeout: int
     cors_origins: tuple[str, ...]
     metrics_syslog: tuple[str, int] | None
@@ -170,6 +172,7 @@ class Settings:
             compressed_bodies=read.one_of("SERVABLE_COMPRESSED_BODIES", ("refuse", "pass")),
             rate=rate,
             burst=read.number("SERVABLE_BURST", "a number of requests", default=rate.requests),
+            unknown_key_rate=read.rate("SERVABLE_UNKNOWN_KEY_RATE"),
             timeout=read.number("SERVABLE_TIMEOUT", "a number of seconds", least=1),
             cors_origins=read.origins("SERVABLE_CORS_ORIGINS"),
             metrics_syslog=read.target("SERVABLE_METRICS_SYSLOG"),

@@ -7,6 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from servable_serving.core.files import warn_if_readable_by_all
 from servable_serving.gateway.certificate import ensure_certificate
 from servable_serving.gateway.errors import GatewayError
 from servable_serving.gateway.keys import KeyStore
@@ -143,6 +144,9 @@ def run_gateway(settings: Settings) -> int:
     if ensure_certificate(settings):
         names = ",".join(settings.tls_names)
         logger.info("made a self-signed certificate for %s: %s", names, settings.certificate)
+    for path in (settings.api_keys_file, settings.admin_keys_file, settings.certificate_key):
+        if path is not None:
+            warn_if_readable_by_all(path, logger)
     reconciler = Reconciler(settings, keys, nginx, resolve=resolve)
     reconciler.start()
     check = ReadinessCheck(

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import as_bytes, data_type_of, numpy_dtype
+from servable_client._wire.dtypes import data_type_of, is_numpys, numpy_dtype
+from servable_client._wire.tensors import as_bytes
 from servable_serving.repository.manifest import CandidateError
 
 if TYPE_CHECKING:
@@ -143,8 +145,10 @@ def _made_up(random: np.random.Generator, dtype: str, shape: Sequence[int]) -> N
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    number: Any = wire.DataType.Value(name)
-    return numpy_dtype(number)
+    dtype = numpy_dtype(wire.DataType.Value(name))
+    if not is_numpys(dtype):
+        raise InvalidInput(f"requests with tensors of type {name} cannot be recorded")
+    return dtype
 
 
 def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -94,6 +94,23 @@ def max_rows(shape: tuple[int, ...]) -> int:
     return max(min(MAX_ROWS, MAX_ROW_VALUES // math.prod(shape)), 1)
 
 
+def limits_of(shape: tuple[int, ...]) -> dict[str, int]:
+    """The limits of a graph for images of a shape, for its manifest.
+
+    Args:
+        shape: Height, width, and channels if it is in colour.
+    """
+    return {
+        "rows": max_rows(shape),
+        "image_bytes": MAX_BYTES,
+        "image_side": MAX_SIDE,
+        "request_pixels": MAX_REQUEST_PIXELS,
+        "jpeg_scans": MAX_SCANS,
+        "gif_bytes": MAX_GIF_BYTES,
+        "gif_blocks": MAX_GIF_BLOCKS,
+    }
+
+
 def _is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
     """Whether a WebP declares an animation, bool []; TensorFlow's decoder writes past its buffer.
 

@@ -14,57 +14,74 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from google.protobuf import text_format
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.client.session import Session
-from tensorflow.python.framework import constant_op, dtypes
+from tensorflow.python.framework import constant_op
 from tensorflow.python.framework.errors import OpError
 from tensorflow.python.framework.ops import Graph
+from tensorflow.python.saved_model.constants import ASSETS_KEY
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.status import STATUS_CODES
-from servable_client._wire.tensors import numpy_dtype
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.files import regular
 from servable_serving.core.lazy_tensorflow import is_quiet
+from servable_serving.model.places import Places, check_dtypes, find_places, to_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-_TAG = "serve"
+# The tags of the meta graph that is served by default.
+SERVED_TAGS = ("serve",)
 _INLINE_ROWS = 4
 _SLOW_SECONDS = 0.05
 
 
-def read_meta_graph(folder: Path) -> Any:
-    """The MetaGraphDef in a SavedModel that is served, without loading it.
+def read_meta_graph(folder: Path, tags: Collection[str] = SERVED_TAGS) -> Any:
+    """The MetaGraphDef in a SavedModel whose tags are exactly these, without loading it.
+
+    Args:
+        folder: The version's folder, with `saved_model.pb` or, in text, `saved_model.pbtxt`.
+        tags: The tags.
 
     Raises:
         ModelError: There is no SavedModel, or it is damaged.
     """
-    path = folder / "saved_model.pb"
+    for meta_graph in _read_saved_model(folder).meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return meta_graph
+    raise ModelError(
+        "NOT_FOUND",
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tags))} }}. To "
+        "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: "
+        "`saved_model_cli`",
+    )
+
+
+def _read_saved_model(folder: Path) -> Any:
+    binary, text = folder / "saved_model.pb", folder / "saved_model.pbtxt"
     try:
-        data = regular(path).read_bytes()
+        if binary.exists() or not text.exists():
+            data = regular(binary).read_bytes()
+        else:
+            return text_format.Parse(regular(text).read_bytes(), saved_model_pb2.SavedModel())
     except OSError:
         raise ModelError(
             "NOT_FOUND",
             "Specified file path does not appear to contain a SavedModel bundle (should have a "
             f"file called `saved_model.pb`)\nSpecified file path: {folder}",
         ) from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ModelError("DATA_LOSS", f"Can't parse {text} as text proto") from error
     try:
-        saved = saved_model_pb2.SavedModel.FromString(data)
+        return saved_model_pb2.SavedModel.FromString(data)
     except Exception as error:  # the class depends on protobuf's implementation
-        raise ModelError("DATA_LOSS", f"Can't parse {path} as binary proto") from error
-    for meta_graph in saved.meta_graphs:
-        if _TAG in meta_graph.meta_info_def.tags:
-            return meta_graph
-    raise ModelError(
-        "NOT_FOUND", f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}"
-    )
+        raise ModelError("DATA_LOSS", f"Can't parse {binary} as binary proto") from error
 
 
 def signatures_of(meta_graph: Any) -> dict[str, wire.SignatureDef]:
@@ -80,9 +97,9 @@ class SavedModel:
 
     Args:
         folder: The version's folder.
-        meta_graph: The result of `read_meta_graph`, if that has been called already.
-        intra_op_threads: Threads within an op; 0 lets TensorFlow choose.
-        inter_op_threads: Threads for ops in parallel; 0 lets TensorFlow choose.
+        meta_graph: The result of `read_meta_graph` for these tags, if that has been called already.
+        tags: The tags of the meta graph.
+        session: A tensorflow.ConfigProto.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -93,30 +110,26 @@ class SavedModel:
         folder: Path,
         *,
         meta_graph: Any = None,
-        intra_op_threads: int = 0,
-        inter_op_threads: int = 0,
+        tags: Collection[str] = SERVED_TAGS,
+        session: Any = None,
     ) -> None:
-        self.signatures = signatures_of(
-            read_meta_graph(folder) if meta_graph is None else meta_graph
-        )
+        if meta_graph is None:
+            meta_graph = read_meta_graph(folder, tags)
+        self.signatures = signatures_of(meta_graph)
+        _check_assets(meta_graph)
         if is_quiet():
             _quiet_first_session()
         self._graph = Graph()
-        self._session = Session(
-            graph=self._graph,
-            config=config_pb2.ConfigProto(
-                intra_op_parallelism_threads=intra_op_threads,
-                inter_op_parallelism_threads=inter_op_threads,
-            ),
-        )
+        config = session or config_pb2.ConfigProto()
+        self._session = Session(graph=self._graph, config=config)
         # The places in the graph of each set of feeds and fetches that has been run.
-        self._places: dict[tuple[str, ...], tuple[list[Any], list[Any]]] = {}
+        self._places: dict[tuple[str, ...], Places] = {}
         # With more than one inter-op thread configured, ops must be able to run in parallel.
-        self._inline_rows = _INLINE_ROWS if inter_op_threads <= 1 else 0
+        self._inline_rows = _INLINE_ROWS if config.inter_op_parallelism_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
         try:
             with self._graph.as_default():
-                SavedModelLoader(str(folder)).load(self._session, [_TAG])
+                SavedModelLoader(str(folder)).load(self._session, list(tags))
         except OpError as error:
             self.close()
             raise _as_model_error(error) from error
@@ -146,14 +159,10 @@ class SavedModel:
         """
         definition = self.signatures[signature]
         names = sorted(outputs or definition.outputs)
-        feeds = {}
-        for index, (name, info) in enumerate(sorted(definition.inputs.items())):
-            expected = numpy_dtype(info.dtype)
-            if inputs[name].dtype != expected:
-                raise invalid(
-                    f"Expects arg[{index}] to be {_type_name(expected)} "
-                    f"but {_type_name(inputs[name].dtype)} is provided",
-                )
+        feeds: dict[str, NDArray[Any]] = {}
+        for name, info in sorted(definition.inputs.items()):
+            if info.name in feeds:
+                raise invalid(f'Endpoint "{info.name}" fed more than once.')
             feeds[info.name] = inputs[name]
         values = self.run_tensors(
             feeds, [definition.outputs[name].name for name in names], timeout=timeout
@@ -170,12 +179,13 @@ class SavedModel:
         """Run the graph by the names of its tensors.
 
         Args:
-            feeds: What goes in, of the tensors' dtypes.
+            feeds: What goes in.
             fetches: What comes out.
             timeout: Seconds after which a slow run is aborted; none unless given.
 
         Raises:
-            ModelError: The graph refused it, or took longer (DEADLINE_EXCEEDED).
+            ModelError: A tensor does not exist, a dtype is not that of the graph, the graph
+                refused the run, or it took longer (DEADLINE_EXCEEDED).
         """
         what = (*feeds, "", *fetches)
         rows = max((len(array) if array.ndim else 1 for array in feeds.values()), default=1)
@@ -185,18 +195,16 @@ class SavedModel:
         inline = few and what not in self._slow
         milliseconds = 0 if timeout is None or inline else max(round(timeout * 1000), 1)
         known = self._places.get(what)
-        places = known or (
-            [self._place(name, "FeedInputs: unable to find feed output {}") for name in feeds],
-            [self._place(name, "FetchOutputs node {}: not found") for name in fetches],
-        )
-        given = dict(zip(places[0], feeds.values(), strict=True))
+        places = known or find_places(self._graph, list(feeds), fetches)
+        check_dtypes(places, feeds)
+        given = dict(zip(places.feeds, feeds.values(), strict=True))
         options = _run_options(-1 if inline else 0, milliseconds)
         # `Session.run` would check inputs against the placeholders' shapes, as TensorFlow Serving
         # does not, and silently convert dtypes. This is what it calls in the end. A callable would
         # be optimized again for each timeout and each pool of threads.
         began = time.monotonic()
         try:
-            values = self._session._call_tf_sessionrun(options, given, places[1], [], None)  # noqa: SLF001
+            values = self._session._call_tf_sessionrun(options, given, places.fetches, [], None)  # noqa: SLF001
         except OpError as error:
             raise _as_model_error(error) from error
         except UnicodeDecodeError as error:
@@ -211,29 +219,18 @@ class SavedModel:
                     self._slow.add(what)
                 else:
                     self._slow.discard(what)
-        # A string that stands alone comes as bytes.
-        return [np.array(v, object) if isinstance(v, bytes) else v for v in values]
+        return [to_array(value, place) for value, place in zip(values, places.outputs, strict=True)]
 
     def close(self) -> None:
         """Release the memory; the model cannot be run any more."""
         self._session.close()
 
-    def _place(self, name: str, missing: str) -> Any:
-        """A tensor of the graph as TensorFlow's own C interface has it."""
-        try:
-            tensor = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
-        except (KeyError, ValueError):
-            raise ModelError("NOT_FOUND", missing.format(name)) from None
-        return tensor._as_tf_output()  # noqa: SLF001
-
-
-def _type_name(dtype: Any) -> str:
-    if dtype.kind == "O":
-        return "string"
-    return str(dtypes.as_dtype(dtype).name).replace("float32", "float")
-
 
 def _as_model_error(error: OpError) -> ModelError:
+    # Python's sessions raise an error of their own, with another message, while handling
+    # TensorFlow's.
+    while isinstance(error.__context__, OpError):
+        error = error.__context__
     return ModelError(STATUS_CODES[error.error_code], _message(error.message))
 
 
@@ -241,6 +238,24 @@ def _message(text: str) -> str:
     # Python adds the place in the code that made the op, which the server has not got.
     message = text.partition("\n\nOriginal stack trace")[0]
     return message.partition("\n\nErrors may have originated")[0].strip("\n")
+
+
+def _check_assets(meta_graph: Any) -> None:
+    """Refuse a graph that lists an asset twice: TensorFlow Serving feeds each to the initializer.
+
+    Raises:
+        ModelError: A tensor is that of several assets; `code` is INVALID_ARGUMENT.
+    """
+    assets = list(meta_graph.asset_file_def)
+    if not assets and ASSETS_KEY in meta_graph.collection_def:
+        for packed in meta_graph.collection_def[ASSETS_KEY].any_list.value:
+            asset = meta_graph_pb2.AssetFileDef()
+            packed.Unpack(asset)
+            assets.append(asset)
+    names = [asset.tensor_info.name for asset in assets]
+    for name in names:
+        if names.count(name) > 1:
+            raise invalid(f'Endpoint "{name}" fed more than once.')
 
 
 @cache

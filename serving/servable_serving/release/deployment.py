@@ -191,6 +191,8 @@ class Deployment:
     def unload_unlabelled(self) -> None:
         """Unload the versions that have no label and are not the previous `stable`.
 
+        Without servers the newest one stays, too.
+
         The repository is locked: else one of them might be a version that a push waits for.
 
         Raises:
@@ -233,7 +235,10 @@ class Deployment:
     def _unneeded(self, events: Sequence[Event]) -> set[int]:
         labels = self.labels()
         previous = history.last_other(events, labels.get(STABLE))
-        return self.listed() - {*labels.values(), previous}
+        listed = self.listed()
+        # Its label may have stayed where it is, since no server was waited for.
+        newest = max(listed, default=None) if self.servers is None else None
+        return listed - {*labels.values(), previous, newest}
 
     def _write(self, label: str, version: int | None, *, was: int | None = None) -> int | None:
         """Write the version of a label; returns the one before.

@@ -50,6 +50,7 @@ class FolderTarget:
 
         Raises:
             ModelsConfigError: Servers cannot apply models.config.
+            FolderError: This user cannot write to the repository.
             NoAnswer: No server answers.
             ReleaseError: `stable` would move without waiting for the version.
         """
@@ -57,6 +58,7 @@ class FolderTarget:
         deployment.check()
         if plan.dry_run:
             return
+        deployment.repository.check_writable()
         if deployment.servers is not None:
             deployment.servers.check()
         elif plan.promote and deployment.labels().get(STABLE) is not None:

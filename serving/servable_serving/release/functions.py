@@ -13,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servable_client import TLS
+from servable_serving.core.addresses import is_url
 from servable_serving.core.errors import FolderError
 from servable_serving.gates.holdout import Holdout, find_holdout
 from servable_serving.gates.metric import Rows, check_metric, read_rows
@@ -241,19 +243,26 @@ def versions(
     api_key: str | None = None,
     ca: str | None = None,
 ) -> Versions:
-    """The versions of a model in a folder, highest first.
+    """The versions of a model, highest first.
 
     Args:
         model: The model's name.
-        repository: The folder of its versions; models/NAME unless given.
-        server: The servers to ask for states; None for what models.config lists.
+        repository: The folder of its versions, or the URL of a model repository; models/NAME unless
+            given.
+        server: The servers to ask for states, if it is a folder; None for what models.config lists.
         api_key: Sent to the servers.
         ca: The CA bundle (PEM) for their certificates.
 
     Raises:
         FolderError: The folder does not exist.
+        StoreError: The repository behind a URL cannot be reached.
         ServableError: It cannot be read, or no server answers.
     """
+    if is_url(repository):
+        from servable_serving.release.remote_inventory import RemoteInventory
+        from servable_serving.repository.remote import Remote
+
+        return Versions(RemoteInventory(Remote(repository), model).versions())
     with _deployment(model, repository, server, api_key, ca, STEP_TIMEOUT) as deployment:
         return Versions(inventory.versions(deployment))
 
@@ -269,7 +278,7 @@ def _target(
     *,
     new: bool = False,
 ) -> Iterator[Target]:
-    if isinstance(repository, str) and "://" in repository:
+    if is_url(repository):
         from servable_serving.release.remote_target import RemoteTarget
         from servable_serving.repository.remote import Remote
 
@@ -297,7 +306,9 @@ def _deployment(
     group = (
         nullcontext()
         if server is None
-        else ServerGroup(server, model=model, api_key=api_key, ca=ca)
+        else ServerGroup(
+            server, model=model, api_key=api_key, tls=None if ca is None else TLS(ca=ca)
+        )
     )
     with group as servers:
         yield Deployment(model=model, repository=Repository(path), servers=servers, timeout=timeout)

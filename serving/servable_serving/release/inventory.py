@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import ServableError
+from servable_serving.core.errors import FolderError
 from servable_serving.core.files import folder_size
 from servable_serving.core.json_text import parse_json
 from servable_serving.repository.candidate import Candidate
@@ -13,7 +15,8 @@ from servable_serving.repository.history import HISTORY, Event
 from servable_serving.repository.manifest import CandidateError, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from servable_serving.release.deployment import Deployment
@@ -64,6 +67,82 @@ class Checked:
 
     what: str
     trouble: str | None
+
+
+class Inventory(Protocol):
+    """The versions of a model, in a folder or behind a URL."""
+
+    @property
+    def location(self) -> str:
+        """Where they are."""
+
+    def versions(self) -> list[Entry]:
+        """The versions, highest first."""
+
+    def verify(self) -> list[Checked]:
+        """Compare every file with its checksum, and models.config with the versions."""
+
+    def prune(self, *, keep: int) -> list[int]:
+        """Delete old versions for good; returns them, lowest first."""
+
+    def numbers(self) -> list[int]:
+        """The numbers of the versions, lowest first."""
+
+    def folder(self, version: int) -> AbstractContextManager[Path]:
+        """A folder with the files of a version."""
+
+
+@dataclass(frozen=True)
+class FolderInventory:
+    """The versions of a model in a folder.
+
+    Args:
+        deployment: The model there.
+    """
+
+    deployment: Deployment
+
+    @property
+    def location(self) -> str:
+        """The folder."""
+        return str(self.deployment.repository.path)
+
+    def versions(self) -> list[Entry]:
+        """See `versions`."""
+        return versions(self.deployment)
+
+    def verify(self) -> list[Checked]:
+        """See `verify`."""
+        return verify(self.deployment)
+
+    def prune(self, *, keep: int) -> list[int]:
+        """See `prune`; the servers must answer.
+
+        Raises:
+            NoAnswer: There are servers, and none answers.
+        """
+        if self.deployment.servers is not None:
+            self.deployment.servers.check()
+        return prune(self.deployment, keep=keep)
+
+    def numbers(self) -> list[int]:
+        """The numbers of the versions, lowest first."""
+        return list(self.deployment.repository.versions())
+
+    @contextmanager
+    def folder(self, version: int) -> Iterator[Path]:
+        """The folder of a version.
+
+        Raises:
+            FolderError: There is none.
+        """
+        found = self.deployment.repository.folders().get(version)
+        if found is None or not found.is_dir():
+            raise FolderError(
+                f"there is no version {version} in {self.location}",
+                hint="`servable versions` shows them",
+            )
+        yield found
 
 
 def versions(deployment: Deployment) -> list[Entry]:
@@ -194,7 +273,7 @@ def _entry(
         version=version,
         state=state,
         labels=carried,
-        accuracy=_accuracy(manifest),
+        accuracy=accuracy_of(manifest),
         size=folder_size(folder),
         created=manifest.get("created"),
         git=manifest.get("git_revision"),
@@ -204,7 +283,8 @@ def _entry(
     )
 
 
-def _accuracy(manifest: dict[str, Any]) -> float | None:
+def accuracy_of(manifest: Mapping[str, Any]) -> float | None:
+    """The test accuracy in a manifest; None if there is none."""
     try:
         return float(manifest["metrics"]["test"]["accuracy"])
     except (KeyError, TypeError, ValueError):

@@ -46,7 +46,7 @@ class RemoteTarget:
         return self.remote.labels(self.model)
 
     def check(self, plan: Plan) -> None:
-        """Make sure that models.config can be read.
+        """Make sure that models.config can be read, and the repository written.
 
         Raises:
             InvalidInput: The plan names a version, and the repository gives the numbers.
@@ -56,6 +56,8 @@ class RemoteTarget:
         if plan.version is not None:
             raise InvalidInput("a repository behind a URL gives the version its number")
         self.labels()
+        if not plan.dry_run:
+            self.remote.check_writable()
 
     @contextmanager
     def served(self, steps: Steps) -> Iterator[Path | None]:

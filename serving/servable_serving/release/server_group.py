@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from servable_client import (
@@ -15,6 +16,7 @@ from servable_client import (
     Retry,
     ServableError,
 )
+from servable_serving.release.replicas import SERVER_NUMBER, Replicas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +82,7 @@ class Servers(Protocol):
 
     @property
     def clients(self) -> Sequence[ReleaseClient]:
-        """A client for each."""
+        """A client for each; they may come and go."""
 
     def check(self) -> None:
         """Make sure that a server answers."""
@@ -115,29 +117,44 @@ class ServerGroup:
         address: Their addresses, separated by commas.
         model: The model's name.
         api_key: The API key.
-        ca: A CA certificate bundle (PEM).
+        token: The bearer token.
+        tls: The CA bundle and the client certificate.
 
     Raises:
         InvalidInput: An address is not valid.
     """
 
     def __init__(
-        self, address: str, *, model: str, api_key: str | None = None, ca: str | None = None
+        self,
+        address: str,
+        *,
+        model: str,
+        api_key: str | None = None,
+        token: str | None = None,
+        tls: TLS | None = None,
     ) -> None:
         self.address = address
-        tls = None if ca is None else TLS(ca=ca)
 
-        def client(one: str) -> Client:
+        def connect(
+            address: str, *, name: str | None = None, number: int | None = None
+        ) -> ReleaseClient:
             # Without retries: the waits here poll anyway, and all else must fail fast.
-            return Client(
-                one, model=model, api_key=api_key, tls=tls, timeout=_ASK_SECONDS,
+            made = _ServerClient(
+                address, model=model, api_key=api_key, token=token, timeout=_ASK_SECONDS,
+                tls=tls if name is None else replace(tls or TLS(), server_name=name),
+                headers=None if number is None else {SERVER_NUMBER: str(number)},
                 retry=Retry(attempts=1),
             )  # fmt: skip
+            made.number = number
+            return made
 
-        with client(address) as combined:
-            addresses = combined.endpoints
-        # One for each: a release must reach all of them, and not the first that answers.
-        self.clients: list[ReleaseClient] = [client(one) for one in addresses]
+        # A client for each: a release must reach all of them, and not the first that answers.
+        self.replicas = Replicas(address, connect=connect)
+
+    @property
+    def clients(self) -> Sequence[ReleaseClient]:
+        """A client for each server that is there now."""
+        return self.replicas.find()
 
     def check(self) -> None:
         """Make sure that a server answers, even if with an error.
@@ -154,10 +171,15 @@ class ServerGroup:
         Raises:
             NoAnswer: None answers.
         """
+        return [states for _, states in self._states()]
+
+    def _states(self) -> list[tuple[str, dict[int, VersionStatus]]]:
         found, trouble = self._each(
             lambda client: {status.version: status for status in client.status()}, {}
         )
-        if not found:
+        if trouble is not None and not found:
+            if trouble.untrusted:
+                raise trouble
             raise NoAnswer(
                 f"no server answers at {self.address}: {trouble}",
                 hint="start one with `servable serve`, name another with --server, or publish "
@@ -181,7 +203,7 @@ class ServerGroup:
         """
         known = None
         for label in labels:
-            if any(found is not None for found in self._resolved(label)):
+            if any(found is not None for _, found in self._resolved(label)):
                 return True
             known = False
         return known
@@ -217,11 +239,11 @@ class ServerGroup:
         stale = [s[version] for s in before if version in s]
 
         def missing() -> str:
-            lacking = ""
-            for states in self.states():
+            lacking = []
+            for server, states in self._states():
                 status = states.get(version)
                 if status is None:
-                    lacking = "the server does not know it"
+                    lacking.append(f"{server} does not know it")
                 elif status.state == "AVAILABLE":
                     continue
                 elif status.error_code != "OK" and (
@@ -229,12 +251,12 @@ class ServerGroup:
                 ):
                     # LOADING as well: the server retries, but one failure is enough to refuse it.
                     raise ReleaseError(
-                        f"version {version} failed to load: {status.error_message}",
+                        f"version {version} failed to load at {server}: {status.error_message}",
                         hint=f"the code is {status.error_code}; the server's log may say more",
                     )
                 else:
-                    lacking = f"it is {status.state} there"
-            return lacking
+                    lacking.append(f"it is {status.state} at {server}")
+            return ", ".join(lacking)
 
         lacking = _wait(missing, timeout)
         if lacking:
@@ -263,14 +285,15 @@ class ServerGroup:
 
         def missing() -> str:
             nonlocal reloaded
-            lacking = ""
-            for found in self._resolved(label):
-                if found != version:
-                    lacking = f"it is {'not known' if found is None else found} there"
+            lacking = [
+                f"it is {'not known' if found is None else found} at {server}"
+                for server, found in self._resolved(label)
+                if found != version
+            ]
             if lacking and time.monotonic() > reloaded + _RELOAD_SECONDS:
                 reload()
                 reloaded = time.monotonic()
-            return lacking
+            return ", ".join(lacking)
 
         lacking = _wait(missing, timeout)
         if lacking:
@@ -281,36 +304,49 @@ class ServerGroup:
                 "--model_config_file_poll_wait_seconds=1; its log says why it does not apply it",
             )
 
-    def _resolved(self, label: str) -> list[int | None]:
+    def _resolved(self, label: str) -> list[tuple[str, int | None]]:
         """The version of a label at each server that answers."""
         found, trouble = self._each(lambda client: client.resolve(label=label), None)
         if not found:
             raise NoAnswer(f"no server answers at {self.address}: {trouble}")
         return found
 
-    def _each(self, ask: Callable[[ReleaseClient], _T], missing: _U) -> tuple[list[_T | _U], str]:
-        """The replies of the servers that answer, and why the others do not."""
-        found: list[_T | _U] = []
-        trouble = ""
+    def _each(
+        self, ask: Callable[[ReleaseClient], _T], missing: _U
+    ) -> tuple[list[tuple[str, _T | _U]], ServableError | None]:
+        """The servers that answer and their replies, and why the others do not."""
+        found: list[tuple[str, _T | _U]] = []
+        trouble: ServableError | None = None
         for client in self.clients:
             try:
-                found.append(ask(client))
+                found.append((client.endpoint, ask(client)))
             except (ModelNotFound, NotReady):
-                found.append(missing)
+                found.append((client.endpoint, missing))
             except (ConnectionFailed, DeadlineExceeded) as error:
-                trouble = trouble or str(error)
+                trouble = trouble or error
         return found, trouble
 
     def close(self) -> None:
         """Close all connections."""
-        for client in self.clients:
-            client.close()
+        self.replicas.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _ServerClient(Client):
+    """A client of one server, behind a gateway perhaps."""
+
+    number: int | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Its address, and its number behind the gateway there."""
+        address = super().endpoint
+        return f"server {self.number} behind {address}" if self.number else address
 
 
 def _wait(lacking: Callable[[], str], timeout: float) -> str:

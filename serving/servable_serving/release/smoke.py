@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from servable_client import ConnectionFailed, DeadlineExceeded
+from servable_client import ConnectionFailed, DeadlineExceeded, ModelNotFound
 from servable_serving.core.names import BYTES_SIGNATURE
 from servable_serving.model.golden import golden_requests
 from servable_serving.release.server_group import ReleaseError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Servers may compute in bfloat16, or on another processor than the one that exported.
 _TOLERANCE = 0.02
 _SECONDS = 30.0
+_PAUSE = 0.5
 
 
 def bring_up(
@@ -45,7 +47,22 @@ def bring_up(
         if deployment.servers is None:
             step.outcome, step.said = "skipped", "no server"
         else:
-            step.said = smoke_test(deployment.servers, version, manifest)
+            end = time.monotonic() + deployment.timeout
+            step.said = _smoke_test_until(end, deployment.servers, version, manifest)
+
+
+def _smoke_test_until(
+    end: float, servers: Servers, version: int, manifest: Mapping[str, Any]
+) -> str:
+    while True:
+        try:
+            return smoke_test(servers, version, manifest)
+        except ModelNotFound as error:
+            # A server that has come meanwhile, or that a balancer of another kind has chosen, and
+            # that has not loaded the version yet.
+            if error.missing_signature or time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE)
 
 
 def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> str:
@@ -70,15 +87,15 @@ def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> s
     for client in servers.clients:
         try:
             signatures = client.metadata(version=version)
+            if BYTES_SIGNATURE not in signatures:
+                golden = []  # they are image files
+            if golden:
+                _ask(client, version, images, golden)
+            for request in requests:
+                _ask_any(client, version, request)
         except (ConnectionFailed, DeadlineExceeded):
-            continue  # it is down: others serve the version
+            continue  # it is down: others serve the version, or it ends them all
         asked += 1
-        if BYTES_SIGNATURE not in signatures:
-            golden = []  # they are image files
-        if golden:
-            _ask(client, version, images, golden)
-        for request in requests:
-            _ask_any(client, version, request)
     if not asked:
         raise ReleaseError(f"version {version} does not answer at {servers.address}")
     count = len(golden) + len(requests)

@@ -221,6 +221,27 @@ class Repository:
         with locked(self.path / _LOCK, waiting=waiting):
             yield
 
+    def check_writable(self) -> None:
+        """Make sure that this user can write to the folder, and to models.config beside it.
+
+        Nothing is left behind, and a folder that does not exist is not made.
+
+        Raises:
+            FolderError: This user cannot.
+        """
+        for folder in (self.path, self.path.parent):
+            there = folder.absolute()
+            try:
+                while not there.exists():
+                    there = there.parent
+                with tempfile.TemporaryFile(dir=there):
+                    pass
+            except OSError as error:
+                raise FolderError(
+                    f"user {os.geteuid()} cannot write to {there}: {error.strerror or error}",
+                    hint=_permission_hint(there),
+                ) from error
+
     def locked_if_free(self) -> AbstractContextManager[bool]:
         """Hold the lock if it is free; yields whether it is held now.
 
@@ -301,3 +322,15 @@ def _open_to_readers(folder: Path) -> None:
     """Let servers of other users read a version, regardless of the umask of the push."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _permission_hint(folder: Path) -> str:
+    """Whose folder it is, and how to be that user."""
+    hint = "name another folder with --repository"
+    with suppress(OSError):
+        found = folder.stat()
+        hint = (
+            f"it belongs to user {found.st_uid}: for Docker Compose set "
+            f"SERVABLE_UID={found.st_uid} and SERVABLE_GID={found.st_gid} in .env, or {hint}"
+        )
+    return hint

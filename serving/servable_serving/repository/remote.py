@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from servable_serving.repository.layout import version_of
 from servable_serving.repository.manifest import MANIFEST, CandidateError, check_name
 from servable_serving.repository.models_config import NAME as CONFIG
 from servable_serving.repository.models_config import ModelsConfig, set_versions
-from servable_serving.repository.store import Store, StoreError
+from servable_serving.repository.store import MissingFile, Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,8 @@ _TURN = ".models.config.lock"
 # killed. By this machine's clock alone, from when the lock is first seen.
 _TURN_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
+# No push takes as long.
+_PUSH_TAKES = timedelta(days=1)
 
 
 class Remote:
@@ -57,6 +60,11 @@ class Remote:
     def __init__(self, url: str, *, waiting: Callable[[bool], None] = lambda _: None) -> None:
         self.store = Store(url, waiting=waiting)
         self.url = self.store.url
+
+    @property
+    def config_url(self) -> str:
+        """The URL of models.config."""
+        return f"{self.url}/{CONFIG}"
 
     def config(self) -> str | None:
         """The text of models.config; None if there is none.
@@ -114,7 +122,7 @@ class Remote:
         """
         manifest = self.manifest(model, version)
         if manifest is None:
-            raise StoreError(f"{self.url}/{model}/{version} is incomplete: it has no manifest")
+            raise self._lacking(model, version)
         for name in (*sorted(manifest["sha256"]), MANIFEST.as_posix()):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +168,16 @@ class Remote:
         self.store.write(f"{model}/{version}/{MANIFEST.as_posix()}", candidate.manifest_bytes)
         return version
 
+    def check_writable(self) -> None:
+        """Make sure that the repository can be written to; nothing is left in it.
+
+        Raises:
+            StoreError: It cannot be reached or written.
+        """
+        name = f".check-{uuid.uuid4().hex}"
+        self.store.write(name, b"")
+        self.store.remove(name)
+
     def labels(self, model: str) -> dict[str, int]:
         """The version of each label of a model.
 
@@ -167,11 +185,67 @@ class Remote:
             StoreError: models.config cannot be read.
             ModelsConfigError: It is not valid.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            config = ModelsConfig(Path(folder))
-            if (text := self.config()) is not None:
-                config.path.write_text(text)
+        with self._config_copy() as config:
             return config.labels(model)
+
+    def deployed(self, model: str) -> tuple[dict[str, int], set[int]]:
+        """The version of each label of a model, and the versions that servers load.
+
+        Raises:
+            StoreError: models.config cannot be read.
+            ModelsConfigError: It is not valid.
+        """
+        with self._config_copy() as config:
+            # What a policy that names no versions chooses from.
+            for version in self.numbers(model):
+                (config.root / model / str(version)).mkdir(parents=True)
+            return config.labels(model), config.listed(model, config.root / model)
+
+    def claims(self, model: str) -> dict[int, history.Event]:
+        """The push of each version; none of those whose record cannot be parsed.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        found = {}
+        for name in self.store.names(f"{model}/{_CLAIMS}"):
+            version = version_of(name)
+            if version is not None and (claim := self._claim_of(model, version)) is not None:
+                found[version] = claim
+        return found
+
+    def size(self, model: str, version: int) -> int:
+        """Bytes of all files of a version.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        return sum(self.store.sizes(f"{model}/{version}").values())
+
+    def delete(self, model: str, version: int) -> bool:
+        """Delete a version for good, unless it is needed.
+
+        It is if models.config lists or labels it, and without a manifest for a day after its push
+        began, which may still be running. The manifest goes first, so that a version is never half
+        there. Its number stays taken.
+
+        Returns:
+            Whether it was deleted.
+
+        Raises:
+            StoreError: The repository cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        # Under the lock of models.config, so that it is not listed meanwhile.
+        with self._turn():
+            labels, listed = self.deployed(model)
+            if version in listed or version in labels.values():
+                return False
+            if not self._has_manifest(model, version) and self._is_recent(model, version):
+                return False
+            self.store.remove(f"{model}/{version}/{MANIFEST.as_posix()}")
+        self.store.remove_folder(f"{model}/{version}")
+        return True
 
     def label(self, model: str, version: int, label: str) -> dict[str, int]:
         """Add a version to models.config, and point a label to it.
@@ -187,13 +261,7 @@ class Remote:
         """
         check_name(model)
         if self.manifest(model, version) is None:
-            there = self.numbers(model)
-            raise StoreError(
-                f"version {version} of {model} at {self.url} is incomplete: it has no manifest"
-                if version in there
-                else f"{self.url} has no version {version} of {model}",
-                hint=f"there are: {', '.join(map(str, there)) or 'none'}",
-            )
+            raise self._lacking(model, version)
         with self._turn(), tempfile.TemporaryDirectory() as folder:
             config = ModelsConfig(Path(folder))
             text = self.config()
@@ -206,6 +274,34 @@ class Remote:
                 self.store.write(CONFIG, new.encode())
             return config.labels(model)
 
+    def _claim_of(self, model: str, version: int) -> history.Event | None:
+        """The record of a push; None if there is none that can be parsed."""
+        try:
+            claim = parse_json(self.store.read(f"{model}/{_CLAIMS}/{version}") or b"")
+        except ValueError:
+            return None
+        return claim if isinstance(claim, dict) else None
+
+    def _has_manifest(self, model: str, version: int) -> bool:
+        return self.store.read(f"{model}/{version}/{MANIFEST.as_posix()}") is not None
+
+    def _is_recent(self, model: str, version: int) -> bool:
+        """Whether the push of a version began less than a day ago, or nobody knows when."""
+        try:
+            began = datetime.fromisoformat((self._claim_of(model, version) or {})["when"])
+            return datetime.now(UTC) - began < _PUSH_TAKES
+        except (KeyError, TypeError, ValueError):
+            return True
+
+    def _lacking(self, model: str, version: int) -> StoreError:
+        there = self.numbers(model)
+        return MissingFile(
+            f"version {version} of {model} at {self.url} is incomplete: it has no manifest"
+            if version in there
+            else f"{self.url} has no version {version} of {model}",
+            hint=f"there are: {', '.join(map(str, there)) or 'none'}",
+        )
+
     def _claim(self, model: str, about: Mapping[str, Any]) -> tuple[int, bytes]:
         """Claim the next number that was never used."""
         happened = history.event("push", id=uuid.uuid4().hex, **about)
@@ -216,6 +312,14 @@ class Remote:
             version += 1
             if self.store.create(f"{model}/{_CLAIMS}/{version}", claim):
                 return version, claim
+
+    @contextmanager
+    def _config_copy(self) -> Iterator[ModelsConfig]:
+        with tempfile.TemporaryDirectory() as folder:
+            config = ModelsConfig(Path(folder))
+            if (text := self.config()) is not None:
+                config.path.write_text(text)
+            yield config
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from servable_client import InvalidInput, ServableError
+from servable_client._extras import MODULES, how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,10 @@ class StoreError(ServableError):
     Attributes:
         unreachable: Whether the store did not answer, as opposed to an error response.
     """
+
+
+class MissingFile(StoreError):
+    """A file, or a version, is not there or not complete."""
 
 
 class Store:
@@ -68,9 +73,10 @@ class Store:
         except StoreError as error:
             if isinstance(error.__cause__, ImportError):
                 package = _PACKAGES.get(protocol, f"the library for {protocol}")
+                extra = MODULES.get(package)
                 raise StoreError(
                     f"{self.url} needs {package}, which is not installed",
-                    hint=f"pip install {package}",
+                    hint=how_to_install(extra) if extra else f"pip install {package}",
                 ) from error
             if isinstance(error.__cause__, ValueError):
                 raise InvalidInput(
@@ -139,7 +145,7 @@ class Store:
                         return
                     yield chunk
         except FileNotFoundError as error:
-            raise StoreError(f"{self.url}/{path} is missing") from error
+            raise MissingFile(f"{self.url}/{path} is missing") from error
 
     def names(self, path: str) -> list[str]:
         """The names in a folder; empty if there is no such folder.
@@ -155,6 +161,32 @@ class Store:
             except FileNotFoundError:
                 return []
         return sorted({PurePosixPath(str(name).rstrip("/")).name for name in found})
+
+    def sizes(self, path: str) -> dict[str, int]:
+        """The size in bytes of each file below a folder, by its path in it.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        fs, target = self._fs, self._at(path)
+        with self._reaching():
+            fs.invalidate_cache()
+            found = fs.find(target, detail=True)
+        return {
+            name.removeprefix(f"{target}/"): int(info.get("size") or 0)
+            for name, info in sorted(found.items())
+        }
+
+    def remove_folder(self, path: str) -> None:
+        """Delete a folder and all files below it, if there is any.
+
+        Raises:
+            StoreError: It cannot be deleted.
+        """
+        fs, target = self._fs, self._at(path)
+        with self._reaching(), suppress(FileNotFoundError):
+            fs.invalidate_cache()
+            fs.rm(target, recursive=True)
 
     def put(self, source: Path, path: str) -> None:
         """Upload a file.

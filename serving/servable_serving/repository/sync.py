@@ -104,22 +104,26 @@ class ReadingServer(Protocol):
 class ServerAt:
     """A server at an address.
 
+    Args:
+        address: The address.
+        options: Of its clients: `tls`, `api_key`, `token`.
+
     Raises:
-        InvalidInput: The address is not valid.
+        InvalidInput: The address or an option is not valid.
     """
 
-    def __init__(self, address: str) -> None:
-        Client(address, model="any").close()  # only validates the address
-        self._address = address
+    def __init__(self, address: str, **options: Any) -> None:
+        Client(address, model="any", **options).close()  # only validates them
+        self._address, self._options = address, options
 
     def wait_until_loaded(self, model: str, version: int, timeout: float) -> None:
         """See `ReadingServer`."""
-        with Client(self._address, model=model) as client:
+        with Client(self._address, model=model, **self._options) as client:
             client.wait_until_available(version, timeout=timeout)
 
     def version_of(self, model: str, label: str) -> int:
         """See `ReadingServer`."""
-        with Client(self._address, model=model) as client:
+        with Client(self._address, model=model, **self._options) as client:
             return client.resolve(label=label)
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
-import sys
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from servable_serving.core.errors import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+# Of a request for which the system has no memory: RESOURCE_EXHAUSTED.
+OUT_OF_MEMORY = "The server has not enough memory for this request"
 
 _MIB = 1 << 20
-# As much as each connection may hold anyway.
-_SMALL = _MIB
-_LARGE = 32 * _MIB
-_TRIM_SECONDS = 0.5
+# Requests up to this size are not counted: each connection may hold as much anyway.
+SMALL = _MIB
+# Threads for requests that run no graph, so that a busy server tells its state.
+STATE_THREADS = 4
+# The digits of a number, a point, a sign, an exponent, a comma.
+_JSON_VALUE = 16
 
 
 def threads() -> int:
@@ -41,6 +50,7 @@ class Limits:
         max_request_bytes: Size of a request.
         max_bytes_in_flight: Memory for large requests, unpacked and parsed, all together.
         max_json_values: Values in a JSON body.
+        max_response_bytes: Size of the tensors of a response, or of their JSON.
     """
 
     max_queue: int = field(default_factory=_queue)
@@ -48,6 +58,29 @@ class Limits:
     max_request_bytes: int = 256 * _MIB
     max_bytes_in_flight: int = 1024 * _MIB
     max_json_values: int = 4 << 20
+    max_response_bytes: int = 1024 * _MIB
+
+    def check_response(self, outputs: Mapping[str, NDArray[Any]], *, as_json: bool = False) -> None:
+        """Refuse a response before the memory for it is taken.
+
+        Args:
+            outputs: Arrays by name, strings as objects (bytes).
+            as_json: Whether they are written as JSON, by an estimate for each value.
+
+        Raises:
+            ModelError: It would be too large; `code` is INVALID_ARGUMENT, as retries do not help.
+        """
+        size = sum(_size(array) + _JSON_VALUE * array.size * as_json for array in outputs.values())
+        if size > self.max_response_bytes:
+            raise invalid(
+                f"The response would have {size} bytes, more than {self.max_response_bytes}; send "
+                "fewer rows"
+            )
+
+
+def _size(array: NDArray[Any]) -> int:
+    # Of an array of strings, NumPy knows the size of its pointers only.
+    return sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
 
 
 class Budget:
@@ -83,27 +116,15 @@ class Share:
 
     def grow_to(self, count: int) -> bool:
         """Hold so many bytes from now on; False if they are not free."""
-        more = count - max(self._held, _SMALL)
+        more = count - max(self._held, SMALL)
         if more > 0:
             if not self._budget.take(more):
                 return False
-            self._held = max(self._held, _SMALL) + more
+            self._held = max(self._held, SMALL) + more
         return True
 
     def release(self) -> None:
         """Give all of it back."""
         if self._held:
-            self._budget.take(_SMALL - self._held)
-            if self._held > _LARGE:
-                # What it held is freed a moment later.
-                threading.Timer(_TRIM_SECONDS, _trim).start()
+            self._budget.take(SMALL - self._held)
             self._held = 0
-
-
-def _trim() -> None:
-    """Give memory back to the system, which garbage and glibc keep for later otherwise."""
-    gc.collect()  # grpcio leaves the message of a call that was refused in a cycle
-    if sys.platform == "linux":
-        # musl has no such function, and no need of it.
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)

@@ -16,9 +16,13 @@ import grpc
 from servable_client import ServableError
 from servable_serving.core.addresses import is_loopback
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.files import warn_if_readable_by_all
 from servable_serving.core.sockets import bind, check, check_socket, in_use
 from servable_serving.server.config import (
     ModelSettings,
+    channel_arguments,
+    check_local,
+    local_path,
     metrics_path,
     model_settings,
     read,
@@ -27,19 +31,25 @@ from servable_serving.server.config import (
 from servable_serving.server.grpc.server import GrpcServer
 from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
+from servable_serving.server.lifecycle.scheduler import ThreadScheduler
 from servable_serving.server.limits import Budget, Limits
+from servable_serving.server.memory import MemoryTrimmer
 from servable_serving.server.proto import config_pb2
 from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadOptions
+from servable_serving.server.runtime.session_bundle import session_bundle
 from servable_serving.server.telemetry import Metrics, RequestLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from servable_serving.server.options import ServerOptions
 
 _log = logging.getLogger("servable.serving")
+_MEMORY_SECONDS = 2.0
+_REMIND_SECONDS = 5.0
 
 
 class ServerError(ServableError):
@@ -74,26 +84,31 @@ class Server:
         )
         try:
             self._settings = self._read_settings()
-            batching = self._batching()
+            bundle = session_bundle(options)
+            arguments = channel_arguments(options.grpc_channel_arguments)
             metrics_at = metrics_path(options.monitoring_config_file)
             self._credentials = self._read_credentials()
         except ModelError as error:
             raise ServerError(error.message, code=error.code) from None
+        if any(not model.name for model in self._settings):
+            _log.warning("a model has an empty name, by which no request can name it")
         metrics = Metrics()
         load_options = LoadOptions(
-            intra_op_threads=options.tensorflow_intra_op_parallelism,
-            inter_op_threads=options.tensorflow_inter_op_parallelism,
-            warm_up=options.enable_model_warmup,
-            batcher=Batcher(batching),
-            batch_all=options.enable_batching,
+            bundle=bundle,
+            # Unless batching is configured, requests that wait while the runtime is busy are
+            # batched, and none is delayed for it.
+            batcher=Batcher(bundle.batching or Batching(max_batch_size=64, strict=False)),
+            batch_all=bundle.batching is not None,
+            check_method_names=options.enable_signature_method_name_check,
             metrics=metrics,
             timeout=max(options.rest_api_timeout_in_ms, 0) / 1e3 or None,
         )
         self._models = Models(
             partial(load_version, load_options),
             load_threads=options.num_load_threads,
-            max_load_retries=options.max_num_load_retries,
-            load_retry_seconds=options.load_retry_interval_micros / 1e6,
+            max_load_retries=_retries(options.max_num_load_retries),
+            load_retry_seconds=max(options.load_retry_interval_micros, 0) / 1e6,
+            scheduler=ThreadScheduler(options.num_unload_threads),
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
         requests = RequestLog(self._models.knows, metrics, log_rate=options.log_requests)
@@ -106,7 +121,9 @@ class Server:
             limits=limits,
             budget=budget,
             health_check=options.enable_grpc_healthcheck_service,
+            tensor_content=options.enable_serialization_as_tensor_content,
             repository_path=self._repository_path,
+            channel_arguments=arguments,
         )
         self._rest = RestServer(
             self._models,
@@ -124,7 +141,7 @@ class Server:
             else None,
         )
         self._stopping = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._watches: list[threading.Thread] = []
 
     def start(self) -> None:
         """Load the first versions, then open the ports; waits for versions to appear.
@@ -160,8 +177,8 @@ class Server:
             self.stop()
             raise
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
-            self._watch = threading.Thread(target=self._watch_config, name="config", daemon=True)
-            self._watch.start()
+            self._begin(self._watch_config, "config")
+        self._begin(self._watch_memory, "memory")
 
     @property
     def stopping(self) -> bool:
@@ -185,8 +202,8 @@ class Server:
         ended = self._grpc.stop(grace)
         self._rest.stop(grace)
         ended.wait()
-        if self._watch is not None:
-            self._watch.join()
+        for watch in self._watches:
+            watch.join()
         self._models.close(max(end - time.monotonic(), 0))
 
     def __enter__(self) -> Self:
@@ -208,7 +225,13 @@ class Server:
         names = self._models.configure(self._settings, look=polls)
         if options.file_system_poll_wait_seconds > 0:
             self._models.start_polling(options.file_system_poll_wait_seconds)
-        self._models.wait_for(names, alive=lambda: not self.stopping)
+        reminder = _Reminder(self._models)
+
+        def alive() -> bool:
+            reminder.remind()
+            return not self.stopping
+
+        self._models.wait_for(names, alive=alive)
         # TensorFlow Serving opens with the first version of each; this waits for all of them, so
         # that stable and canary are available together.
         self._models.wait_for_first(alive=lambda: not self.stopping)
@@ -242,27 +265,21 @@ class Server:
         options = self._options
         if options.model_config_file is None:
             assert options.model_base_path is not None
-            path = Path(os.path.abspath(options.model_base_path))  # noqa: PTH100
+            check_local(options.model_base_path)
+            base_path = local_path(str(options.model_base_path))
+            path = Path(os.path.abspath(base_path))  # noqa: PTH100
             return (ModelSettings(name=options.model_name, base_path=path),)
         config = read_model_config(options.model_config_file)
         if config.WhichOneof("config") != "model_config_list":
             raise invalid(f"{options.model_config_file} has no model_config_list")
         return model_settings(config, repository_path=self._repository_path)
 
-    def _batching(self) -> Batching:
-        options = self._options
-        if not options.enable_batching:
-            # Requests that wait while the runtime is busy are batched; none is delayed for it.
-            return Batching(max_batch_size=64, strict=False)
-        if options.batching_parameters_file is None:
-            return Batching()
-        return Batching.read(read(options.batching_parameters_file, config_pb2.BatchingParameters))
-
     def _read_credentials(self) -> grpc.ServerCredentials | None:
         path = self._options.ssl_config_file
         if path is None:
             return None
         config = read(path, config_pb2.SSLConfig)
+        warn_if_readable_by_all(path, _log)
         if not (config.server_key and config.server_cert):
             raise invalid(f"{path} does not set both server_key and server_cert")
         if config.client_verify and not config.custom_ca:
@@ -272,6 +289,16 @@ class Server:
             root_certificates=config.custom_ca.encode() or None,
             require_client_auth=config.client_verify,
         )
+
+    def _begin(self, watch: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=watch, name=name, daemon=True)
+        self._watches.append(thread)
+        thread.start()
+
+    def _watch_memory(self) -> None:
+        trimmer = MemoryTrimmer()
+        while not self._stopping.wait(_MEMORY_SECONDS):
+            trimmer.step()
 
     def _watch_config(self) -> None:
         """Apply the configuration file again at every interval, changed or not.
@@ -304,6 +331,30 @@ class Server:
                     extra={"event": "reload_failed", "reason": trouble},
                 )  # fmt: skip
             before = trouble
+
+
+class _Reminder:
+    """Repeats why a starting server waits, in a log that may be read from its end."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._next = time.monotonic() + _REMIND_SECONDS
+
+    def remind(self) -> None:
+        """Log it if that was not done for a while."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _REMIND_SECONDS
+        for name, trouble in self._models.troubles().items():
+            _log.warning(
+                "%s: the server waits with closed ports: %s", name, trouble,
+                extra={"event": "waiting", "model": name, "reason": trouble},
+            )  # fmt: skip
+
+
+def _retries(flag: int) -> int:
+    """The number of retries as TensorFlow Serving takes the flag: as 32 bits without a sign."""
+    return (flag + 1) % 2**32 - 1
 
 
 def _names(options: ServerOptions) -> frozenset[str]:
@@ -340,7 +391,11 @@ def _check(options: ServerOptions) -> None:
             f"{root} is not a folder",
             hint="--model_repository_path names the folder in which the models' folders are",
         )
-    if options.batching_parameters_file is not None and not options.enable_batching:
+    if options.thread_pool_factory_config_file is not None:
         raise ServerError(
-            "--batching_parameters_file is set without --enable_batching", hint="set both"
+            "no thread pool factory is available",
+            hint="omit --thread_pool_factory_config_file, with which tensorflow_model_server does "
+            "not start either",
         )
+    if options.use_alts_credentials:
+        raise ServerError("ALTS is not supported", hint="--ssl_config_file configures TLS for gRPC")

@@ -149,7 +149,7 @@ class RequestLog:
             _log.info(
                 "%s %s %s %s %s %.2f ms",
                 record.entrypoint, record.api or "-", record.model or "-",
-                record.version or "-", record.code, seconds * 1000,
+                "-" if record.version is None else record.version, record.code, seconds * 1000,
                 extra={"event": "request", "entrypoint": record.entrypoint, "api": record.api,
                        "model": record.model, "version": record.version, "code": record.code,
                        "milliseconds": round(seconds * 1000, 3)},

@@ -71,7 +71,7 @@ class Blocking:
 
 KINDS: dict[str, Callable[..., Any]] = {"sync": Client, "async": Blocking}
 # `Client` has two gRPC transports; these tests of failures run with the second one too.
-GRPCIO = "grpcio"
+WITHOUT_LIBCURL = {f"{kind} without libcurl": make for kind, make in KINDS.items()}
 _TWICE = {"test_errors.py", "test_retry.py", "test_security.py"}
 
 
@@ -80,21 +80,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def again(item: pytest.Item) -> bool:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        return params.get("make") == GRPCIO and (
-            item.path.name not in _TWICE
-            or any(params.get(name) in ("http", "https") for name in ("scheme", "secure"))
-        )
+        return params.get("make") in WITHOUT_LIBCURL and item.path.name not in _TWICE
 
     config.hook.pytest_deselected(items=[item for item in items if again(item)])
     items[:] = [item for item in items if not again(item)]
 
 
-@pytest.fixture(params=[*KINDS, GRPCIO])
+@pytest.fixture(params=[*KINDS, *WITHOUT_LIBCURL])
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """The client factories: `Client`, `AsyncClient`, and `Client` without libcurl."""
-    if request.param == GRPCIO:
-        monkeypatch.setenv("SERVABLE_GRPC", GRPCIO)
-        return Client
+    """The client factories: `Client` and `AsyncClient`, with libcurl and without."""
+    if request.param in WITHOUT_LIBCURL:
+        monkeypatch.setenv("SERVABLE_LIBCURL", "0")
+        return WITHOUT_LIBCURL[request.param]
     return KINDS[request.param]
 
 

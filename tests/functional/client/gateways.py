@@ -49,6 +49,7 @@ class Refusal:
     message: str = "refused by the gateway"
     retry_after: int | None = None
     status: int | None = None
+    request_id: str | None = None
 
 
 def _poisoned(body: bytes, poison: bytes | None) -> Refusal | None:
@@ -84,6 +85,8 @@ class GrpcGateway:
         self.seen.append((method, headers))
         refusal = self._decide(method, headers) or _poisoned(request, self._poison)
         if refusal is not None:
+            if refusal.request_id is not None:
+                context.send_initial_metadata((("x-request-id", refusal.request_id),))
             if refusal.retry_after is not None:
                 context.set_trailing_metadata((("retry-after", str(refusal.retry_after)),))
             context.abort(grpc.StatusCode[refusal.code], refusal.message)
@@ -153,6 +156,8 @@ class HttpGateway:
                 self.send_response(status)
                 if refusal is not None and refusal.retry_after is not None:
                     self.send_header("Retry-After", str(refusal.retry_after))
+                if refusal is not None and refusal.request_id is not None:
+                    self.send_header("X-Request-Id", refusal.request_id)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

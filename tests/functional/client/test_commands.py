@@ -8,10 +8,12 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from PIL import Image
 from tests.conftest import free_port, only_sentence
 from tests.forked import servable
 from tests.functional.client.gateways import Refusal
+from tests.functional.client.test_security import credentials
 from tests.in_process import command
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import RunningServer
+    from tests.functional.client.conftest import Certificates
 
     from servable_trainer.data.dataset import Dataset
 
@@ -114,3 +117,44 @@ def test_usage_errors() -> None:
     assert command("classify", "x.png", "--ca", "/nowhere", "--server", "grpcs://h").returncode == 2
     assert command("status", "--server", "http://h", "--api-key", "k").returncode == 2
     assert command("train", "--seed", "-1").returncode == 2
+
+
+@pytest.mark.parametrize("secure", ["grpcs", "https"])
+def test_a_certificate_of_an_unknown_authority_is_answered_with_the_option(
+    gateway: Callable[..., Any], certificates: Certificates, secure: str
+) -> None:
+    at = gateway(secure, lambda *_: None, credentials=credentials(secure, certificates)).address
+    done = command("status", "--server", at)
+    only_sentence(done)
+    assert "--ca" in done.stderr
+    assert command("status", "--server", at, "--ca", certificates.ca).returncode == 0
+
+
+@pytest.mark.parametrize("secure", ["grpcs", "https"])
+def test_client_certificates_and_tokens(
+    gateway: Callable[..., Any],
+    certificates: Certificates,
+    secure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decide(_: str, headers: dict[str, str]) -> Refusal | None:
+        good = headers.get("authorization") == "Bearer open-sesame"
+        return None if good else Refusal("UNAUTHENTICATED", "no token, no answer")
+
+    wanted = credentials(secure, certificates, mutual=True)
+    at = gateway(secure, decide, credentials=wanted).address
+    mine = ["--server", at, "--ca", certificates.ca, "--certificate", certificates.certificate]
+    assert command("wait", *mine).returncode == 2  # without the key
+    mine += ["--key", certificates.key]
+    denied = command("status", *mine)
+    only_sentence(denied)
+    assert "--token" in denied.stderr
+    (tmp_path / "token").write_text("open-sesame\n")
+    assert command("wait", *mine, "--token", f"@{tmp_path / 'token'}").returncode == 0
+    for variable, value in (
+        ("SERVER", at), ("TOKEN", "open-sesame"), ("CA", certificates.ca),
+        ("CLIENT_CERTIFICATE", certificates.certificate), ("CLIENT_KEY", certificates.key),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"SERVABLE_{variable}", str(value))
+    assert command("wait").returncode == 0

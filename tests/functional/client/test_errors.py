@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import pickle
 import shutil
 import socket
+import struct
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +21,13 @@ import pytest
 from tests.conftest import NAME, SHIPPED, free_port, serving
 from tests.functional.client.conftest import KINDS
 from tests.functional.client.gateways import Refusal
+from tests.functional.serving.calls import eventually
 
 import servable_client as sdk
 from servable_client import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import RunningServer
@@ -64,10 +69,147 @@ def test_each_status_has_its_error_class(
     assert vars(again) == vars(error)
 
 
+@contextmanager
+def answering(*headers: tuple[bytes, bytes]) -> Iterator[str]:
+    """A gRPC server that answers its only call with these trailers, whatever their bytes."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return (
+            struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+        )
+
+    done = threading.Event()
+    # HPACK (RFC 7541): status 200, then fields that are not indexed.
+    fields = b"\x88" + b"".join(
+        b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in headers
+    )
+
+    def serve() -> None:
+        caller, _ = listener.accept()
+        with caller:
+            caller.sendall(frame(4, 0, 0))
+            received = b""
+            # Until the end of the stream 1, in a frame of data.
+            while b"\x00\x01\x00\x00\x00\x01" not in received:
+                received += caller.recv(65536) or b"\x00\x01\x00\x00\x00\x01"
+            caller.sendall(frame(4, 1, 0) + frame(1, 5, 1, fields))
+            assert done.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"grpc://127.0.0.1:{listener.getsockname()[1]}"
+        done.set()
+        thread.join()
+
+
+def test_a_grpc_message_that_is_not_utf8_is_shown(make: Callable[..., Any]) -> None:
+    with (
+        answering(
+            (b"content-type", b"application/grpc"),
+            (b"grpc-status", b"3"),
+            (b"grpc-message", b"caf%E9 is not valid"),
+        ) as address,
+        make(address, model=NAME, retry=ONCE) as client,
+        pytest.raises(sdk.InvalidInput, match=r"caf.+ is not valid"),
+    ):
+        client.status()
+
+
+def test_the_port_of_the_other_protocol(
+    make: Callable[..., Any], scheme: str, server: RunningServer
+) -> None:
+    grpc = scheme == "grpc"
+    at = f"{scheme}://127.0.0.1:{server.rest_port if grpc else server.port}"
+    other = "REST port (usually 8501)?" if grpc else "gRPC port (usually 8500)?"
+
+    def says_so() -> bool:
+        with pytest.raises(sdk.ConnectionFailed) as caught:
+            client.status()
+        return f"is this its {other}" in (caught.value.hint or "")
+
+    with make(at, model=NAME, retry=ONCE) as client:
+        # What answers resets the connection next, which may come before the answer is read.
+        eventually(says_so)
+
+
 def test_invalid_input_of_the_servers(client: Any) -> None:
     with pytest.raises(sdk.InvalidInput, match="image") as caught:
         client.predict({"img": np.zeros([1, 28, 28], np.uint8)})
     assert (caught.value.code, caught.value.model) == ("INVALID_ARGUMENT", NAME)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "hint"),
+    [
+        (
+            {"image": np.zeros([3, 28, 29], np.uint8)},
+            "the input image takes uint8 [N, 28, 28], got uint8 [3, 28, 29]",
+        ),
+        (
+            {"image": np.full([3, 28, 29], 0.5, np.float32)},
+            "the input image takes uint8 [N, 28, 28], got float32 [3, 28, 29]",
+        ),
+        (
+            {"img": np.zeros([1, 28, 28], np.uint8)},
+            "the inputs are image (uint8 [N, 28, 28]), got img",
+        ),
+    ],
+    ids=["shape", "dtype", "name"],
+)
+def test_the_input_at_fault_is_named(
+    make: Callable[..., Any],
+    server: RunningServer,
+    inputs: dict[str, Any],
+    hint: str,
+) -> None:
+    with make(server.grpc, model=NAME) as client, pytest.raises(sdk.InvalidInput) as caught:
+        client.predict(inputs)
+    error = caught.value
+    assert (error.input, error.hint) == ("image", hint)
+    assert (error.endpoint, error.attempts, error.model) == (server.grpc, 1, NAME)
+    assert error.__notes__ == [hint]
+
+
+def test_an_input_of_another_shape_is_named_over_rest(server: RunningServer) -> None:
+    with sdk.Client(server.http, model=NAME) as client, pytest.raises(sdk.InvalidInput) as caught:
+        client.predict({"image": np.zeros([3, 28, 29], np.uint8)})
+    assert caught.value.input == "image"
+    assert "[N, 28, 28]" in (caught.value.hint or "")
+
+
+def test_an_error_has_the_id_of_the_request_and_the_attempts(
+    make: Callable[..., Any], scheme: str, gateway: Callable[..., Any]
+) -> None:
+    numbers = itertools.count(1)
+
+    def decide(*_: object) -> Refusal:
+        return Refusal("UNAVAILABLE", request_id=f"request-{next(numbers)}")
+
+    at = gateway(scheme, decide).address
+    retry = Retry(attempts=3, initial=0, maximum=0)
+    with (
+        make(at, model=NAME, retry=retry) as client,
+        pytest.raises(sdk.ConnectionFailed) as caught,
+    ):
+        client.status()
+    assert (caught.value.attempts, caught.value.request_id) == (3, "request-3")
+
+
+def fail(address: str) -> None:
+    with sdk.Client(address, model=NAME) as client:
+        client.predict({"img": np.zeros([1, 28, 28], np.uint8)})
+
+
+def test_an_error_comes_whole_out_of_another_process(server: RunningServer) -> None:
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+        pytest.raises(sdk.InvalidInput) as caught,
+    ):
+        pool.submit(fail, server.grpc).result()
+    error = caught.value
+    assert (error.input, error.attempts, error.endpoint) == ("image", 1, server.grpc)
+    assert (error.hint or "") in error.__notes__
 
 
 @pytest.mark.parametrize(

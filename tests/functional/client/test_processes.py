@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
@@ -112,15 +113,41 @@ def test_an_async_client_serves_one_loop_after_another(
         assert asyncio.run(once()) == "Ankle boot"
 
 
+def test_an_async_client_serves_two_loops_at_the_same_time(
+    server: RunningServer, scheme: str, boot: np.ndarray
+) -> None:
+    client = AsyncClient(server.address(scheme), model=NAME, timeout=60)
+    both = threading.Barrier(2)
+    found: list[str] = []
+
+    async def ask() -> None:
+        for _ in range(5):
+            await asyncio.to_thread(both.wait)
+            answers = await asyncio.gather(*(client.classify(boot) for _ in range(4)))
+            found.extend(answer.label for answer in answers)
+
+    threads = [threading.Thread(target=asyncio.run, args=(ask(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["Ankle boot"] * 40
+    asyncio.run(client.close())
+
+
 def test_a_cancelled_call_ends(server: RunningServer, scheme: str, boot: np.ndarray) -> None:
     async def cancel() -> None:
         async with AsyncClient(server.address(scheme), model=NAME) as client:
             await client.classify(boot)
-            task = asyncio.create_task(client.classify(boot))
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                task = asyncio.create_task(client.classify(boot))
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            finally:
+                server.process.send_signal(signal.SIGCONT)
             assert (await client.classify(boot)).label == "Ankle boot"
 
     asyncio.run(cancel())

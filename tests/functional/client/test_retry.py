@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from tests.conftest import NAME
 from tests.functional.client.gateways import Refusal
 
 import servable_client as sdk
 from servable_client import Retry
+from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,9 +57,7 @@ def test_504_is_retried(make: Callable[..., Any], gateway: Callable[..., Any]) -
     assert len(front.seen) == 2
 
 
-@pytest.mark.parametrize(
-    "code", ["INVALID_ARGUMENT", "INTERNAL", "RESOURCE_EXHAUSTED", "NOT_FOUND"]
-)
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL", "NOT_FOUND"])
 def test_other_errors_are_not_retried(
     make: Callable[..., Any], gateway: Callable[..., Any], scheme: str, code: str
 ) -> None:
@@ -61,6 +65,79 @@ def test_other_errors_are_not_retried(
     with make(front.address, model=NAME) as client, pytest.raises(sdk.ServableError):
         client.status()
     assert len(front.seen) == 1
+
+
+@contextmanager
+def server_without_a_queue(at_once: int, full: threading.Event) -> Iterator[str]:
+    """A server that refuses calls beyond its threads as TensorFlow Serving does.
+
+    It says nothing of when to come again. It answers GetModelStatus, at first once `full` is set.
+    """
+    answer = wire.GetModelStatusResponse(
+        model_version_status=[wire.ModelVersionStatus(version=1, state="AVAILABLE")]
+    ).SerializeToString()
+
+    def status(_request: bytes, _context: object) -> bytes:
+        assert full.wait(60)
+        return answer
+
+    methods = {"GetModelStatus": grpc.unary_unary_rpc_method_handler(status)}
+    handlers = [grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", methods)]
+    server = grpc.server(ThreadPoolExecutor(at_once), handlers, maximum_concurrent_rpcs=at_once)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(None)
+
+
+def ask_by_threads(callers: int, calls: int, *args: Any, **kwargs: Any) -> None:
+    with sdk.Client(*args, **kwargs) as client, ThreadPoolExecutor(callers) as executor:
+        list(executor.map(lambda _: client.status(), range(callers * calls)))
+
+
+def ask_by_tasks(callers: int, calls: int, *args: Any, **kwargs: Any) -> None:
+    async def ask() -> None:
+        async with sdk.AsyncClient(*args, **kwargs) as client:
+
+            async def caller() -> None:
+                for _ in range(calls):
+                    await client.status()
+
+            await asyncio.gather(*[caller() for _ in range(callers)])
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("ask", "libcurl"),
+    [(ask_by_threads, "1"), (ask_by_threads, "0"), (ask_by_tasks, "1"), (ask_by_tasks, "0")],
+    ids=["threads", "threads-grpcio", "tasks", "tasks-grpcio"],
+)
+def test_calls_beyond_the_threads_of_a_server_succeed(
+    ask: Callable[..., None], libcurl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVABLE_LIBCURL", libcurl)
+    at_once, callers, calls = 64, 100, 15
+    full, attempts = threading.Event(), Counter[str]()
+
+    def seen(event: sdk.ResponseEvent) -> None:
+        attempts[event.code] += 1
+        # Until all callers beyond the threads are refused, those before them are in progress.
+        if attempts["RESOURCE_EXHAUSTED"] >= callers - at_once:
+            full.set()
+
+    options: dict[str, Any] = {
+        "model": NAME,
+        "timeout": 60,
+        "retry": Retry(budget=0, maximum=0.2),
+        "on_response": seen,
+    }
+    with server_without_a_queue(at_once, full) as address:
+        ask(callers, calls, address, **options)
+    assert attempts["OK"] == callers * calls
+    assert attempts["RESOURCE_EXHAUSTED"] >= callers - at_once
 
 
 def test_the_delay_of_the_server_is_respected(

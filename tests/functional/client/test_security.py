@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from tests.conftest import NAME
+from tests.functional.client.conftest import KINDS
 from tests.functional.client.gateways import Refusal
 
 import servable_client as sdk
@@ -58,6 +59,25 @@ def test_tls(
         pytest.raises(sdk.ConnectionFailed),
     ):
         client.status()
+
+
+@pytest.mark.parametrize(
+    ("kind", "secure"),
+    # grpcio does not tell a certificate that is not valid from a server that is down.
+    [("sync", "grpcs"), ("sync", "https"), ("async", "https")],
+)
+def test_a_certificate_of_an_unknown_authority_fails_at_once(
+    gateway: Callable[..., Any], certificates: Certificates, kind: str, secure: str
+) -> None:
+    at = gateway(secure, lambda *_: None, credentials=credentials(secure, certificates)).address
+    attempts: list[object] = []
+    with (
+        KINDS[kind](at, model=NAME, timeout=60, on_response=attempts.append) as client,
+        pytest.raises(sdk.ConnectionFailed) as caught,
+    ):
+        client.status()
+    assert len(attempts) == 1
+    assert "certificate" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("secure", ["grpcs", "https"])

@@ -190,3 +190,35 @@ def test_other_errors_of_the_canary_are_raised(
     ):
         client.predict({"image": boot[None]}, signature="nosuch")
     assert asked.count("Predict") == 1
+
+
+def test_at_a_server_without_labels_the_highest_version_answers(
+    make: Callable[..., Any],
+    scheme: str,
+    server: RunningServer,
+    relabel: Callable[..., None],
+    dataset: Dataset,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relabel()
+    images = dataset.test.images[:8]
+    with make(server.address(scheme), model=NAME, split={"canary": 0.5}) as client:
+        assert client.wait_until_available(timeout=30) == client.resolve() == 2
+        assert client.ready()
+        assert {client.classify(image).version for image in images} == {2}
+        assert client.predict({"image": images.tolist()}).version == 2
+        assert [a.version for a in client.classify_many(images, batch_size=2)] == [2] * 8
+        with pytest.raises(sdk.ModelNotFound):
+            client.classify(images[0], label="stable")
+        warned = [r for r in caplog.records if r.levelname == "WARNING"]
+        assert [record.name for record in warned] == ["servable.client"]
+        # Once there are labels, they are used.
+        relabel(stable=1)
+        until(lambda: client.resolve() == 1)
+        assert client.classify(images[0]).version == 1
+    relabel()
+    with (
+        make(server.address(scheme), model=NAME, label="stable", split={"canary": 0.5}) as client,
+        pytest.raises(sdk.ModelNotFound),
+    ):
+        client.classify(images[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -167,14 +168,24 @@ def gateway(
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            START, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            START,
+            env={**variables, "PYTHONFAULTHANDLER": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     running = Gateway(process, folder, {**ports, "http": ports["rest"]})
     try:
-        eventually(lambda: process.poll() is not None or answers(f"{running.rest}/healthz"))
-        assert process.poll() is None, running.said
-        if wait:
-            eventually(running.ready)
+        try:
+            eventually(lambda: process.poll() is not None or answers(f"{running.rest}/healthz"))
+            assert process.poll() is None
+            if wait:
+                eventually(running.ready)
+        except AssertionError as error:
+            process.send_signal(signal.SIGABRT)  # faulthandler writes what it does into the log
+            process.wait(60)
+            error.add_note(running.said)
+            raise
         yield running
     finally:
         process.terminate()

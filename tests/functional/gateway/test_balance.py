@@ -10,13 +10,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import requests
 from tests.conftest import serving
-from tests.functional.gateway.gateway import callers, gateway, shared_port
+from tests.functional.gateway.gateway import ROWS, callers, gateway, shared_port
 from tests.functional.serving.calls import eventually
 
-from servable_client import Client
+from servable_client import Client, InvalidInput
+from servable_serving.release.server_group import ServerGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
     from tests.functional.gateway.gateway import Gateway
 
+SCHEMES = ("grpcs", "https", "grpc", "http")
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 
@@ -64,6 +67,62 @@ def fleet(
 ) -> Iterator[list[RunningServer]]:
     with servers(small_models, tmp_path_factory.mktemp("fleet"), HOSTS) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def before_fleet(
+    fleet: list[RunningServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    with gateway(
+        tmp_path_factory.mktemp("gateway"),
+        grpc_port=fleet[0].port,
+        rest_port=fleet[0].rest_port,
+        SERVABLE_UPSTREAM=",".join(HOSTS),
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_server_can_be_asked_by_its_number(before_fleet: Gateway, scheme: str) -> None:
+    for number, host in enumerate(HOSTS, 1):
+        name = f"by-number-{scheme}-{number}"
+        headers = {"x-servable-server": str(number), "x-request-id": name}
+        with before_fleet.client(scheme, headers=headers, timeout=60) as client:
+            for _ in range(4):
+                client.predict({"x": np.array(ROWS, np.float32)})
+
+        def upstreams(name: str = name) -> list[str]:
+            return [
+                line["upstream"].partition(":")[0]
+                for line in before_fleet.lines()
+                if line["request_id"] == name and line["method"].lower() == "predict"
+            ]
+
+        eventually(lambda: len(upstreams()) == 4)
+        assert upstreams() == [host] * 4
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("number", ["0", "4", "-1", "01", "127.0.0.1", "1; return 200"])
+def test_a_server_that_is_not_there_is_refused(
+    before_fleet: Gateway, scheme: str, number: str
+) -> None:
+    headers = {"x-servable-server": number}
+    with before_fleet.client(scheme, headers=headers, timeout=60) as client:
+        for ask in (client.status, partial(client.predict, {"x": np.array(ROWS, np.float32)})):
+            with pytest.raises(InvalidInput, match="x-servable-server") as caught:
+                ask()
+            assert caught.value.code == "OUT_OF_RANGE"
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_release_finds_each_server(before_fleet: Gateway, scheme: str) -> None:
+    address = before_fleet.address(scheme)
+    with ServerGroup(address, model="linear") as servers:
+        assert [client.endpoint for client in servers.clients] == [
+            f"server {number} behind {address}" for number in (1, 2, 3)
+        ]
+        assert [set(states) for states in servers.states()] == [{4}] * 3
 
 
 def test_all_get_traffic_and_one_that_goes_fails_no_request(

@@ -75,6 +75,23 @@ def test_a_missing_or_unknown_key_is_unauthenticated(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_errors_of_the_client_name_the_request_of_the_log(
+    guarded: Gateway, scheme: str
+) -> None:
+    found = []
+    with guarded.client(scheme, api_key="no-key-of-anybodys-at-all", retry=ONCE) as client:
+        with pytest.raises(AccessDenied) as refused:
+            client.status()
+        found.append(refused.value.request_id)
+    with guarded.client(scheme, api_key=KEY, retry=ONCE) as client:
+        with pytest.raises(InvalidInput) as invalid:
+            client.predict({"nosuch": [1.0]})
+        found.append(invalid.value.request_id)
+    assert None not in found
+    eventually(lambda: set(found) <= {line["request_id"] for line in guarded.lines()})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_key_may_come_as_a_bearer_token(guarded: Gateway, scheme: str) -> None:
     with guarded.client(scheme, token=OTHER_KEY, retry=ONCE) as client:
         assert client.ready()

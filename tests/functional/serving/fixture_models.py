@@ -81,6 +81,22 @@ class Types(tf.Module):
         return signatures
 
 
+class Reversed(tf.Module):
+    """The rows of each input in reverse order; inputs of many dtypes in one signature."""
+
+    DTYPES = (
+        tf.float32, tf.float64, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16,
+        tf.uint32, tf.uint64, tf.bool, tf.string,
+    )  # fmt: skip
+
+    @tf.function(input_signature=[{d.name: tf.TensorSpec(None, d, d.name) for d in DTYPES}])
+    def serve(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: tf.reverse(value, [0]) for name, value in values.items()}
+
+    def signatures(self) -> dict[str, Any]:
+        return {"serving_default": self.serve}
+
+
 class Garments(tf.Module):
     """softmax(W image), with the three faces of an image classifier."""
 
@@ -195,3 +211,6 @@ def save_all(root: Path) -> None:
     (broken / "2").mkdir()
     (broken / "2" / "saved_model.pb").write_bytes(b"this is no SavedModel")
     (broken / "3").mkdir()  # an empty version folder
+
+    # Last: the names in error messages that are recorded have the numbers of the functions before.
+    save(Reversed(), root / "reversed" / "1")

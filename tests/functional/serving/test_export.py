@@ -158,6 +158,20 @@ def test_the_manifest_tells_where_it_comes_from(which: str, candidate: Path) -> 
     assert {"seed", "git_revision", "training", "labels"} <= manifest.keys()
 
 
+def test_the_manifest_has_the_limits_of_the_graph(candidate: Path, model: SavedModel) -> None:
+    limits = json.loads((candidate / MANIFEST).read_text())["limits"]
+    rows = np.zeros([limits["rows"] + 1, 28, 28], np.uint8)
+    with pytest.raises(ModelError) as caught:
+        model.run("serving_default", {"image": rows})
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert len(model.run("serving_default", {"image": rows[1:]})["class_id"]) == limits["rows"]
+    side = limits["image_side"]
+    largest, larger = (encode_png(np.zeros((size, 1), np.uint8)) for size in (side, side + 1))
+    model.run("serving_bytes", {"image_bytes": np.array([largest], object)})
+    with pytest.raises(ModelError, match="4096"):
+        model.run("serving_bytes", {"image_bytes": np.array([larger], object)})
+
+
 def test_the_golden_requests_get_their_answers(candidate: Path, model: SavedModel) -> None:
     golden = json.loads((candidate / "assets.extra" / "manifest.json").read_text())["golden"]
     files = np.array([base64.b64decode(one["png"]) for one in golden], object)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import re
 import socket
 import string
 import subprocess
@@ -35,7 +36,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_serving.apis import model_management_pb2
 from tests.conftest import NAME, SHIPPED, serving
-from tests.functional.serving.calls import METHODS, MODEL, PREDICTION, call, config_of, linear, post
+from tests.functional.serving.calls import (
+    METHODS,
+    MODEL,
+    PREDICTION,
+    call,
+    config_of,
+    eventually,
+    linear,
+    post,
+)
 
 from servable_client import Client
 
@@ -429,7 +439,8 @@ def test_what_is_no_http(fuzzed: Fuzzed) -> None:
             # An answer or none, but an end: such a connection is not kept for good.
             reply = sock.recv(1 << 16)
         answered += bool(reply)
-        assert not reply or reply.startswith(b"HTTP/1.1 4"), (data, reply)
+        # Of any minor version, as in the request; 501 is for a method that is not known.
+        assert not reply or re.match(rb"HTTP/1\.[0-9] (4[0-9]{2}|501) ", reply), (data, reply)
     assert answered > 100
     fuzzed.check()
 
@@ -631,7 +642,8 @@ def test_reloads(fuzzed: Fuzzed) -> None:
                 assert answer[0] != "UNKNOWN" or "did not become available" in answer[1]
             else:
                 check_answer(method, data, answer)
-    assert fuzzed.grpc(method, [good])[0][0] == "OK"
+    # On a busy machine what was taken last may not be there in time.
+    eventually(lambda: fuzzed.grpc(method, [good])[0][0] == "OK")
     # What was served last stays until the latest, which is wanted now, is there.
     for name, version in ((NAME, 1), ("types", 1), ("linear", 2)):
         with Client(fuzzed.server.grpc, model=name) as client:

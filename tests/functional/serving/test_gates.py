@@ -465,6 +465,28 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hand_made(tmp_path_factory.mktemp("made") / "candidate", HandMade(checked=True))
 
 
+def test_an_evaluated_candidate_is_compared(variables: Path, tmp_path: Path) -> None:
+    evaluated = shutil.copytree(variables, tmp_path / "candidate")
+    sign(
+        evaluated,
+        dataset={"name": "pictures"},
+        metrics={"validation": {"accuracy": 0.33}, "test": None},
+    )
+    skip = {**NO_SERVER, "latency": "a test of accuracy"}
+    with pytest.raises(GateError, match="evaluated on pictures") as caught:
+        inspect(evaluated, served=variables, holdout=None, skip=skip)
+    assert caught.value.finding.gate == "accuracy"
+    assert "--holdout" in str(caught.value.hint)
+    # Nothing is served that could be better, or nobody has said that it was evaluated.
+    for folder, served in ((evaluated, None), (variables, evaluated)):
+        findings = inspect(folder, served=served, holdout=None, skip=skip)
+        assert (findings[3].gate, findings[3].outcome) == ("accuracy", "skipped")
+    findings = inspect(
+        evaluated, served=variables, holdout=None, skip={**skip, "accuracy": "cleaned labels"}
+    )
+    assert findings[3].said == "cleaned labels"
+
+
 def test_variables_are_welcome(variables: Path) -> None:
     findings = inspect(variables, served=None, holdout=None)
     outcomes = ["passed", "passed", "passed", "skipped", "passed", "passed"]

@@ -1,9 +1,9 @@
-"""The gRPC side: hostile requests, the upstream messages."""
+"""The gRPC side: hostile requests."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -17,7 +17,6 @@ from servable_client import (
 from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from tests.conftest import RunningServer
 
     from servable_trainer.data.dataset import Dataset
@@ -47,57 +46,6 @@ def test_what_is_no_message_does_not_end_it(server: RunningServer) -> None:
                 channel.unary_unary(method, None, None)(os.urandom(64), timeout=120)
             assert caught.value.code() != grpc.StatusCode.UNAVAILABLE
     assert server.process.poll() is None
-
-
-def test_the_upstream_client_is_answered(server: RunningServer, dataset: Dataset) -> None:
-    import tensorflow as tf
-    from tensorflow_serving.apis import (
-        get_model_metadata_pb2,
-        get_model_status_pb2,
-        predict_pb2,
-    )
-
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-
-        def call(method: str, request: Message, response: type[Message]) -> Any:
-            return channel.unary_unary(
-                f"/tensorflow.serving.{method}",
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=response.FromString,
-            )(request, timeout=120)
-
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = NAME
-        request.inputs["image"].CopyFrom(tf.make_tensor_proto(dataset.test.images[:3]))
-        answer = call("PredictionService/Predict", request, predict_pb2.PredictResponse)
-        assert tf.make_ndarray(answer.outputs["label"]).tolist()[0] == b"Ankle boot"
-        assert answer.model_spec.version.value == 1
-        assert answer.model_spec.signature_name == "serving_default"
-
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        request.model_spec.name = NAME
-        answer = call(
-            "PredictionService/GetModelMetadata",
-            request,
-            get_model_metadata_pb2.GetModelMetadataResponse,
-        )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        assert answer.metadata["signature_def"].Unpack(signatures)
-        # The last is TensorFlow's own, and the real server shows it too.
-        assert set(signatures.signature_def) == {
-            "serving_default",
-            "serving_bytes",
-            "classify",
-            "__saved_model_init_op",
-        }
-
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = NAME
-        answer = call(
-            "ModelService/GetModelStatus", request, get_model_status_pb2.GetModelStatusResponse
-        )
-        assert [v.version for v in answer.model_version_status] == [1]
-        assert answer.model_version_status[0].state == 30
 
 
 def test_a_long_message_does_not_hide_the_code(server: RunningServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import requests
 from tests.conftest import free_port, serving
+from tests.forked import FreshServer
 from tests.functional.serving.calls import (
     MODEL,
     PREDICTION,
@@ -26,10 +28,12 @@ from tests.functional.serving.calls import (
     post,
     slow,
 )  # fmt: skip
+from tests.reliability.resources import Usage
 
-from servable_client import AsyncClient, Client
+from servable_client import AsyncClient, Client, Retry, ServerBusy
 from servable_serving.server.options import ServerOptions
 from servable_serving.server.rest import server as rest_server
+from servable_serving.server.runtime.loaded_model import LoadedModel
 from servable_serving.server.server import Server
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ def small(
         None, folder / "log", f"--model_config_file={config}",
         f"--monitoring_config_file={monitoring}", f"--grpc_max_threads={THREADS}",
         f"--rest_api_num_threads={THREADS}", f"--max_queue={QUEUE}", "--max_connections=20",
-        "--max_request_bytes=3000000", "--max_json_values=100000", "--rest_api_timeout_in_ms=20000",
+        "--max_request_bytes=3000000", "--max_json_values=100000", "--max_response_bytes=50000",
+        "--rest_api_timeout_in_ms=20000",
         model="linear",
     ) as running:  # fmt: skip
         yield running
@@ -213,9 +218,10 @@ def test_the_timeout_of_a_rest_request_holds_while_its_graph_runs(
 ) -> None:
     flags = ("--rest_api_timeout_in_ms=500", "--shutdown_grace_seconds=0")
     with serving(slow_model, tmp_path / "log", *flags, model="slow") as server:
-        # Fast once, so that the next run is one that TensorFlow cannot cancel.
+        # Fast once, so that the next run is one that TensorFlow cannot cancel; a busy machine may
+        # need more than the half second now and then.
         for _ in range(3):
-            assert post(server, {"inputs": [1]}, "slow:predict").status_code == 200
+            eventually(lambda: post(server, {"inputs": [1]}, "slow:predict").status_code == 200)
         response = post(server, {"inputs": [20_000]}, "slow:predict")
         assert response.status_code == 504
         assert response.json() == {"error": "Timed out waiting for notification"}
@@ -254,11 +260,63 @@ def test_what_a_message_unpacks_to_is_bounded(small: RunningServer) -> None:
         call(channel, f"{PREDICTION}Predict", linear([[1, 2, 3]]))
 
 
+def test_a_request_that_gets_no_memory_is_refused(
+    fixtures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    port, rest_port = free_port(), free_port()
+    options = ServerOptions(
+        model_name="linear", model_base_path=fixtures / "linear", port=port, rest_api_port=rest_port
+    )
+    retry = Retry(attempts=1)
+    with Server(options):
+        for address in (f"grpc://127.0.0.1:{port}", f"http://127.0.0.1:{rest_port}"):
+            with Client(address, model="linear", timeout=60, retry=retry) as client:
+                x = np.ones([1, 3], np.float32)
+                with monkeypatch.context() as patch:
+                    patch.setattr(LoadedModel, "run", no_memory)
+                    with pytest.raises(ServerBusy) as caught:
+                        client.predict({"x": x})
+                assert caught.value.code == "RESOURCE_EXHAUSTED"
+                assert client.predict({"x": x})["y"].shape == (1, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_invalid_messages_is_given_back(fixtures: Path, tmp_path: Path) -> None:
+    with (
+        # The memory of a forked process is shared with that of another at first.
+        serving(fixtures / "linear", tmp_path / "log", model="linear", start=FreshServer) as server,
+        channel_to(server, ("grpc.max_send_message_length", -1)) as channel,
+    ):
+        call(channel, f"{PREDICTION}Predict", linear([[1, 2, 3]]))
+        before = Usage.of(server.process.pid).memory
+        ask = channel.unary_unary(f"{PREDICTION}Predict", None, None)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError):
+                ask(b"\x0a" + bytes(200 << 20), timeout=60)
+        eventually(lambda: Usage.of(server.process.pid).memory < before + 100)
+
+
 def test_requests_that_are_too_large(small: RunningServer) -> None:
     assert post(small, b" " * 3_000_001, "linear:predict").status_code == 413
     with channel_to(small) as channel, pytest.raises(grpc.RpcError) as caught:
         call(channel, f"{PREDICTION}Predict", {"model_spec": {"name": "x" * 3_000_001}})
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_responses_that_are_too_large(small: RunningServer) -> None:
+    rows = [[1.0, 2.0, 3.0]] * 4000
+    with channel_to(small) as channel:
+        assert call(channel, f"{PREDICTION}Predict", linear(rows)).outputs["y"]
+        with pytest.raises(grpc.RpcError) as caught:
+            call(channel, f"{PREDICTION}Predict", linear(rows * 2))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "more than 50000" in str(caught.value.details())
+    answer = post(small, {"instances": rows}, "linear:predict")
+    assert (answer.status_code, "send fewer rows" in answer.json()["error"]) == (400, True)
+    assert post(small, {"instances": rows[:800]}, "linear:predict").ok
 
 
 def test_idle_connections_give_way(small: RunningServer) -> None:

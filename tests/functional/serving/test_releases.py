@@ -125,10 +125,17 @@ def test_no_server_is_an_error_before_anything_is_published(stage: Stage) -> Non
     # The server that reads the repository finds it all the same.
     with stage.client() as client:
         client.wait_until_available(label="stable", timeout=60)
+    for number in (1, 2):
+        done = servable("push", stage.candidates[number], *flags, "--no-wait")
+        assert done.returncode == 0, done.stderr
+    eventually(lambda: stage.states() == dict.fromkeys([1, 2, 3], "AVAILABLE"))
+    done = servable("promote", "3", *flags[:2], "--no-wait")
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: stage.resolved("stable") == 3)
     # A label in use cannot be moved ahead of its version: servers would refuse the file.
     done = servable("push", stage.candidates[1], *flags, "--no-wait", "--promote")
     assert "no server is waited for" in only_sentence(done)
-    assert stage.repository.versions() == [1]
+    assert stage.repository.versions() == [1, 2, 3]
 
 
 def break_the_load(candidate: Path) -> str:

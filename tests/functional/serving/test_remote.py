@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 import pytest
 from tests.conftest import NAME, SHIPPED, only_sentence
 from tests.forked import servable
@@ -17,6 +18,7 @@ from tests.functional.serving.stores import new_bucket
 from tests.in_process import command
 
 from servable_client import InvalidInput
+from servable_serving import versions
 from servable_serving.gates.run import GATES
 from servable_serving.repository.manifest import MANIFEST, CandidateError
 from servable_serving.repository.remote import Remote
@@ -96,6 +98,32 @@ def test_a_number_does_not_come_back(url: str) -> None:
     for name in (*json.loads((SHIPPED / MANIFEST).read_text())["sha256"], MANIFEST.as_posix()):
         remote.store.remove(f"{NAME}/2/{name}")
     assert remote.push(SHIPPED) == 3
+
+
+def test_its_versions_are_listed_verified_compared_and_pruned(url: str, tmp_path: Path) -> None:
+    remote = Remote(url)
+    for label in ("stable", "canary", "stable"):
+        remote.label(NAME, remote.push(SHIPPED), label)
+    flags = ("--model", NAME, "--repository", url)
+    done = command("versions", *flags, "--json")
+    assert done.returncode == 0, done.stderr
+    listed = [(one["version"], one["state"], one["labels"]) for one in json.loads(done.stdout)]
+    assert listed == [(3, "listed", ["stable"]), (2, "listed", ["canary"]), (1, "listed", [])]
+    assert [entry.version for entry in versions(NAME, repository=url)] == [3, 2, 1]
+    done = command("verify", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": ok\n") == 4
+    np.savez(tmp_path / "few.npz", images=np.zeros([2, 28, 28], np.uint8), targets=np.zeros(2, int))
+    done = command("diff", "1", "3", *flags, "--holdout", tmp_path / "few.npz")
+    assert done.returncode == 0, done.stderr
+    assert "differ on 0 of 2 images" in done.stdout
+    done = command("prune", "--keep", "1", *flags, "--json")
+    # The previous stable stays for a rollback.
+    assert json.loads(done.stdout) == {"pruned": [], "left": [1, 2, 3]}
+    remote.store.write(f"{NAME}/3/variables/variables.index", b"other")
+    done = command("verify", *flags)
+    assert done.returncode == 1
+    assert "1 of 4 checks failed" in only_sentence(done)
 
 
 class Killed(BaseException):
@@ -334,7 +362,7 @@ def test_the_commands(s3: str, tmp_path: Path) -> None:
     claim = json.loads(Store(url).read(f"{NAME}/.claims/1") or b"")
     assert claim["skipped"]["trial"] == "it is shipped"
     assert "@" in claim["who"]
-    assert "servable sync" in servable("versions", "--repository", url).stderr
+    assert "servable sync" in servable("canary", "1", "--repository", url).stderr
     again = servable("sync", url, models)
     assert f"{models} is in sync with {url}: pulled 0 versions" in again.stdout
 

@@ -55,6 +55,9 @@ def test_it_trains_under_jax_and_exports_under_tensorflow(dataset: Dataset, tmp_
             **os.environ,
             "KERAS_BACKEND": "jax",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            # Each device holds a thread while it waits for the other in a collective, and XLA has
+            # one thread per core: with two cores, another collective finds none, and both wait.
+            "NPROC": "16",
             # Most of the time is that of compilation.
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },

@@ -182,7 +182,8 @@ def test_the_command_on_a_live_server(server: RunningServer, small_data: Dataset
     ("arguments", "words", "hint"),
     [
         ([SHIPPED.parent], "is a directory of versions", f"choose one of them: {SHIPPED}"),
-        (["nowhere"], "nowhere is not a training run", "a server address needs a scheme"),
+        (["nowhere"], "nowhere is not a training run", "`servable train` writes a run"),
+        (["host:8500"], "host:8500 is not a training run", "needs a scheme: grpc://host:8500"),
         ([SHIPPED, "--report", "page.txt"], "is not an HTML file name", "name it page.html"),
         ([SHIPPED, "--report", "/dev/null/a.html"], "cannot write", ""),
     ],

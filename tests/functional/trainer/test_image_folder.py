@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -78,6 +79,28 @@ def command(*arguments: object) -> int:
         except SystemExit as end:
             return int(end.code or 0)
     return 0
+
+
+def test_the_printed_commands_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, search, run = (tmp_path / name for name in ("my pictures", "search", "run"))
+    fill(pictures, count=10)
+    save(pictures / "a" / "broken.png", plain(0)).write_bytes(b"milk, eggs")
+    images = ("--dataset", pictures, "--skip-corrupt")
+
+    def printed(marker: str) -> list[str]:
+        line = next(line for line in capsys.readouterr().err.splitlines() if marker in line)
+        words = shlex.split(line.partition(marker)[2])
+        assert words[0] == "servable"
+        return words[1:]
+
+    assert command("tune", *images, "--trials", 1, "--epochs", 1, "--output", search) == 0
+    train = printed("train the best trial with: ")
+    assert command(*train, "--epochs", 1, "--output", run) == 0
+    assert command(*printed("next: ")) == 0
+    assert command("export", run, *images, "--output", tmp_path / "my candidate") == 0
+    push = printed("next: ")
+    where = ("--repository", tmp_path / "models", "--dry-run")
+    assert command(*push, *where) == 0
 
 
 @dataclass
@@ -386,7 +409,7 @@ def test_corrupt_images_are_named_and_skipped_on_request(
 
     for index in range(9):
         (folder / "a" / f"more{index}.gif").write_text("")
-    with pytest.raises(DatasetError, match=r"15 of 27.* and 5 more$"):
+    with pytest.raises(DatasetError, match=r"(?m)15 of 27.* and 5 more$"):
         load(folder)
 
 
@@ -401,7 +424,7 @@ def test_too_few_images_of_a_class(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "none").mkdir()
     save(tmp_path / "one" / "1.png", plain(0))
-    with pytest.raises(DatasetError, match=r"some classes: none 0, one 1$"):
+    with pytest.raises(DatasetError, match=r"(?m)some classes: none 0, one 1$"):
         load(tmp_path)
     for path in ("none/1", "none/2", "none/3"):
         save(tmp_path / f"{path}.png", plain(7))  # one and the same

@@ -437,7 +437,7 @@ def test_the_commands(tmp_path: Path, small_data: Dataset, monkeypatch: pytest.M
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "validation mae" in done.stdout
-    assert f"servable train {' '.join(own)} --hyperparameters" in done.stderr
+    assert f"servable train {' '.join(own)} --batch-size 40 --hyperparameters" in done.stderr
     trials = tmp_path / "search" / "trials.json"
     done = command(
         "train", *own, "--output", tmp_path / "run", "--epochs", "1", "--hyperparameters", trials

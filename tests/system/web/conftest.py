@@ -273,6 +273,13 @@ def label(page: Page) -> str:
     return page.locator("#answer .verdict strong").inner_text()
 
 
+def shows(page: Page, text: str) -> None:
+    """Wait for a label: answers to what was drawn before may come first."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#answer .verdict strong")).to_have_text(text, timeout=60_000)
+
+
 @contextmanager
 def next_answer(page: Page) -> Iterator[None]:
     """Wait for an answer to what is done in the block."""

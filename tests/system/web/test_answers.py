@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import requests
 from tests.conftest import NAME
-from tests.system.web.conftest import answered, label, next_answer, payload
+from tests.system.web.conftest import answered, label, next_answer, payload, shows
 
 from servable_client import Client
 
@@ -107,7 +107,7 @@ def test_the_history_shows_an_image_again(open_page: Page) -> None:
     ]  # fmt: skip
     with next_answer(open_page):
         history.nth(1).click()
-    assert label(open_page) == "Trouser"
+    shows(open_page, "Trouser")
 
 
 def test_several_files_make_a_table_and_csv(
@@ -135,7 +135,7 @@ def test_several_files_make_a_table_and_csv(
         assert 0.3 < float(row["probability"]) <= 1
     with next_answer(open_page):
         open_page.get_by_role("button", name=garments[2].name).click()
-    assert label(open_page) == garments[2].label
+    shows(open_page, garments[2].label)
 
 
 def test_the_code_gives_the_same_answer(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 import requests
 from tests.conftest import NAME, ROOT
-from tests.system.web.conftest import DESK, PHONE, answered, label, next_answer, visit
+from tests.system.web.conftest import DESK, PHONE, answered, next_answer, shows, visit
 
 from servable_serving.server.rest.page import FOLDER, HEADERS, POLICY
 
@@ -168,7 +168,7 @@ def test_a_phone(open_page: Page) -> None:
         open_page.mouse.move(box["x"] + 240, box["y"] + 90, steps=4)
         open_page.mouse.move(box["x"] + 200, box["y"] + 250, steps=4)
         open_page.mouse.up()
-    assert label(open_page) == glance.locator("b").inner_text()
+    shows(open_page, glance.locator("b").inner_text())
     glance.click()
     assert open_page.locator("#answer .verdict").is_visible()
 
@@ -186,7 +186,7 @@ def test_by_keyboard_alone(open_page: Page) -> None:
     press("Tab")
     with next_answer(open_page):
         press("Enter")
-    assert label(open_page) == "Trouser"
+    shows(open_page, "Trouser")
     # To the board: an outline of trousers; Shift moves by five pixels.
     press("Shift+Tab")
     press("Shift+Tab")
@@ -206,7 +206,7 @@ def test_by_keyboard_alone(open_page: Page) -> None:
             press(f"Arrow{way}")
     with next_answer(open_page):
         press("Space")
-    assert label(open_page) == "Trouser"
+    shows(open_page, "Trouser")
     # The switch, and the versions.
     with next_answer(open_page):
         open_page.get_by_role("switch", name="Inverted").focus()

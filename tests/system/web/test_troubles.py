@@ -14,7 +14,7 @@ import pytest
 import requests
 from PIL import Image
 from tests.conftest import NAME, free_port
-from tests.system.web.conftest import answered, label, next_answer, payload, trouble, visit
+from tests.system.web.conftest import answered, next_answer, payload, shows, trouble, visit
 from tests.system.web.photos import encoded
 
 from servable_serving.server.rest.page import FOLDER
@@ -142,7 +142,7 @@ def test_a_file_that_is_not_an_image(open_page: Page, name: str, content: bytes)
     open_page.get_by_role("tab", name="Test images").click()
     with next_answer(open_page):
         open_page.get_by_role("button", name="Bag").first.click()
-    assert label(open_page) == "Bag"
+    shows(open_page, "Bag")
     assert open_page.locator("#trouble").is_hidden()
 
 

@@ -133,6 +133,7 @@ def engine(
         "tls": None,
         "api_key": None,
         "token": None,
+        "headers": None,
         "plaintext_credentials": False,
         "proxy": None,
         "trust_env": False,
@@ -175,6 +176,12 @@ def http(content: object, status: int = 200, headers: Mapping[str, str] | None =
     return HttpReply(status, listed, orjson.dumps(content))
 
 
+def _set_version(spec: wire.ModelSpec, version: int | None) -> None:
+    if version is not None:
+        spec.version.SetInParent()
+        spec.version.value = version
+
+
 def grpc_status(*versions: tuple[int, str]) -> bytes:
     """A GetModelStatusResponse."""
     response = wire.GetModelStatusResponse()
@@ -185,7 +192,7 @@ def grpc_status(*versions: tuple[int, str]) -> bytes:
     return response.SerializeToString()
 
 
-def grpc_metadata(version: int, signatures: Signatures = CLASSIFIER) -> bytes:
+def grpc_metadata(version: int | None, signatures: Signatures = CLASSIFIER) -> bytes:
     """A GetModelMetadataResponse."""
     definitions = wire.SignatureDefMap()
     for name, (inputs, outputs) in signatures.items():
@@ -199,15 +206,15 @@ def grpc_metadata(version: int, signatures: Signatures = CLASSIFIER) -> bytes:
                 for size in shape or ():
                     fields[key].tensor_shape.dim.add(size=size)
     response = wire.GetModelMetadataResponse()
-    response.model_spec.version.value = version
+    _set_version(response.model_spec, version)
     response.metadata["signature_def"].value = definitions.SerializeToString()
     return response.SerializeToString()
 
 
-def grpc_prediction(version: int, **arrays: ArrayLike) -> bytes:
+def grpc_prediction(version: int | None, **arrays: ArrayLike) -> bytes:
     """A PredictResponse."""
     response = wire.PredictResponse()
-    response.model_spec.version.value = version
+    _set_version(response.model_spec, version)
     for name, array in arrays.items():
         fill_proto(response.outputs[name], array)
     return response.SerializeToString()

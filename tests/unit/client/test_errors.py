@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import traceback
+from typing import Any
 
 import pytest
 
@@ -98,6 +101,8 @@ def test_an_unknown_label_is_not_found() -> None:
     error = made("INVALID_ARGUMENT", "Unrecognized servable version label: canary")
     assert type(error) is sdk.ModelNotFound
     assert not error.missing_signature
+    assert error.unknown_label
+    assert not made("NOT_FOUND").unknown_label
 
 
 def test_the_place_in_the_graph_is_left_out() -> None:
@@ -114,6 +119,59 @@ def test_codes_of_http_statuses(status: int, code: str) -> None:
 def test_the_reason_is_the_message_unless_it_is_given() -> None:
     assert sdk.InvalidInput("boot.png is damaged").reason == "boot.png is damaged"
     assert sdk.InvalidInput("boot.png is damaged", reason="is damaged").reason == "is damaged"
+
+
+def every_attribute(kind: type[sdk.ServableError] = sdk.InvalidInput) -> sdk.ServableError:
+    error = kind(
+        "broken", hint="mend it", endpoint="grpc://h", model="m", code="INTERNAL", retry_after=1.5,
+        reason="because",
+    )  # fmt: skip
+    error.input, error.attempts, error.request_id, error.index = "image", 3, "abc", 7
+    error.unreachable = error.missing_signature = error.unknown_label = True
+    error.add_note("a note of the caller")
+    return error
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+@pytest.mark.parametrize("kind", [sdk.ServableError, *dict.fromkeys(CODES.values())])
+def test_copies_have_every_attribute(kind: type[sdk.ServableError], again: Any) -> None:
+    error = every_attribute(kind)
+    copied = again(error)
+    assert type(copied) is kind
+    assert (vars(copied), copied.args, str(copied)) == (vars(error), error.args, str(error))
+    copied.hint = "another"
+    copied.add_note("more")
+    assert error.__notes__ == ["mend it", "a note of the caller"]
+
+
+def test_errors_of_other_arguments_are_pickled_too() -> None:
+    class Refused(sdk.ServableError):
+        def __init__(self, code: str, message: str, *, figures: int) -> None:
+            super().__init__(message, code=code)
+            self.figures = figures
+
+    copied = copy.copy(Refused("INTERNAL", "broken", figures=3))
+    assert (copied.code, copied.message, copied.figures) == ("INTERNAL", "broken", 3)
+
+
+def test_a_traceback_shows_the_hint_once() -> None:
+    error = sdk.ServerFailed("broken", hint="mend it")
+    error.hint = "mend it"
+    assert "".join(traceback.format_exception(error)).count("mend it") == 1
+
+
+def test_a_hint_that_is_set_later_replaces_the_note() -> None:
+    error = sdk.ServerFailed("broken")
+    assert not hasattr(error, "__notes__")
+    error.hint = "first"
+    error.add_note("a note of the caller")
+    error.hint = "second"
+    assert error.__notes__ == ["a note of the caller", "second"]
+    error.hint = None
+    assert error.__notes__ == ["a note of the caller"]
+    assert error.hint is None
 
 
 def test_an_error_is_its_message() -> None:

@@ -19,7 +19,7 @@ def test_dir_lists_the_public_names() -> None:
 
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
-        _ = servable_client.NoSuchName
+        _ = servable_client.NoSuchName  # type: ignore[attr-defined]
 
 
 def test_places_are_modules_of_the_package() -> None:

@@ -137,7 +137,7 @@ def test_classifications() -> None:
             one.classes.add(label=label, score=score)
     body = write_classifications(result)
     first, second = json.loads(body)["results"]
-    assert first == [["T-shirt/top", 0.036017876], ["é", 1.0]]
+    assert first == [["T-shirt/top", 0.0360178761], ["é", 1.0]]
     assert math.isnan(second[0][1])
     assert second[1][1] == math.inf
     result.classifications.add()
@@ -148,7 +148,7 @@ def test_regressions() -> None:
     result = wire.RegressionResult()
     for value in (128.142853, 1.0):
         result.regressions.add(value=value)
-    assert write_regressions(result) == b'{"results":[128.14285,1.0]}'
+    assert write_regressions(result) == b'{"results":[128.142853,1.0]}'
 
 
 def test_results_that_are_empty() -> None:

@@ -12,6 +12,9 @@ import pytest
 from servable_serving.core.errors import ModelError
 from servable_serving.repository.models_config import VersionPolicy
 from servable_serving.server.config import (
+    channel_arguments,
+    check_local,
+    local_path,
     metrics_path,
     model_settings,
     read,
@@ -23,16 +26,17 @@ from servable_serving.server.runtime.batching import Batching
 CONFIG = Path(config_pb2.__file__).parent
 
 
-def test_the_generated_files_are_current(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "flags"), [("config", ["--include_imports"]), ("platform", [])])
+def test_the_generated_files_are_current(file: str, flags: list[str], tmp_path: Path) -> None:
     subprocess.run(
         [
-            sys.executable, "-m", "grpc_tools.protoc", f"-I{CONFIG}", "--include_imports",
-            f"--descriptor_set_out={tmp_path / 'config.binpb'}", f"--pyi_out={tmp_path}",
-            "config.proto",
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{CONFIG}", *flags,
+            f"--descriptor_set_out={tmp_path / file}.binpb", f"--pyi_out={tmp_path}",
+            f"{file}.proto",
         ],
         check=True,
     )  # fmt: skip
-    for name in ("config.binpb", "config_pb2.pyi"):
+    for name in (f"{file}.binpb", f"{file}_pb2.pyi"):
         assert (CONFIG / name).read_bytes() == (tmp_path / name).read_bytes(), "run `make proto`"
 
 
@@ -48,8 +52,7 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
         """model_config_list {
           config { name: "a" base_path: "/models/a" model_platform: "tensorflow"
             model_version_policy { latest { num_versions: 2 } }
-            version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }
-            logging_config { sampling_config { sampling_rate: 0.1 } } }
+            version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 } }
           config { name: "b" base_path: "/models/b" model_type: TENSORFLOW
             model_version_policy { specific { versions: 3 versions: 1 } } }
           config { name: "c" base_path: "/models/c" model_platform: "tensorflow"
@@ -78,7 +81,7 @@ def test_models_policies_and_labels(tmp_path: Path) -> None:
         ),
         (
             'config { name: "a" base_path: "gs://bucket/a" model_platform: "tensorflow" }',
-            "not a folder of this machine",
+            "the server reads local folders",
         ),
         (
             r'config { name: "a" base_path: "/a\000b" model_platform: "tensorflow" }',
@@ -168,3 +171,83 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "models.config")
     with pytest.raises(ModelError, match="it is not a regular file"):
         read_model_config(tmp_path / "models.config")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", {}),
+        ("grpc.max_connection_age_ms=2000", {"grpc.max_connection_age_ms": 2000}),
+        ("a=-1,b=x", {"a": -1, "b": "x"}),
+        ("a=1,a=2", {"a": 2}),
+        ("a=2147483648", {"a": "2147483648"}),
+        ("a=1_0", {"a": "1_0"}),
+        ("a=b=c", {"a": "b"}),
+        ("a=", {"a": ""}),
+    ],
+)
+def test_channel_arguments(text: str, arguments: dict[str, int | str]) -> None:
+    assert channel_arguments(text) == arguments
+
+
+@pytest.mark.parametrize("text", ["nonsense", "a=1,", ",a=1", "=1", "a=1,b"])
+def test_channel_arguments_that_are_not_valid(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        channel_arguments(text)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://b/m", "gs://b", "hdfs://host:1/m", "S3://b/m", "x+y.z-1://a"]
+)
+def test_base_paths_elsewhere(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_local(Path(text))
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["/models/a", "models/a", "file:///models/a", "/a/b:/c", "C/d"])
+def test_base_paths_of_this_machine(text: str) -> None:
+    check_local(Path(text))
+
+
+def test_a_folder_that_is_named_like_a_scheme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s3:" / "m").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    check_local(Path("s3:/m"))
+
+
+def test_the_path_of_a_file_url() -> None:
+    assert local_path("file:///models/a") == Path("/models/a")
+    assert local_path("/models/file:/a") == Path("/models/file:/a")
+
+
+@pytest.mark.parametrize(
+    ("base_path", "folder"),
+    [
+        ("file:///models/a", "/models/a"),
+        ("file://host/models/a", "/models/a"),
+        ("/models/file://a", "/models/file:/a"),
+    ],
+)
+def test_a_file_uri_is_a_folder(tmp_path: Path, base_path: str, folder: str) -> None:
+    text = f'config {{ name: "a" base_path: "{base_path}" model_platform: "tensorflow" }}'
+    (model,) = model_settings(read_model_config(written(tmp_path, f"model_config_list {{{text}}}")))
+    assert model.base_path == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("logging", "kind"), [("", ""), ('log_collector_config { type: "x" }', "x")]
+)
+def test_request_logging_is_refused(tmp_path: Path, logging: str, kind: str) -> None:
+    text = (
+        'config { name: "a" base_path: "/a" model_platform: "tensorflow" '
+        f"logging_config {{ {logging} }} }}"
+    )
+    path = written(tmp_path, f"model_config_list {{ {text} }}")
+    with pytest.raises(ModelError) as refused:
+        model_settings(read_model_config(path))
+    assert refused.value.code == "NOT_FOUND"
+    assert refused.value.message == f"Cannot find LogCollector::Factory for type: {kind}"

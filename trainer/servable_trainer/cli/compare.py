@@ -14,6 +14,7 @@ from servable_trainer.cli.options import (
     CustomObjects,
     Data,
     Folder,
+    MethodName,
     Seed,
     SkipCorrupt,
     find_dataset,
@@ -29,7 +30,7 @@ def compare(
         ),
     ] = None,
     method: Annotated[
-        list[str] | None,
+        list[MethodName] | None,
         typer.Option(help="Classic method (repeatable); default: all."),
     ] = None,
     subset: Annotated[

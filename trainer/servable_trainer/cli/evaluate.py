@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from servable_client.cli.options import CaBundle, Json, Key, Label, Timeout, Version
+from servable_client.cli.options import (
+    Access,
+    CaBundle,
+    Certificate,
+    Json,
+    Key,
+    Label,
+    PrivateKey,
+    Timeout,
+    Token,
+    Version,
+)
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 from servable_trainer.cli.options import CustomObjects, Data, Folder, SkipCorrupt, find_dataset
@@ -42,7 +53,10 @@ def evaluate(
     version: Version = None,
     label: Label = None,
     api_key: Key = None,
+    token: Token = None,
     ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
     timeout: Timeout = 30.0,
     custom_objects: CustomObjects = None,
     data: Data = None,
@@ -72,8 +86,9 @@ def evaluate(
         data, folder, skip_corrupt=skip_corrupt, like=None if live else Path(what)
     )
     options = {"version": version, "label": label, "timeout": timeout}
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     with (
-        make_client(what, model=model or dataset.name, api_key=api_key, ca=ca, **options)
+        make_client(what, access, model=model or dataset.name, **options)
         if live
         else nullcontext(Path(what))
     ) as subject:

@@ -17,6 +17,8 @@ from servable_trainer.cli.options import (
     Data,
     Folder,
     SkipCorrupt,
+    check_place,
+    command_line,
     find_dataset,
     parse_size,
 )
@@ -153,6 +155,8 @@ def export(
             "give both: a project, and the function that it was run with",
             param_hint="--tuner and --model",
         )
+    if build is not None:
+        check_place(build, "--model")
     run = None
     if model is not None and (model / _RUN).is_file():
         from servable_trainer.training.run import load_record
@@ -257,7 +261,7 @@ def _report(manifest: Mapping[str, Any], output: Path, *, json: bool) -> None:
             f"no request was found that {', '.join(silent)} answers, which `servable push` will "
             "ask for: give one with --examples"
         )
-    say(f"candidate written to {output}; next: servable push {output}")
+    say(f"candidate written to {output}; next: {command_line('push', output)}")
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from servable_client.cli.options import usage_error
 from servable_serving.core.imports import collection_paused
 from servable_serving.core.lazy_tensorflow import quiet_tensorflow
 
@@ -20,6 +23,21 @@ if TYPE_CHECKING:
 
 # As servable_serving.exporter.input_range names them, which needs NumPy.
 RANGES = ("0..1", "-1..1", "0..255", "caffe", "torch")
+# As servable_trainer.networks.recipes and servable_trainer.comparison.classic name them, which need
+# Keras and scikit-learn.
+RecipeName = Literal["baseline", "resnet", "mobilenet"]
+
+
+class MethodName(enum.StrEnum):
+    """A classic method."""
+
+    LOGISTIC_REGRESSION = "logistic-regression"
+    LINEAR_SVM = "linear-svm"
+    RANDOM_FOREST = "random-forest"
+    BOOSTING = "boosting"
+    K_NEAREST = "k-nearest"
+    RBF_SVM = "rbf-svm"
+
 
 Data = Annotated[
     Path | None,
@@ -60,6 +78,15 @@ CustomObjects = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE", help="Python module that defines the layers or functions of a model."
+    ),
+]
+Destination = Annotated[
+    str | None,
+    typer.Option(
+        "--repository",
+        metavar="DIR|URL",
+        help="Repository that `servable push` will be given; checked now for whether this user "
+        "can write to it.",
     ),
 ]
 SkipCorrupt = Annotated[
@@ -111,6 +138,9 @@ def check_own(
     model: str | None, data_from: str | None, batch_size: int | None, input_range: str | None
 ) -> None:
     """Refuse options of a network of a user's own that do not go together."""
+    for flag, place in (("--model", model), ("--data-from", data_from)):
+        if place is not None:
+            check_place(place, flag)
     if model is None:
         for flag, given in (
             ("--data-from", data_from), ("--batch-size", batch_size), ("--input-range", input_range)
@@ -123,6 +153,43 @@ def check_own(
         raise typer.BadParameter(
             f"{input_range!r} is not a valid input range ({', '.join(RANGES)})",
             param_hint="--input-range",
+        )
+
+
+def command_line(*words: object, **options: object) -> str:
+    """A command of `servable` that a user can copy into a shell.
+
+    Args:
+        words: The sub-command and its arguments.
+        options: Options by name; those that are None or False are left out.
+    """
+    given = [str(word) for word in words]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            given.append(f"--{name.replace('_', '-')}")
+            given += [] if value is True else [str(value)]
+    return shlex.join(["servable", *given])
+
+
+def check_destination(repository: str | None) -> None:
+    """Check that a later push could write; an invalid URL is a usage error."""
+    from servable_client import InvalidInput
+    from servable_serving.release.destination import check_destination as check
+
+    if repository is None:
+        return
+    try:
+        check(repository)
+    except InvalidInput as error:
+        raise usage_error(error, param_hint="--repository") from None
+
+
+def check_place(text: str, option: str) -> None:
+    """Refuse what is not MODULE:NAME, before anything is imported."""
+    module, _, name = text.partition(":")
+    if not (module and name):
+        raise typer.BadParameter(
+            f"{text!r} is not MODULE:NAME, for example my_package.mine:NAME", param_hint=option
         )
 
 

@@ -16,13 +16,17 @@ from servable_trainer.cli.options import (
     Channels,
     Data,
     DataFrom,
+    Destination,
     Folder,
     OwnModel,
     OwnRange,
+    RecipeName,
     Seed,
     Size,
     SkipCorrupt,
+    check_destination,
     check_own,
+    command_line,
     find_dataset,
     find_own,
 )
@@ -39,9 +43,9 @@ class Precision(enum.StrEnum):
 def train(
     output: Annotated[Path, typer.Option(help="New directory for the run.")] = Path("build/run"),
     recipe: Annotated[
-        str | None,
+        RecipeName | None,
         typer.Option(
-            help="Recipe: baseline, resnet, or mobilenet (transfer learning).",
+            help="Recipe; mobilenet is transfer learning.",
             show_default="baseline",
         ),
     ] = None,
@@ -94,6 +98,7 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an interrupted training.")
     ] = False,
+    repository: Destination = None,
     seed: Seed = 0,
     data: Data = None,
     folder: Folder = None,
@@ -131,6 +136,13 @@ def train(
         ):  # fmt: skip
             if is_given:
                 raise typer.BadParameter("conflicts with --model", param_hint=flag)
+    if weights is not None and recipe != "mobilenet" and start_from is None:
+        raise typer.BadParameter("requires --recipe mobilenet", param_hint="--weights")
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise typer.BadParameter(
+            f"{weights} is neither imagenet nor a file", param_hint="--weights"
+        )
+    check_destination(repository)
     # Imported late, so that usage errors and missing data are reported at once.
     quiet_tensorflow()
     from servable_trainer.tuning.trials import load_hyperparameters
@@ -179,6 +191,11 @@ def train(
     if json:
         print_json(asdict(run))
     else:
-        what = "evaluate" if run.labels else "export"
-        own = f" --custom-objects {run.custom_objects}" if run.custom_objects else ""
-        say(f"run written to {output}; next: servable {what} {output}{own}")
+        images = {"data": data, "dataset": folder, "skip_corrupt": skip_corrupt}
+        then = command_line(
+            "evaluate" if run.labels else "export",
+            output,
+            custom_objects=run.custom_objects,
+            **(images if run.labels else {}),
+        )
+        say(f"run written to {output}; next: {then}")

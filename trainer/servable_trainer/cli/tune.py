@@ -15,12 +15,15 @@ from servable_trainer.cli.options import (
     Channels,
     Data,
     DataFrom,
+    Destination,
     Folder,
     OwnModel,
     OwnRange,
     Size,
     SkipCorrupt,
+    check_destination,
     check_own,
+    command_line,
     find_dataset,
     find_own,
 )
@@ -108,6 +111,7 @@ def tune(
             help="Heartbeat timeout in seconds.",
         ),
     ] = 60.0,
+    repository: Destination = None,
     data: Data = None,
     folder: Folder = None,
     size: Size = None,
@@ -144,9 +148,12 @@ def tune(
         part = role_from(role, chief, worker)
     except TuneError as error:
         raise usage_error(error) from None
+    check_destination(repository)
     quiet_tensorflow()
     with collection_paused():
+        from servable_trainer.networks.classifier import HyperparameterError
         from servable_trainer.tuning.distributed.run import follow, lead
+    from servable_trainer.tuning.objective import ObjectiveError
     from servable_trainer.tuning.project import SearchBudget, SearchSettings
     from servable_trainer.tuning.results import Interrupted, SearchFailed
     from servable_trainer.tuning.subject import subject_of
@@ -175,6 +182,10 @@ def tune(
             result = lead(subject, part, watchdog=watchdog, overwrite=overwrite, **options)
         else:
             result = search(subject, overwrite=overwrite, **options)
+    except HyperparameterError as error:  # before the first trial: those of --fix alone are given
+        raise usage_error(error, param_hint="--fix") from None
+    except ObjectiveError as error:
+        raise usage_error(error, param_hint="--objective") from None
     except Interrupted as interrupted:
         if interrupted.result is None:
             raise typer.Exit(interrupted.status) from None
@@ -186,9 +197,20 @@ def tune(
         print_json({"file": str(path), "plot": str(path.with_suffix(".html")), **asdict(result)})
     elif result.trials:
         print_trials(result.trials, objective=result.objective)
-        own = f" --model {model}" if model else ""
-        own += f" --data-from {data_from}" if data_from else ""
-        say(f"train the best trial with: servable train{own} --hyperparameters {path}")
+        then = command_line(
+            "train",
+            model=model,
+            data_from=data_from,
+            batch_size=batch_size,
+            input_range=input_range,
+            data=data,
+            dataset=folder,
+            size=size,
+            channels=channels,
+            skip_corrupt=skip_corrupt,
+            hyperparameters=path,
+        )
+        say(f"train the best trial with: {then}")
     if failure is not None:
         raise failure
     raise typer.Exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
@@ -298,8 +299,13 @@ def _check_folder(what: Path) -> None:
         newest = max((path.parent for path in versions), key=lambda path: int(path.name))
         raise RunError(f"{what} is a directory of versions", hint=f"choose one of them: {newest}")
     if not what.is_dir():
-        hint = "a server address needs a scheme: grpc://localhost:8500"
-        raise RunError(f"{what} is not a training run: no such directory", hint=hint)
+        is_address = re.fullmatch(r"[\w.-]+:\d+", str(what)) is not None
+        raise RunError(
+            f"{what} is not a training run: no such directory",
+            hint=f"a server address needs a scheme: grpc://{what}"
+            if is_address
+            else "`servable train` writes a run, `servable export` a candidate",
+        )
 
 
 def details(subject: EvaluatedModel) -> dict[str, Any]:

@@ -16,21 +16,25 @@ ACCURACY = keras_tuner.Objective("val_accuracy", "max")
 _DIRECTIONS = ("min", "max")
 
 
+class ObjectiveError(TuneError):
+    """The name of an objective is malformed, or does not say which way is better."""
+
+
 def objective_of(text: str) -> keras_tuner.Objective:
     """The objective that NAME or NAME:min or NAME:max names.
 
     Raises:
-        TuneError: It is neither, or the direction of this metric is not known.
+        ObjectiveError: It is neither, or the direction of this metric is not known.
     """
     name, colon, direction = text.partition(":")
     if not name or (colon and direction not in _DIRECTIONS):
-        raise TuneError(
+        raise ObjectiveError(
             f"{text!r} is not a valid objective", hint="NAME, NAME:min or NAME:max of a metric"
         )
     if not colon:
         direction = infer_metric_direction(name)
     if direction not in _DIRECTIONS:
-        raise TuneError(
+        raise ObjectiveError(
             f"the direction of {name} is not known", hint=f"give {name}:min or {name}:max"
         )
     return keras_tuner.Objective(name, direction)

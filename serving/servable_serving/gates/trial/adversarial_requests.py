@@ -21,7 +21,8 @@ from PIL import Image
 
 from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import numpy_dtype, to_proto
+from servable_client._wire.dtypes import numpy_dtype
+from servable_client._wire.tensors import to_proto
 from servable_serving.core.names import (
     BYTES_SIGNATURE,
     CLASSIFY_METHOD,
@@ -354,7 +355,7 @@ def _tensor(dtype: str, shape: Sequence[int]) -> Any:
     number: Any = wire.DataType.Value(dtype)
     try:
         kind = numpy_dtype(number)
-    except InvalidInput:  # NumPy has none, such as bfloat16
+    except InvalidInput:  # NumPy has none, such as for resources
         proto = wire.TensorProto(dtype=number, half_val=[0], int_val=[0])
         for side in shape:
             proto.tensor_shape.dim.add(size=side)

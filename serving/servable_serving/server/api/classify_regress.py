@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import data_type_of
+from servable_client._wire.dtypes import data_type_of
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
 

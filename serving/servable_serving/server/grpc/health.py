@@ -30,7 +30,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """A service's state; NOT_FOUND if it has none."""
         state = self._states.get(request.service)
         if state is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "the service is not known")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return _Response(status=state)
 
     async def Watch(self, request: Any, _: Any) -> AsyncIterator[Any]:  # noqa: N802

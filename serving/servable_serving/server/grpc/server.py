@@ -12,8 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
-import uvloop
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
@@ -21,11 +20,13 @@ from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
 from servable_serving.server.grpc.health import Health, Reflection, describe_services
 from servable_serving.server.grpc.service import Call, GrpcService
+from servable_serving.server.limits import OUT_OF_MEMORY, STATE_THREADS
+from servable_serving.server.refusals import Refusals
 from servable_serving.server.telemetry import RequestLog, RequestRecord
 from servable_serving.server.work_queue import QueueFullError, WorkQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from google.protobuf.message import Message
@@ -43,9 +44,8 @@ _LONGEST_DETAILS = 2000
 # How long a stopping server waits for calls that it has not received completely.
 _STRAY_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
-# Threads for what runs no graph, so that a busy server tells its state; and for reloads, which
-# wait until versions are loaded.
-_TELLING, _RELOADING = 4, 2
+# Threads for reloads, which wait until versions are loaded.
+_RELOADING = 2
 # Calls in progress on one connection.
 _STREAMS = 1000
 # A message, its fields and its arrays.
@@ -63,7 +63,9 @@ class GrpcServer:
         limits: What calls may cost.
         budget: The memory for large messages.
         health_check: Whether to answer grpc.health.v1.
+        tensor_content: Whether Predict answers with `tensor_content`.
         repository_path: Where a reload's base paths under /models are read instead.
+        channel_arguments: Arguments of gRPC's core, which override those of this server.
     """
 
     def __init__(
@@ -75,15 +77,19 @@ class GrpcServer:
         limits: Limits,
         budget: Budget,
         health_check: bool = False,
+        tensor_content: bool = False,
         repository_path: Path | None = None,
+        channel_arguments: Mapping[str, int | str] | None = None,
     ) -> None:
-        self._service = GrpcService(models, repository_path)
+        self._service = GrpcService(models, limits, repository_path, tensor_content=tensor_content)
         self._requests, self._limits, self._health_check = requests, limits, health_check
         self._budget = budget
+        self._channel_arguments = channel_arguments or {}
         waiting = limits.max_queue
-        self._running = WorkQueue(threads, waiting, "grpc")
-        self._telling = WorkQueue(_TELLING, waiting, "grpc-state")
+        self._running = WorkQueue(threads, waiting, "grpc", computes=True)
+        self._telling = WorkQueue(STATE_THREADS, waiting, "grpc-state")
         self._reloading = WorkQueue(_RELOADING, waiting, "grpc-reload")
+        self._refusals = Refusals()
         self._calls = 0
         self._health: Health | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,7 +134,7 @@ class GrpcServer:
     def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the thread of the server's event loop, which begins with the first."""
         if self._loop is None:
-            loop = self._loop = uvloop.new_event_loop()
+            loop = self._loop = _new_event_loop()
             threading.Thread(target=loop.run_forever, name="grpc", daemon=True).start()
             self._in_loop(self._create())
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -136,23 +142,25 @@ class GrpcServer:
     async def _create(self) -> None:
         limits = self._limits
         services = self._handlers()
+        arguments: dict[str, int | str] = {
+            "grpc.max_receive_message_length": limits.max_request_bytes,
+            "grpc.max_send_message_length": -1,
+            "grpc.max_allowed_incoming_connections": limits.max_connections,
+            "grpc.max_concurrent_streams": _STREAMS,
+            # A peer that went away without a word would hold its connection for two hours.
+            "grpc.keepalive_time_ms": 60_000,
+            "grpc.keepalive_timeout_ms": 20_000,
+            "grpc.keepalive_permit_without_calls": 1,
+            # Without this, two servers may share a port unnoticed, each with some of the calls.
+            "grpc.so_reuseport": 0,
+            **self._channel_arguments,
+        }
         self._server = grpc.aio.server(
             handlers=[
                 grpc.method_handlers_generic_handler(name, methods)
                 for name, methods in services.items()
             ],
-            options=[
-                ("grpc.max_receive_message_length", limits.max_request_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_allowed_incoming_connections", limits.max_connections),
-                ("grpc.max_concurrent_streams", _STREAMS),
-                # A peer that went away without a word would hold its connection for two hours.
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                # Without this, two servers may share a port unnoticed, each with some of the calls.
-                ("grpc.so_reuseport", 0),
-            ],
+            options=[*arguments.items()],
         )
         names = [*services, reflection.SERVICE_NAME]
         if self._health_check:
@@ -173,7 +181,10 @@ class GrpcServer:
             api: str = "",
         ) -> grpc.RpcMethodHandler[Any, Any]:
             async def handle(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-                return await self._handle(answer, request_type, queue, api, data, context)
+                # Not kept by this frame, which the traceback of a refusal keeps for a while.
+                message = [data]
+                del data
+                return await self._handle(answer, request_type, queue, api, message, context)
 
             # As bytes, so that invalid messages are answered here, without a traceback in the log.
             return grpc.unary_unary_rpc_method_handler(handle)
@@ -201,8 +212,8 @@ class GrpcServer:
     async def _start(self) -> None:
         await self._server.start()
         if self._health is not None:
-            # TensorFlow Serving names its services without their package.
-            names = ("", "PredictionService", "ModelService", PREDICTION, MODEL)
+            # TensorFlow Serving names its services without their package, and only so.
+            names = ("", "PredictionService", "ModelService")
             await self._health.set(names, health_pb2.HealthCheckResponse.SERVING)
 
     async def _end_streams(self) -> None:
@@ -235,9 +246,10 @@ class GrpcServer:
         request_type: type[Message],
         queue: WorkQueue,
         api: str,
-        data: bytes,
+        message: list[bytes],
         context: grpc.aio.ServicerContext[bytes, bytes],
     ) -> bytes:
+        data = message.pop()
         # None without a deadline, which its type stubs do not know.
         remaining = cast("float | None", context.time_remaining())
         call = Call(deadline=None if remaining is None else time.monotonic() + remaining)
@@ -249,6 +261,10 @@ class GrpcServer:
                 return answer(request_type.FromString(data), record, call).SerializeToString()
             except ModelError as error:
                 return error.code or "UNKNOWN", error.message
+            except EncodeError:  # 2 GiB are the most that protobuf takes
+                return "INVALID_ARGUMENT", "The response is too large; send fewer rows"
+            except MemoryError:
+                return "RESOURCE_EXHAUSTED", OUT_OF_MEMORY
             except DecodeError:
                 return "INTERNAL", f"the request is not a valid {request_type.DESCRIPTOR.name}"
             except Exception:  # noqa: BLE001
@@ -265,11 +281,11 @@ class GrpcServer:
             found = await asyncio.wrap_future(queue.submit(work, deadline=call.deadline))
             if isinstance(found, bytes):
                 return found
-            record.code, message = found
+            record.code, details = found
         except QueueFullError as error:
-            record.code, message, trailer = "RESOURCE_EXHAUSTED", error.message, _PUSHBACK
+            record.code, details, trailer = "RESOURCE_EXHAUSTED", error.message, _PUSHBACK
         except ModelError as error:  # it waited too long
-            record.code, message = error.code or "UNKNOWN", error.message
+            record.code, details = error.code or "UNKNOWN", error.message
         except asyncio.CancelledError:
             # The caller has left: what has not begun never will.
             call.active, record.code = False, "CANCELLED"
@@ -277,8 +293,18 @@ class GrpcServer:
         finally:
             self._calls -= 1
             self._requests.keep(record)
-            data = b""  # which a traceback may keep for a while
+            data = b""  # as above
             share.release()
+        if trailer:
+            await asyncio.sleep(self._refusals.delay(call.deadline))
         # Sent in a trailer, which clients limit to 8 KiB: beyond that the code would be lost, too.
-        await context.abort(grpc.StatusCode[record.code], message[:_LONGEST_DETAILS], trailer)
+        await context.abort(grpc.StatusCode[record.code], details[:_LONGEST_DETAILS], trailer)
         raise AssertionError  # abort raises
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # it does not exist for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

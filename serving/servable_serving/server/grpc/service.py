@@ -18,6 +18,7 @@ from servable_serving.server.lifecycle.registry import Models, Spec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from servable_serving.server.limits import Limits
     from servable_serving.server.telemetry import RequestRecord
 
 _SIGNATURES = "signature_def"
@@ -45,14 +46,24 @@ class GrpcService:
     """Answers gRPC calls from `models`.
 
     Each method takes the request, the record to fill in, and the call.
+
+    Args:
+        models: The models.
+        repository_path: Where a reload's base paths under /models are read instead.
+        tensor_content: Whether Predict answers with `tensor_content`, and not with the typed field
+            of each dtype.
     """
 
     def __init__(
         self,
         models: Models,
+        limits: Limits,
         repository_path: Path | None = None,
+        *,
+        tensor_content: bool = False,
     ) -> None:
-        self._models = models
+        self._models, self._limits = models, limits
+        self._typed = not tensor_content
         self._repository_path = repository_path
 
     def predict(
@@ -62,9 +73,10 @@ class GrpcService:
         spec = request.model_spec
         with self._models.find(_spec(spec, record)) as (record.version, model):
             name, outputs = predict(model, request, deadline=call.deadline)
+        self._limits.check_response(outputs)
         response = wire.PredictResponse()
         for key, array in outputs.items():
-            fill_proto(response.outputs[key], array)
+            fill_proto(response.outputs[key], array, typed=self._typed)
         _fill(response.model_spec, record, name)
         return response
 
@@ -141,7 +153,7 @@ class GrpcService:
                 state=wire.ModelVersionStatus.State.Value(status.state),
                 status=wire.StatusProto(
                     error_code=STATUS_CODES.index(status.error_code),
-                    error_message=status.error_message,
+                    error_message=status.error_message.encode(errors="replace"),
                 ),
             )
         return response

@@ -16,11 +16,10 @@ import numpy as np
 
 from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import numpy_dtype
+from servable_client._wire.dtypes import numpy_dtype, type_name
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.server.json.rapidjson_values import (
     decode_base64,
-    dtype_word,
     is_base64,
     show,
     type_word,
@@ -187,11 +186,11 @@ def _check_value(value: Any, data_type: int, level: int, rank: int) -> None:
     if not isinstance(value, dict) and data_type not in _TYPES:
         raise ModelError(
             "UNIMPLEMENTED",
-            f"Conversion of JSON Value: {show(value)} to type: {dtype_word(data_type)}",
+            f"Conversion of JSON Value: {show(value)} to type: {type_name(data_type)}",
         )
     raise invalid(
         f"JSON Value: {show(value)} Type: {type_word(value)} is not of expected type: "
-        f"{dtype_word(data_type)}"
+        f"{type_name(data_type)}"
     )
 
 
@@ -200,5 +199,5 @@ def _numpy_dtype(data_type: int) -> np.dtype[Any]:
         return numpy_dtype(cast("wire.DataType", data_type))
     except InvalidInput:
         raise ModelError(
-            "UNIMPLEMENTED", f"tensors of type {dtype_word(data_type)} are not supported"
+            "UNIMPLEMENTED", f"tensors of type {type_name(data_type)} are not supported"
         ) from None

@@ -12,7 +12,8 @@ import numpy as np
 
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
-from servable_serving.server.json.outputs import dump, short_floats
+from servable_serving.server.json.decimals import printed
+from servable_serving.server.json.outputs import dump
 from servable_serving.server.json.rapidjson_values import (
     decode_base64,
     is_base64,
@@ -58,7 +59,9 @@ def write_classifications(result: wire.ClassificationResult) -> bytes:
     """
     if not result.classifications:
         raise invalid("Cannot convert empty ClassificationResults to JSON")
-    scores = iter(_short([item.score for each in result.classifications for item in each.classes]))
+    scores = iter(
+        _printed([item.score for each in result.classifications for item in each.classes])
+    )
     return dump(
         {
             "results": [
@@ -77,11 +80,11 @@ def write_regressions(result: wire.RegressionResult) -> bytes:
     """
     if not result.regressions:
         raise invalid("Cannot convert empty RegressionResults to JSON")
-    return dump({"results": _short([item.value for item in result.regressions])})
+    return dump({"results": _printed([item.value for item in result.regressions])})
 
 
-def _short(values: list[float]) -> list[float]:
-    numbers: list[float] = short_floats(np.array(values, np.float32))
+def _printed(values: list[float]) -> list[float]:
+    numbers: list[float] = printed(np.array(values, np.float32)).tolist()
     return numbers
 
 

@@ -1,8 +1,6 @@
 """Answers in JSON: tensors in rows or in columns.
 
-TensorFlow Serving prints a float with six digits, or nine where six are ambiguous. Here it
-has the shortest digits that identify it, which every parser reads as the same float. What orjson
-cannot write (NaN, infinities, invalid UTF-8) the standard library writes, more slowly.
+What orjson cannot write (NaN, infinities, invalid UTF-8) the standard library writes, more slowly.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ import numpy as np
 import orjson
 
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import data_type_of
+from servable_client._wire.dtypes import data_type_of, type_name
 from servable_serving.core.errors import invalid
-from servable_serving.server.json.rapidjson_values import dtype_word
+from servable_serving.server.json.decimals import printed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +57,7 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
     for array in outputs.values():
         data_type = data_type_of(array)
         if array.size and data_type not in _WRITTEN:
-            raise invalid(f"Failed to write JSON value for tensor type: {dtype_word(data_type)}")
+            raise invalid(f"Failed to write JSON value for tensor type: {type_name(data_type)}")
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if not rows:
         return dump({"outputs": values if len(values) > 1 else next(iter(values.values()))})
@@ -75,7 +73,7 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> bytes:
 
 
 def dump(value: Any) -> bytes:
-    """JSON of plain values and float32 and integer arrays, as TensorFlow Serving writes it.
+    """JSON of plain values and arrays of numbers.
 
     NaN and the infinities are bare words; strings are UTF-8, and with surrogate escapes in them
     the bytes that those stand for.
@@ -88,24 +86,14 @@ def dump(value: Any) -> bytes:
         # orjson writes null for values that JSON lacks; responses contain no other null.
         if b"null" not in data:
             return data
-    text = json.dumps(value, ensure_ascii=False, default=short_floats)
+    text = json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist())
     return text.encode("utf-8", "surrogateescape")
-
-
-def short_floats(array: NDArray[Any] | np.generic) -> Any:
-    """Lists of Python floats that print with a float32's digits, not a float64's."""
-    array = np.asarray(array)
-    if array.dtype != np.float32:
-        return array.tolist()
-    finite = np.isfinite(array)
-    digits = orjson.dumps(np.where(finite, array, 0).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
-    doubles = np.array(orjson.loads(digits), np.float64).reshape(array.shape)
-    return np.where(finite, doubles, array).tolist()
 
 
 def _check_rows(outputs: Mapping[str, NDArray[Any]]) -> None:
     expected = None
-    for name, array in outputs.items():
+    # The order of a map of protobuf differs from process to process.
+    for name, array in sorted(outputs.items()):
         if not array.ndim:
             raise invalid(f"Tensor name: {name} has no shape information ")
         if expected not in (None, array.shape[0]):
@@ -120,10 +108,10 @@ def _plain(name: str, array: NDArray[Any]) -> Any:
     """An array that orjson can write and, unless a scalar, iterates by rows."""
     if array.dtype.kind == "O":
         return _strings(array, as_bytes=name.endswith("_bytes"))
-    if not array.ndim:
-        return short_floats(array)
-    if array.ndim == 1 or not array.size:
-        return short_floats(array) if array.dtype == np.float32 else array.tolist()
+    if array.dtype == np.float32:
+        array = printed(array)
+    if array.ndim <= 1 or not array.size:
+        return array.tolist()
     return np.ascontiguousarray(array)
 
 

@@ -6,9 +6,7 @@ import binascii
 import math
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
-
-from servable_client._wire import wire_pb2 as wire
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,12 +17,6 @@ _MOST_BYTES = 256
 _ESCAPES = {code: f"\\u{code:04X}" for code in range(32)} | str.maketrans(
     {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 )
-
-
-def dtype_word(data_type: int) -> str:
-    """TensorFlow's name of a DataType."""
-    name = wire.DataType.Name(cast("wire.DataType", data_type))
-    return name.removeprefix("DT_").lower()
 
 
 def is_double(value: float) -> bool:

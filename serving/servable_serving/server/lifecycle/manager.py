@@ -68,6 +68,8 @@ class ModelManager:
         # Every version that ever existed, for the status; the newest of each number.
         self._seen: dict[int, Version] = {}
         self._awaited: list[Version] = []  # versions found since the model was added
+        # The versions to aspire to once those of them that are not aspired to are unloaded.
+        self._postponed: dict[int, Path] | None = None
         self._trouble: str | None = None  # logged last; not repeated at every poll
         self._served = True
         self._closed = False
@@ -128,6 +130,10 @@ class ModelManager:
                 for v in self._managed.values()
             )
 
+    def trouble(self) -> str | None:
+        """Why the last look found no version, or not every configured one."""
+        return self._trouble
+
     def is_beginning(self) -> bool:
         """Whether a version waits for the end of its first load."""
         with self._lock:
@@ -143,8 +149,12 @@ class ModelManager:
 
     # Configuration and polling.
 
-    def look(self) -> None:
-        """List the versions, and start the loads and unloads that the policy requires."""
+    def look(self, *, unload: bool = True) -> None:
+        """List the versions, and start the loads and unloads that the policy requires.
+
+        Args:
+            unload: Whether to unload versions, too.
+        """
         before, trouble = self._trouble, None
         settings = self.settings
         try:
@@ -156,13 +166,17 @@ class ModelManager:
             selected = settings.policy.select(folders)
             aspired = {number: path for number, path in folders.items() if number in selected}
             if not folders:
-                trouble = f"no versions under {settings.base_path} yet"
+                trouble = (
+                    f"no version folder under {settings.base_path}; folders are named by a number"
+                )
+            elif settings.policy.specific is not None and not settings.policy.specific:
+                trouble = "the policy `specific` names no version"
             elif missing := sorted((settings.policy.specific or set()) - set(aspired)):
                 trouble = f"configured versions {missing} do not exist"
             with self._lock:
                 # Not if the model was changed or removed while the folder was listed.
                 if self.settings is settings and self._served:
-                    self._aspire(aspired)
+                    self._aspire(aspired, unload=unload)
         self._trouble = trouble
         if trouble and trouble != before:
             _log.warning("%s: %s", self.name, trouble, extra={"model": self.name})
@@ -183,28 +197,36 @@ class ModelManager:
             self._served = False
             self._aspire({})
 
-    def _aspire(self, folders: dict[int, Path]) -> None:
+    def _aspire(self, folders: dict[int, Path], *, unload: bool = True) -> None:
         """Set the aspired versions: load what is missing, unload the others."""
         with self._lock:
             if self._closed:
                 return
+            self._postponed = None
+            if any(number in folders and not v.aspired for number, v in self._managed.items()):
+                # As in TensorFlow Serving: a version that is aspired to again must be gone first.
+                # Where it serves in place of one that failed, that is not until another loads.
+                self._postponed = folders
+                return
             for number, version in list(self._managed.items()):
-                version.aspired = number in folders
-                if version.aspired:
-                    if version.state == "UNLOADING":
-                        version.folder = folders[number]  # the folder of later loads
+                if number in folders or (version.aspired and not unload):
                     continue
+                version.aspired = False
                 if version.retry is not None:
                     version.retry.cancel()
                     version.retry = None
                     self._fail(version)
                 if version.state in {"START", "END"}:
-                    # A failed one is loaded again when it reappears.
                     self._forget(version)
             for number in sorted(folders):
                 if number not in self._managed:
                     self._begin(number, folders[number])
             self._step()
+
+    def _resume(self) -> None:
+        """Set the aspired versions that were postponed; the lock is held."""
+        if self._postponed is not None:
+            self._aspire(self._postponed)
 
     def _begin(self, number: int, folder: Path) -> None:
         version = Version(number, folder, changed=self._drained)
@@ -247,6 +269,7 @@ class ModelManager:
             if not version.aspired or self._closed:
                 # Removed while it was queued: later loads must not wait for it.
                 self._fail(version)
+                self._resume()
                 self._step()
                 return
         model = None
@@ -278,6 +301,7 @@ class ModelManager:
                     extra={"event": "load", "model": self.name, "version": version.number,
                            "seconds": round(seconds, 3)},
                 )  # fmt: skip
+            self._resume()
             self._step()
 
     def _failed(self, version: Version, failure: ModelError) -> None:
@@ -326,9 +350,7 @@ class ModelManager:
         with self._lock:
             self._set(version, "END")
             self._forget(version)
-            if version.aspired:
-                # Aspired to again while its last requests ran; there may be no other poll.
-                self._begin(version.number, version.folder)
+            self._resume()  # there may be no other poll
             _log.info(
                 "%s: version %d is unloaded", self.name, version.number,
                 extra={"event": "unload", "model": self.name, "version": version.number},

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.priority import lower_priority
 from servable_serving.server.lifecycle.manager import ModelManager, not_found, unknown
 from servable_serving.server.lifecycle.scheduler import Scheduler, ThreadScheduler
 
@@ -70,7 +71,7 @@ class Models:
         self._load_retry_seconds = load_retry_seconds
         self._labels_ahead = labels_ahead
         self._executor = executor or ThreadPoolExecutor(
-            max(load_threads, 1), thread_name_prefix="load"
+            max(load_threads, 1), thread_name_prefix="load", initializer=lower_priority
         )
         self._scheduler = scheduler or ThreadScheduler()
         # One lock for all that changes: it is held for microseconds, and never for a load.
@@ -163,8 +164,9 @@ class Models:
             )  # fmt: skip
             self._scheduler.after(_LINGER_SECONDS, partial(self._drop, name))
         for name in served if look else ():
-            # At once, and not at the next poll; versions load in other threads.
-            self._managers[name].look()
+            # At once, and not at the next poll; versions load in other threads. What a changed
+            # policy no longer selects is left to the poll, as in TensorFlow Serving.
+            self._managers[name].look(unload=self._poll is None)
         return new
 
     def _drop(self, name: str) -> None:
@@ -257,6 +259,11 @@ class Models:
         with self._changed:
             while alive() and any(m.is_beginning() for m in self._managers.values()):
                 self._changed.wait(0.2)
+
+    def troubles(self) -> dict[str, str]:
+        """Why the last look found no version of a model, by the model's name."""
+        found = {name: self._managers[name].trouble() for name in self._served}
+        return {name: trouble for name, trouble in found.items() if trouble is not None}
 
     def start_polling(self, seconds: float) -> None:
         """Look for versions at an interval, in a background thread."""

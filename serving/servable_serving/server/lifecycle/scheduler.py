@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
+
+_log = logging.getLogger("servable.serving")
 
 
 class Timer(Protocol):
@@ -27,7 +32,14 @@ class Scheduler(Protocol):
 
 
 class ThreadScheduler:
-    """A thread for each call."""
+    """A thread for each call later, and a pool for those in the background.
+
+    Args:
+        threads: How many calls are made in the background at a time; 0 for one.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="unload")
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Make a call after a delay, unless the process exits first."""
@@ -38,4 +50,9 @@ class ThreadScheduler:
 
     def run(self, call: Callable[[], None]) -> None:
         """Make a call in the background; the process does not exit before it returns."""
-        threading.Thread(target=call, name="unload").start()
+        self._pool.submit(call).add_done_callback(_log_failure)
+
+
+def _log_failure(future: Future[None]) -> None:
+    if (error := future.exception()) is not None:
+        _log.error("a call in the background failed", exc_info=error)

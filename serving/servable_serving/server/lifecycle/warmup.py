@@ -5,6 +5,7 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from servable_serving.server.runtime.model import Model
 
 MAX_RECORDS = 1000
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -43,13 +45,18 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def warm_up(
-    model: Model, folder: Path, *, read: Callable[[Path], Iterable[bytes]] = read_records
+    model: Model,
+    folder: Path,
+    *,
+    times: int = 1,
+    read: Callable[[Path], Iterable[bytes]] = read_records,
 ) -> int:
     """Replay the records of a version.
 
     Args:
         model: The version.
         folder: Its folder.
+        times: How often each record is replayed.
         read: Reads a file of records.
 
     Returns:
@@ -61,7 +68,7 @@ def warm_up(
     path = folder / WARMUP
     if not path.is_file():
         return 0
-    count = 0
+    count, data = 0, b""
     try:
         for data in read(path):
             count += 1
@@ -69,9 +76,13 @@ def warm_up(
                 raise invalid(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}",
                 )
-            _replay(model, wire.PredictionLog.FromString(data))
+            log = wire.PredictionLog.FromString(data)
+            for _ in range(times):
+                _replay(model, log)
     except DecodeError as error:
-        raise invalid(f"Failed to parse warmup record: {count} from {path}") from error
+        # As the status API writes bytes that are not valid UTF-8.
+        text = _ESCAPED.sub(" ", data.decode(errors="surrogateescape"))
+        raise invalid(f"Failed to parse warmup record: {text} from {path}") from error
     return count
 
 

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from servable_serving.core.errors import ModelError
 from servable_serving.server.json.rapidjson_values import write_error
+from servable_serving.server.refusals import Refusals
 from servable_serving.server.rest.origins import allows
-from servable_serving.server.work_queue import TIMED_OUT
+from servable_serving.server.work_queue import TIMED_OUT, QueueFullError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from servable_serving.server.telemetry import Metrics
     from servable_serving.server.work_queue import WorkQueue
 
-# The characters that libevent accepts in a path and a query (RFC 3986).
+# The characters that libevent accepts in a path, a query and a fragment (RFC 3986).
 _TARGET = re.compile(
-    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*"
+    r"(?P<path>(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*)"
     r"(?:\?(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?"
+    r"(?:#(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?"
 )
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -39,9 +41,18 @@ _CORS = {
 }
 _JSON = "application/json"
 _HTML = "text/html; charset=ISO-8859-1"  # libevent's default
+_REASONS = {
+    400: "Bad Request",
+    404: "Not Found",
+    413: "Request Entity Too Large",
+    417: "Expectation Failed",
+    501: "Not Implemented",
+}
+_REQUEST_LINE = re.compile(r"(?P<method>[^ ]+) (?P<target>[^ ]+) HTTP/1\.[0-9]+")
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-# Where the scope of a request has its connection, whose `on_lost` is called when it is closed.
-CONNECTION = "servable.connection"
+# Where the scope of a request has its connection, whose `on_lost` is called when it is closed, and
+# its target as it was sent, without scheme and host.
+CONNECTION, TARGET = "servable.connection", "servable.target"
 _OTHER_PAGE = (
     "Web pages of other hosts may not send requests to this server; see "
     "--rest_api_enable_cors_support and --rest_api_allowed_hosts"
@@ -52,10 +63,6 @@ _RETRY_AFTER = {"Retry-After": "1"}
 
 class _BodyError(Exception):
     """The body is too large."""
-
-
-class _BusyError(Exception):
-    """Too much is in progress."""
 
 
 class Endpoint:
@@ -93,6 +100,7 @@ class Endpoint:
         self._headers: Mapping[str, str] = _CORS if cors else {}
         self._metrics_path = metrics[0] if metrics else None
         self._metrics = metrics[1] if metrics else None
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -108,18 +116,18 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
-        path = request.scope["raw_path"].decode("latin-1")
-        whole = path
-        if query := request.scope["query_string"]:
-            whole = f"{path}?{query.decode('latin-1')}"
+        whole: str = request.scope[TARGET]
+        target = _TARGET.fullmatch(whole)
+        if target is None:
+            return _page(400)
         if request.method not in _METHODS:
-            return _page(501, "Not Implemented")
-        if not _TARGET.fullmatch(whole):
-            return _page(400, "Bad Request")
-        if self._metrics is not None and path == self._metrics_path:
+            return _page(501)
+        if _expects_what_is_unknown(request):
+            return _page(417)
+        if self._metrics is not None and target["path"] == self._metrics_path:
             return self._tell_metrics(whole)
         if not whole.lower().startswith("/v1/"):
-            return _page(404, "Not Found")
+            return _page(404)
         if request.method == "OPTIONS":
             origin = request.headers.get("origin", "")
             status = 200 if re.search("https?://", origin) else 400
@@ -129,10 +137,10 @@ class Endpoint:
             return _answer(write_error(_OTHER_PAGE), 403, _JSON, self._headers)
         queue = self._running if request.method == "POST" else self._telling
         share = self._budget.share()
-        future = None
+        future = refusal = None
         try:
             if queue.is_full:  # no body is read for nothing
-                raise _BusyError
+                raise QueueFullError
             body = await _body(request, self._limits.max_request_bytes, share)
             zipped = "gzip" in request.headers.get("content-encoding", "")
             work = partial(
@@ -144,23 +152,24 @@ class Endpoint:
             future.add_done_callback(lambda _: share.release())
             status, data = await _result(future, request, deadline)
         except _BodyError:
-            return _page(413, "Request Entity Too Large")
-        except _BusyError:
-            return self._too_many(request, whole, "Too many requests are waiting; retry later")
+            return _page(413)
         except ClientDisconnect:
             if future is not None and not future.running():
                 self._service.refused(request.method, whole, "CANCELLED")
             raise
         except ModelError as error:
-            if error.code == "RESOURCE_EXHAUSTED":
-                return self._too_many(request, whole, error.message)
-            # Where its graph runs already, the service counts it at the end.
-            if future is not None and not future.running():
-                self._service.refused(request.method, whole, "DEADLINE_EXCEEDED")
-            return _answer(write_error(error.message), 504, _JSON, self._headers)
+            if error.code != "RESOURCE_EXHAUSTED":
+                # Where its graph runs already, the service counts it at the end.
+                if future is not None and not future.running():
+                    self._service.refused(request.method, whole, "DEADLINE_EXCEEDED")
+                return _answer(write_error(error.message), 504, _JSON, self._headers)
+            refusal = error.message
         finally:
             if future is None:
                 share.release()
+        if refusal is not None:
+            # Here, since it takes a while, for which what there is of the body must not be kept.
+            return await self._too_many(request, whole, refusal)
         headers = {**self._headers, **_RETRY_AFTER} if status == _TOO_MANY else self._headers
         return _answer(data, status, _JSON, headers)
 
@@ -173,8 +182,9 @@ class Endpoint:
             self._names,
         )
 
-    def _too_many(self, request: Request, whole: str, message: str) -> Response:
+    async def _too_many(self, request: Request, whole: str, message: str) -> Response:
         self._service.refused(request.method, whole, "RESOURCE_EXHAUSTED")
+        await asyncio.sleep(self._refusals.delay())
         headers = {**self._headers, **_RETRY_AFTER}
         return _answer(write_error(message), _TOO_MANY, _JSON, headers)
 
@@ -197,7 +207,7 @@ async def _body(request: Request, most: int, share: Share) -> bytes:
         if size > most:
             raise _BodyError
         if not share.grow_to(size):
-            raise _BusyError
+            raise QueueFullError
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -241,12 +251,50 @@ async def _result(
             connection.on_lost = None
 
 
-def _page(status: int, reason: str) -> Response:
-    text = (
+def status_of_invalid(line: bytes) -> int:
+    """The status for a request line that cannot be parsed, as libevent and the handler have it.
+
+    Args:
+        line: The request line, or what there is of it.
+    """
+    found = _REQUEST_LINE.fullmatch(line.decode("latin-1"))
+    if found is None or not _TARGET.fullmatch(found["target"]):
+        return 400
+    if found["method"] not in _METHODS:
+        return 501
+    return 400 if found["target"].startswith("/") else 404
+
+
+def page_of(status: int) -> bytes:
+    """Libevent's page for an error."""
+    reason = _REASONS[status]
+    return (
         f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n"
         f"<H1>{reason}</H1>\n</BODY></HTML>\n"
-    )
-    return _answer(text.encode(), status, "text/html")
+    ).encode()
+
+
+def head_of(status: int, size: int) -> bytes:
+    """The head of a response with such a page, on a connection whose requests end with it."""
+    return (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: text/html\r\n"
+        f"Connection: close\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+
+
+def _page(status: int) -> Response:
+    response = _answer(page_of(status), status, "text/html")
+    # libevent closes the connection after an error of its own.
+    response.raw_headers.insert(0, (b"connection", b"close"))
+    return response
+
+
+def _expects_what_is_unknown(request: Request) -> bool:
+    """Whether a request with a body has a header `Expect` that is not 100-continue."""
+    headers = request.headers
+    expected = headers.get("expect", "100-continue").lower()
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    return expected != "100-continue" and has_body and request.scope["http_version"] != "1.0"
 
 
 def _answer(

@@ -12,11 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from servable_serving.server.rest.app import CONNECTION, Endpoint
+from servable_serving.server.limits import STATE_THREADS
+from servable_serving.server.rest.app import (
+    CONNECTION,
+    TARGET,
+    Endpoint,
+    head_of,
+    page_of,
+    status_of_invalid,
+)
 from servable_serving.server.rest.page import Page
 from servable_serving.server.rest.service import RestService
 from servable_serving.server.work_queue import WorkQueue
@@ -34,8 +40,6 @@ if TYPE_CHECKING:
 
 
 _BACKLOG = 128
-# Threads for what runs no graph.
-_TELLING = 4
 
 
 class RestServer:
@@ -68,8 +72,8 @@ class RestServer:
         web: bool = False,
         names: frozenset[str] | None = None,
     ) -> None:
-        self._running = WorkQueue(threads, limits.max_queue, "rest")
-        self._telling = WorkQueue(_TELLING, limits.max_queue, "rest-state")
+        self._running = WorkQueue(threads, limits.max_queue, "rest", computes=True)
+        self._telling = WorkQueue(STATE_THREADS, limits.max_queue, "rest-state")
         self._connections = Connections(limits.max_connections)
         endpoint: ASGIApp = Endpoint(
             RestService(models, requests, limits=limits),
@@ -84,7 +88,7 @@ class RestServer:
         )
         if web:
             endpoint = Page(endpoint, reserved=metrics[0] if metrics else None)
-        self._app = Starlette(routes=[Mount("/", endpoint)])
+        self._app = endpoint
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -133,6 +137,12 @@ class RestServer:
 # A head must come within this time as a whole; of a body, some bytes.
 _HEAD_SECONDS, _BODY_SECONDS = 30.0, 30.0
 _HEAD_BYTES = 64 << 10
+# The scheme and the host of a request to a proxy.
+_HOST = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_CONTINUE = b"HTTP/1.1 100 "
+# What uvicorn adds; the application's own has other fields after it.
+_ADDED_CLOSE = b"\r\nconnection: close\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: [0-9]+(?=\r\n)")
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
@@ -176,6 +186,43 @@ class Connections:
         self._idle.pop(one, None)
 
 
+class _Head:
+    """A transport that writes the head of a response as libevent does.
+
+    Args:
+        cycle: The response.
+        version: HTTP's version in the request.
+        announces_close: Whether the head says that the connection will be closed.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle, version: str, *, announces_close: bool) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._version, self._announces_close = version.encode(), announces_close
+        self._requested_keep_alive = cycle.keep_alive
+        self._written = False
+
+    def write(self, data: bytes) -> None:
+        """Write the head, or a part of the body."""
+        if not self._written and not data.startswith(_CONTINUE):
+            self._written = True
+            data = self._changed(data)
+        self._transport.write(data)
+
+    def _changed(self, head: bytes) -> bytes:
+        head = head.replace(b"HTTP/1.1", b"HTTP/" + self._version, 1)
+        old = self._version == b"1.0"
+        if not self._announces_close and head.endswith(_ADDED_CLOSE):
+            head = head[: -len(_ADDED_CLOSE)] + b"\r\n\r\n"
+        if self._cycle.scope["method"] == "HEAD" or (old and not self._requested_keep_alive):
+            head = _LENGTH.sub(b"", head, count=1)
+        if old and self._cycle.keep_alive:
+            head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
+        return head
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 with bounds on connections, heads, and the time in which a request must come.
 
@@ -193,6 +240,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head = 0  # bytes of a head that is not complete
         self._in_body = False
         self._waiting = True  # for a request
+        self._received = b""
+        # Minor versions of HTTP/1 are compatible; others are refused below.
+        self.parser.set_dangerous_leniencies(lenient_version=True)
 
     def connection_made(self, transport: Any) -> None:
         """Count the connection; its first request must come within a time."""
@@ -226,14 +276,43 @@ class HttpProtocol(HttpToolsProtocol):
             if self._head > _HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large")
                 return
+        self._received = data
         super().data_received(data)
+        self._received = b""
 
     def on_headers_complete(self) -> None:
         """Begin the request."""
+        version = self.parser.get_http_version()
+        if not version.startswith("1."):
+            raise ValueError(f"HTTP/{version} is not supported")
         self._head, self._in_body, self._waiting = 0, True, False
         self._await_within(_BODY_SECONDS)
-        cast("dict[str, Any]", self.scope)[CONNECTION] = self
+        scope = cast("dict[str, Any]", self.scope)
+        host = _HOST.match(self.url)
+        scope[CONNECTION] = self
+        scope[TARGET] = self.url[host.end() if host else 0 :].decode("latin-1")
         super().on_headers_complete()
+        self._answer_as_libevent(version, to_proxy=host is not None)
+
+    def _answer_as_libevent(self, version: str, *, to_proxy: bool) -> None:
+        """Set what uvicorn has no setting for: how long the connection stays, and the head."""
+        keep_alive = self.parser.should_keep_alive()
+        if to_proxy:
+            named = dict(self.headers).get(b"proxy-connection", b"")
+            keep_alive = named.lower() == b"keep-alive"
+        self.cycle.keep_alive = keep_alive
+        if version != "1.1" or to_proxy or self.scope["method"] == "HEAD":
+            head = _Head(self.cycle, version, announces_close=version != "1.0" and not to_proxy)
+            self.cycle.transport = cast("asyncio.Transport", head)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Refuse what cannot be parsed, with libevent's page."""
+        line = self._received.partition(b"\r\n")[0]
+        # 413 is libevent's status for a chunk that is not valid.
+        status = 413 if self._in_body else status_of_invalid(line)
+        page = page_of(status)
+        self.transport.write(head_of(status, len(page)) + page)
+        self.transport.close()
 
     def on_message_complete(self) -> None:
         """The request is there as a whole; how long its answer takes is not the caller's fault."""

@@ -15,7 +15,7 @@ from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.repository.layout import version_of
 from servable_serving.server.api.classify_regress import classify, regress
-from servable_serving.server.api.predict import check
+from servable_serving.server.api.predict import check_size
 from servable_serving.server.json.examples import (
     read_examples,
     write_classifications,
@@ -26,6 +26,7 @@ from servable_serving.server.json.parse import parse_body, read_signature_name
 from servable_serving.server.json.rapidjson_values import write_error
 from servable_serving.server.json.tensors import read_inputs
 from servable_serving.server.lifecycle.registry import Models, Spec
+from servable_serving.server.limits import OUT_OF_MEMORY, SMALL
 from servable_serving.server.telemetry import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ _HTTP_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }  # anything else: 500
 _MAX_UNZIPPED = 100 << 20
-# Bodies up to this size are not looked at: they cannot cost much.
-_SMALL = 1 << 20
 # What a value takes in a list: its place, and a float or an empty list.
 _VALUE_BYTES = 64
 
@@ -108,6 +107,9 @@ class RestService:
         except _EmptyError:
             record.code = "INVALID_ARGUMENT"
             return 400, b""
+        except MemoryError:
+            record.code = "RESOURCE_EXHAUSTED"
+            return _HTTP_STATUS[record.code], write_error(OUT_OF_MEMORY)
         except Exception:  # noqa: BLE001
             # No request may end the server or reveal its internals to a caller.
             _log.exception("a REST request failed")
@@ -132,12 +134,12 @@ class RestService:
     def _check_cost(self, body: bytes, share: Share | None) -> None:
         """Refuse a body that would take too much memory as Python's objects."""
         size = len(body)
-        if size <= _SMALL:
+        if size <= SMALL:
             return
         values, most = 0, self._limits.max_json_values
-        for at in range(0, size, _SMALL):  # in pieces, between which others get their turn
+        for at in range(0, size, SMALL):  # in pieces, between which others get their turn
             # Each value follows one of these; those within strings count too.
-            values += sum(body.count(mark, at, at + _SMALL) for mark in (b",", b"[", b"{"))
+            values += sum(body.count(mark, at, at + SMALL) for mark in (b",", b"[", b"{"))
             if values > most:
                 raise invalid(
                     f"The JSON body has more than {most} values; send fewer rows, or tensors over "
@@ -181,8 +183,9 @@ class RestService:
                 )
             definition = model.signatures[name]
             rows, inputs = read_inputs(request, definition.inputs, given)
-            check(definition, inputs)
+            check_size(definition, inputs)
             outputs = model.run(name, inputs, deadline=deadline)
+        self._limits.check_response(outputs, as_json=True)
         return write_outputs(outputs, rows=rows)
 
     def _examples(
@@ -263,4 +266,4 @@ def _unzipped(body: bytes) -> bytes:
         plain = unzip.decompress(body, _MAX_UNZIPPED)
     except zlib.error:
         return b""
-    return plain if unzip.eof else b""
+    return plain if unzip.eof and not unzip.unused_data else b""

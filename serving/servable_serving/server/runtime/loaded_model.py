@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from servable_client._wire.tensors import numpy_dtype
-from servable_serving.core.errors import ModelError
+from servable_client._wire.dtypes import data_type_of
+from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.names import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from servable_serving.model.saved_model import SavedModel
 from servable_serving.repository.manifest import MANIFEST
 
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
     from servable_client._wire import wire_pb2 as wire
     from servable_serving.server.runtime.batching import Batcher
+    from servable_serving.server.runtime.session_bundle import SessionBundle
     from servable_serving.server.telemetry import Metrics
+
+
+_METHOD_NAMES = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+_METHODS_OF = {
+    "Classify": ("classification", CLASSIFY_METHOD),
+    "Regress": ("regression", REGRESS_METHOD),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +36,20 @@ class LoadOptions:
     """How versions are loaded and run.
 
     Args:
-        intra_op_threads: As in SavedModel.
-        inter_op_threads: As in SavedModel.
-        warm_up: Whether to replay the warm-up records.
+        bundle: How the graph is loaded and run.
         batcher: Batches requests.
         batch_all: Whether for every model, or for those alone whose rows are known to be
             independent of each other: those that Servable exported.
+        check_method_names: Whether a signature's `method_name` must fit the API.
         metrics: Where runs are counted.
         timeout: Seconds after which a slow run is cancelled if its deadline is no later; one value
             for all runs, since TensorFlow optimizes the graph again for each.
     """
 
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    warm_up: bool = True
+    bundle: SessionBundle
     batcher: Batcher | None = None
     batch_all: bool = False
+    check_method_names: bool = False
     metrics: Metrics | None = None
     timeout: float | None = None
 
@@ -64,11 +71,8 @@ class LoadedModel:
         self.name, self.number = name, number
         self.warmup_records = 0
         self._together = options.batch_all or (folder / MANIFEST).is_file()
-        self._graph = SavedModel(
-            folder,
-            intra_op_threads=options.intra_op_threads,
-            inter_op_threads=options.inter_op_threads,
-        )
+        bundle = options.bundle
+        self._graph = SavedModel(folder, session=bundle.session, tags=bundle.tags)
         self.configure(options)
 
     def configure(self, options: LoadOptions) -> None:
@@ -104,6 +108,8 @@ class LoadedModel:
         Raises:
             ModelError: The inputs do not fit, the graph refused them, or the deadline has passed.
         """
+        if self._options.check_method_names:
+            _check_method_name(self.signatures[signature].method_name, api)
 
         def run(
             inputs: Mapping[str, NDArray[Any]], deadline: float | None
@@ -145,9 +151,7 @@ class LoadedModel:
     def _fits(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> bool:
         """Whether the dtypes are the signature's; a wrong request must not fail a batch."""
         expected = self.signatures[signature].inputs
-        return all(
-            array.dtype == numpy_dtype(expected[name].dtype) for name, array in inputs.items()
-        )
+        return all(data_type_of(array) == expected[name].dtype for name, array in inputs.items())
 
     def _count(self, api: str, began: float) -> None:
         if self._options.metrics is not None:
@@ -161,3 +165,17 @@ class LoadedModel:
             raise ModelError("DEADLINE_EXCEEDED", "the deadline has passed")
         limit = self._options.timeout
         return limit if limit is not None and remaining <= limit else None
+
+
+def _check_method_name(method_name: str, api: str) -> None:
+    if api == "Predict":
+        if method_name not in _METHOD_NAMES:
+            raise ModelError(
+                "INTERNAL",
+                "Expected prediction signature method_name to be one of "
+                f"{{{', '.join(_METHOD_NAMES)}}}. Was: {method_name}",
+            )
+        return
+    kind, expected = _METHODS_OF[api]
+    if method_name != expected:
+        raise invalid(f"Expected {kind} signature method_name to be {expected}. Was: {method_name}")

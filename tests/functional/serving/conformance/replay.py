@@ -2,14 +2,14 @@
 
 A transcript holds the flags and the configuration that the server was started with, and steps:
 REST and gRPC calls with their answers, and changes to the model folders in between. An answer is
-`same` (status, body and words), `wording` (an error's text differs) or `DIFFERS`.
+`same` (status, fields, numbers and words), `wording` (an error's text differs), `stricter on
+purpose` (listed in stricter.json, with the reason) or `DIFFERS`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import shutil
 import tempfile
 import time
@@ -19,27 +19,31 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import requests
-import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 from tests.conftest import free_port
 from tests.forked import ForkedServer
 from tests.functional.serving.calls import MODEL, call
+from tests.functional.serving.conformance.comparison import verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
 _START_SECONDS = 120.0
 # The recording waited for its server to act; another, on a busy machine, may need longer.
 _LATE_SECONDS = 10.0
+STRICTER = "stricter on purpose"
 
 
 class Server:
     """The server under test, with a transcript's flags over a copy of its models."""
 
-    def __init__(self, transcript: dict[str, Any], models: Path, log: Path) -> None:
+    def __init__(self, transcript: dict[str, Any], models: Sequence[Path], log: Path) -> None:
         self.models, self.root = models, Path(tempfile.mkdtemp(prefix="conformance-"))
         self.grpc_port, self.rest_port = free_port(), free_port()
+        self.slept = False  # whether the last step was a pause
         for version in transcript["models"]:
             self.add(version)
         flags = dict(transcript["flags"], port=self.grpc_port, rest_api_port=self.rest_port)
@@ -69,7 +73,8 @@ class Server:
     def add(self, version: str, into: str | None = None) -> None:
         target = self.root / (into or version)
         incoming = target.parent / f"_{target.name}.tmp"
-        shutil.copytree(self.models / version, incoming)
+        source = next(root / version for root in self.models if (root / version).is_dir())
+        shutil.copytree(source, incoming)
         incoming.rename(target)
 
     def listens(self, seconds: float) -> bool:
@@ -114,7 +119,21 @@ class Server:
             response = call(self.channel, question["method"], self.fill(question["request"]))
         except grpc.RpcError as error:
             return {"code": error.code().name, "details": self.forget(error.details())}
-        return {"code": "OK", "response": _plain(response)}
+        return {"code": "OK", "response": self.forget(_plain(response))}
+
+    def grpc_bytes(self, question: dict[str, Any]) -> dict[str, Any]:
+        """A call whose request and response are bytes."""
+        ask = self.channel.unary_unary(
+            question["method"], request_serializer=bytes, response_deserializer=bytes
+        )
+        try:
+            answer = ask(base64.b64decode(question["raw"]), timeout=60)
+        except grpc.RpcError as error:
+            return {"code": error.code().name, "details": self.forget(error.details())}
+        return {"code": "OK", "raw": base64.b64encode(answer).decode()}
+
+    def alive(self) -> dict[str, Any]:
+        return {"alive": self.process.poll() is None, "exit": self.process.poll()}
 
     def state(self, model: str, version: int) -> str | None:
         """The state of a version; None where there is none."""
@@ -132,76 +151,13 @@ class Server:
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    """A message as JSON, tensors as dtype, shape and values whichever field carried them."""
+    """A message as JSON, with the fields that were sent."""
     out = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    if isinstance(message, predict_pb2.PredictResponse):
-        out["outputs"] = {
-            name: _plain_tensor(tensor) for name, tensor in sorted(message.outputs.items())
-        }
     if isinstance(message, get_model_metadata_pb2.GetModelMetadataResponse):
         signatures = get_model_metadata_pb2.SignatureDefMap()
         message.metadata["signature_def"].Unpack(signatures)
         out["metadata"] = json_format.MessageToDict(signatures, preserving_proto_field_name=True)
     return out
-
-
-def _plain_tensor(tensor: Any) -> dict[str, Any]:
-    array = tf.make_ndarray(tensor)
-    values = array.ravel().tolist()
-    if array.dtype == object:
-        values = [base64.b64encode(value).decode() for value in values]
-    dtype = tf.dtypes.as_dtype(tensor.dtype).name
-    return {"dtype": dtype, "shape": list(array.shape), "values": values}
-
-
-def close(a: Any, b: Any) -> bool:
-    """Whether two are equal, numbers to 1e-4."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(close, a, b))
-    if isinstance(a, float) or isinstance(b, float):
-        if not isinstance(a, (int, float)) or not isinstance(b, (int, float)):
-            return False
-        if math.isnan(a) or math.isnan(b):
-            return math.isnan(a) and math.isnan(b)
-        return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-5)
-    return type(a) is type(b) and a == b
-
-
-def _in_order(seen: dict[str, Any]) -> dict[str, Any]:
-    """With a model's versions in order, which TensorFlow Serving gives in any."""
-    seen = dict(seen)
-    for key in ("body", "response"):
-        body = seen.get(key)
-        if isinstance(body, dict) and isinstance(body.get("model_version_status"), list):
-            versions = sorted(body["model_version_status"], key=lambda v: int(v.get("version", 0)))
-            seen[key] = {**body, "model_version_status": versions}
-    return seen
-
-
-def _without_words(seen: dict[str, Any]) -> dict[str, Any]:
-    """What is left of an answer when the text of its errors is put aside."""
-    seen = json.loads(json.dumps(seen))
-    seen.pop("details", None)
-    body = seen.get("body")
-    if isinstance(body, str):
-        seen["body"] = "..."
-    elif isinstance(body, dict) and set(body) == {"error"}:
-        seen["body"] = {"error": "..."}
-    for key in ("body", "response"):
-        if isinstance(seen.get(key), dict):
-            for version in seen[key].get("model_version_status", []):
-                version.get("status", {}).pop("error_message", None)
-    return seen
-
-
-def verdict(expected: dict[str, Any], seen: dict[str, Any]) -> str:
-    """How an answer compares to the one expected."""
-    expected, seen = _in_order(expected), _in_order(seen)
-    if close(expected, seen):
-        return "same"
-    return "wording" if close(_without_words(expected), _without_words(seen)) else "DIFFERS"
 
 
 def _change(server: Server, step: dict[str, Any]) -> str | None:
@@ -231,57 +187,84 @@ def _change(server: Server, step: dict[str, Any]) -> str | None:
     return None
 
 
-def _ask(server: Server, step: dict[str, Any]) -> dict[str, Any]:
+def _ask(server: Server, step: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer to a step; None if it asks nothing."""
     try:
-        return server.rest(step["rest"]) if "rest" in step else server.grpc(step["grpc"])
+        if "rest" in step:
+            return server.rest(step["rest"])
+        if "grpc" in step:
+            return server.grpc(step["grpc"])
+        if "grpcx" in step:
+            return server.grpc_bytes(step["grpcx"])
+        return server.alive() if "alive" in step else None
     except requests.RequestException as error:
         return {"broken": f"{type(error).__name__}: {error}"}
 
 
-def replay(path: Path, models: Path, log: Path) -> tuple[Counter[str], list[str]]:
+class Results:
+    """How many answers were same, wording and so on, and a note for each that was not same.
+
+    Args:
+        stricter: The reasons by the ids of steps that differ on purpose.
+    """
+
+    def __init__(self, stricter: dict[str, str]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self._stricter = stricter
+
+    def add(self, name: str, result: str, expected: object = None, seen: object = None) -> None:
+        if reason := self._stricter.get(name):
+            # An entry that is no longer needed is a mistake, too.
+            result = "DIFFERS" if result == "same" else STRICTER
+            name = f"{name} ({reason})"
+        self.counts[result] += 1
+        if result != "same":
+            self.notes.append(
+                f"{result}: {name}\n  expected {json.dumps(expected)[:600]}"
+                f"\n  seen     {json.dumps(seen)[:600]}"
+            )
+
+
+def replay(
+    path: Path, models: Sequence[Path], log: Path, stricter: dict[str, str] | None = None
+) -> Results:
     """Start a server for a transcript and ask what it holds.
 
-    Returns:
-        How many answers were same, wording and DIFFERS, and a line for each that was not same.
+    Args:
+        path: The transcript.
+        models: The folders with the models that it names.
+        log: The file for what the server prints.
+        stricter: The reasons by the ids of steps that differ on purpose.
     """
     transcript = json.loads(path.read_text())
-    counts: Counter[str] = Counter()
-    notes: list[str] = []
-
-    def differs(note: str, kind: str = "DIFFERS") -> None:
-        counts[kind] += 1
-        notes.append(f"{kind}: {note}")
-
+    results = Results(stricter or {})
     server = Server(transcript, models, log)
     try:
         expected = transcript.get("starts", True)
         up = server.listens(_START_SECONDS if expected else transcript["start_seconds"])
-        if up != expected:
-            differs(f"the server {'listens' if up else 'does not listen'}")
-            return counts, notes
-        counts["same"] += 1
-        slept = False
-        for step in transcript["steps"] if up else []:
-            if "rest" not in step and "grpc" not in step:
-                slept = "sleep" in step
-                if trouble := _change(server, step):
-                    differs(trouble)
-                continue
-            seen, late = _ask(server, step), time.monotonic() + _LATE_SECONDS
-            while (result := verdict(step["expect"], seen)) == "DIFFERS" and slept:
-                if time.monotonic() > late:
-                    break
-                time.sleep(0.1)
-                seen = _ask(server, step)
-            slept = False
-            if result == "same":
-                counts["same"] += 1
-            else:
-                differs(
-                    f"{step['id']}\n  expected {json.dumps(step['expect'])[:600]}"
-                    f"\n  seen     {json.dumps(seen)[:600]}",
-                    result,
-                )
+        results.add("start", "same" if up == expected else "DIFFERS", expected, up)
+        for step in transcript["steps"] if up and expected else []:
+            _step(server, step, results)
     finally:
         server.stop()
-    return counts, notes
+    return results
+
+
+def _step(server: Server, step: dict[str, Any], results: Results) -> None:
+    seen = _ask(server, step)
+    if seen is None:
+        name = json.dumps({key: value for key, value in step.items() if key != "expect"})
+        trouble = _change(server, step)
+        if trouble or "expect" in step:
+            results.add(name, "DIFFERS", step.get("expect"), trouble)
+        server.slept = "sleep" in step
+        return
+    late = time.monotonic() + _LATE_SECONDS
+    while (result := verdict(step["expect"], seen)) == "DIFFERS" and server.slept:
+        if time.monotonic() > late:
+            break
+        time.sleep(0.1)
+        seen = _ask(server, step) or {}
+    server.slept = False
+    results.add(step["id"], result, step["expect"], seen)

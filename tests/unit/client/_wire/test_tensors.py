@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.tensors import as_array, data_type_of, from_proto, numpy_dtype, to_proto
+from servable_client._wire.dtypes import _extended, data_type_of, numpy_dtype
+from servable_client._wire.tensors import as_array, fill_proto, from_proto, to_proto
 
 NUMBERS = (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64",
@@ -54,6 +57,21 @@ def test_typed_fields_are_read(dtype: str) -> None:
     getattr(proto, field).extend(values)
     found = from_proto(proto)
     assert (found.dtype, found.tolist()) == (np.dtype(dtype), values)
+
+
+def test_bfloat16_becomes_an_array_that_converts_to_float32() -> None:
+    proto = wire.TensorProto(dtype=wire.DT_BFLOAT16, half_val=[0x3FC0, 0xC000])
+    proto.tensor_shape.dim.add(size=2)
+    array = from_proto(proto)
+    assert array.dtype.name == "bfloat16"
+    assert array.astype(np.float32).tolist() == [1.5, -2.0]
+
+
+def test_numbers_written_to_their_typed_field_are_those_of_the_array() -> None:
+    array = np.array([[0, 127], [128, 255]], np.uint8)
+    proto = wire.TensorProto()
+    fill_proto(proto, array, typed=True)
+    assert (list(proto.int_val), proto.tensor_content) == ([0, 127, 128, 255], b"")
 
 
 def test_half_floats_are_read_from_their_bits() -> None:
@@ -121,11 +139,12 @@ def test_an_impossible_shape_is_refused(sizes: list[int]) -> None:
         from_proto(proto)
 
 
-def test_an_unknown_rank_is_refused() -> None:
-    proto = wire.TensorProto(dtype=wire.DT_FLOAT, float_val=[1])
+def test_an_unknown_rank_is_that_of_the_dimensions() -> None:
+    proto = wire.TensorProto(dtype=wire.DT_FLOAT, float_val=[1, 2])
     proto.tensor_shape.unknown_rank = True
-    with pytest.raises(InvalidInput):
-        from_proto(proto)
+    assert from_proto(proto).shape == ()
+    proto.tensor_shape.dim.add(size=2)
+    assert from_proto(proto).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +187,23 @@ def test_an_array_without_a_data_type_is_refused(array: np.ndarray) -> None:
 
 def test_a_data_type_without_a_dtype_is_refused() -> None:
     with pytest.raises(InvalidInput):
-        numpy_dtype(wire.DT_BFLOAT16)
+        numpy_dtype(wire.DT_RESOURCE)
+
+
+def test_a_dtype_of_a_package_that_is_not_installed_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    _extended.cache_clear()
+    try:
+        with pytest.raises(InvalidInput, match="bfloat16") as caught:
+            numpy_dtype(wire.DT_BFLOAT16)
+        assert "'.[dtypes]'" in str(caught.value.hint)
+        assert numpy_dtype(wire.DT_HALF) == np.float16
+        with pytest.raises(InvalidInput):
+            to_proto(np.zeros(1, [("x", "f4")]))
+    finally:
+        _extended.cache_clear()
 
 
 @pytest.mark.parametrize(

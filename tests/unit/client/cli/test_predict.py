@@ -140,3 +140,34 @@ def test_values_without_a_name_need_a_single_input(monkeypatch: pytest.MonkeyPat
     status, text = run("--input", "-", text="[1]")
     assert status == 2
     assert "age, income" in " ".join(text.split())
+
+
+def test_dtypes_that_numpy_lacks_are_written_as_its_own(
+    fake: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ml_dtypes
+
+    outputs = {
+        "brain": np.array([1.5], ml_dtypes.bfloat16),
+        "eight": np.array([1.5], ml_dtypes.float8_e5m2),
+        "four": np.array([-3], ml_dtypes.int4),
+        "bare": np.array([3], ml_dtypes.uint4),
+        "quantized": np.array([(7,)], [("qint8", "i1")]),
+    }
+    monkeypatch.setattr(fake, "predict", lambda *_, **__: Prediction(outputs=outputs, version=1))
+    (tmp_path / "in.json").write_text("[1]")
+    status, shown = run("--input", tmp_path / "in.json", "--output", tmp_path / "out.npz")
+    assert status == 0, shown
+    for name in ("bfloat16", "float8_e5m2", "int4", "uint4", "qint8"):
+        assert name in shown
+    with np.load(tmp_path / "out.npz") as file:
+        written = dict(file)
+    assert {name: (written[name].dtype.name, written[name].tolist()) for name in outputs} == {
+        "brain": ("float32", [1.5]),
+        "eight": ("float32", [1.5]),
+        "four": ("int8", [-3]),
+        "bare": ("uint8", [3]),
+        "quantized": ("int8", [7]),
+    }
+    _, listed = run("--input", tmp_path / "in.json", "--json")
+    assert json.loads(listed)["outputs"]["quantized"] == [7]

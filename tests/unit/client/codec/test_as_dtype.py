@@ -82,7 +82,7 @@ def test_arrays_of_the_right_dtype_are_the_same_arrays() -> None:
     assert as_declared(inputs, None) is inputs
 
 
-@pytest.mark.parametrize("dtype", ["DT_BFLOAT16", "DT_RESOURCE", "DT_OF_TOMORROW", "DT_INVALID"])
+@pytest.mark.parametrize("dtype", ["DT_VARIANT", "DT_RESOURCE", "DT_OF_TOMORROW", "DT_INVALID"])
 def test_a_dtype_that_numpy_does_not_have_is_the_servers_to_refuse(dtype: str) -> None:
     array = np.zeros(2)
     assert as_declared({"x": array}, taking(x=dtype))["x"] is array

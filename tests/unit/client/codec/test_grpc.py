@@ -15,7 +15,15 @@ from tests.unit.client.harness import (
 
 from servable_client import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client.codec.grpc import GrpcRequest, code_by_number, decode, delay_of, encode
+from servable_client._wire.dtypes import FIELDS
+from servable_client.codec.grpc import (
+    GrpcRequest,
+    code_by_number,
+    decode,
+    delay_of,
+    encode,
+    refuses_retry,
+)
 from servable_client.net.endpoints import parse_servers
 from servable_client.types.operations import (
     ClassifyOperation,
@@ -126,16 +134,76 @@ def test_a_prediction_in_an_unusual_form_is_read_by_the_message() -> None:
     assert decode(PREDICT, response.SerializeToString())["y"].tolist() == [1, 2, 2]
 
 
+def test_version_0_is_a_version() -> None:
+    assert decode(PREDICT, grpc_prediction(0, y=np.array([1], np.float32))).version == 0
+    assert decode(METADATA, grpc_metadata(0)).version == 0
+    request = wire.GetModelMetadataRequest.FromString(
+        sent(MetadataOperation(target=Target(model=MODEL, version=0))).body
+    )
+    assert request.model_spec.HasField("version")
+    assert request.model_spec.version.value == 0
+
+
 def test_a_prediction_without_a_version_has_none() -> None:
-    assert decode(PREDICT, grpc_prediction(0, y=np.array([1], np.float32))).version is None
+    assert decode(PREDICT, grpc_prediction(None, y=np.array([1], np.float32))).version is None
 
 
-def test_a_tensor_that_numpy_cannot_hold_is_refused() -> None:
+# What an answer of each DataType is: its dtype, and the value of the bits 1 or of the number 1.
+FROM_BITS = {"bfloat16": 2.0**-133, "half": 2.0**-24}
+NAMES = {"float": "float32", "double": "float64", "half": "float16", "string": "object"}
+
+
+@pytest.mark.parametrize("data_type", sorted(wire.DataType.values()), ids=wire.DataType.Name)
+def test_an_answer_of_each_data_type(data_type: wire.DataType) -> None:
+    name = wire.DataType.Name(data_type).removeprefix("DT_").lower()
     response = wire.PredictResponse()
-    response.outputs["y"].dtype = wire.DT_BFLOAT16
-    response.outputs["y"].tensor_shape.dim.add(size=1)
-    with pytest.raises(InvalidInput):
+    tensor = response.outputs["y"]
+    tensor.dtype = data_type
+    tensor.tensor_shape.dim.add(size=1)
+    field = FIELDS.get(data_type)
+    if field is None:
+        with pytest.raises(InvalidInput, match=f"output y .*{name}"):
+            decode(PREDICT, response.SerializeToString())
+        return
+    one = {"string_val": b"a", "float8_val": b"\1"}.get(field, 1)
+    if isinstance(one, bytes) and field == "float8_val":
+        tensor.float8_val = one
+    else:
+        getattr(tensor, field).extend([one, 0] if "complex" in name else [one])
+    answer = decode(PREDICT, response.SerializeToString())["y"]
+    if answer.dtype.names is not None:
+        assert answer.dtype.names == (name,)
+        answer = answer[name]
+    else:
+        assert answer.dtype.name == NAMES.get(name, name)
+    if field == "string_val":
+        assert answer.tolist() == [b"a"]
+    elif field == "float8_val":
+        assert answer.view(np.uint8).tolist() == [1]
+    else:
+        assert answer.tolist() == [FROM_BITS.get(name, 1)]
+
+
+def test_an_output_of_a_newer_data_type_is_named() -> None:
+    response = wire.PredictResponse()
+    response.outputs["y"].ParseFromString(b"\x08\x63\x12\x00")
+    with pytest.raises(InvalidInput, match=r"output y .*99") as caught:
         decode(PREDICT, response.SerializeToString())
+    assert "output_filter" in (caught.value.hint or "")
+
+
+def test_an_error_message_that_is_not_utf8_is_shown() -> None:
+    status = wire.GetModelStatusResponse()
+    found = status.model_version_status.add(version=1, state="END")
+    found.status.error_code, found.status.error_message = 2, b"caf\xe9"
+    assert (
+        decode(STATUS, status.SerializeToString())[0].error_message
+        == "caf\N{REPLACEMENT CHARACTER}"
+    )
+    reloaded = wire.ReloadConfigResponse()
+    reloaded.status.error_code, reloaded.status.error_message = 3, b"caf\xe9"
+    with pytest.raises(Failure, match="caf\N{REPLACEMENT CHARACTER}"):
+        decode(RELOAD, reloaded.SerializeToString())
 
 
 def test_classes_have_labels_and_scores() -> None:
@@ -189,7 +257,7 @@ def test_a_reload_that_went_well_answers_nothing() -> None:
 def test_a_reload_that_failed_is_a_failure() -> None:
     response = wire.ReloadConfigResponse()
     response.status.error_code = 3
-    response.status.error_message = "twice"
+    response.status.error_message = b"twice"
     with pytest.raises(Failure) as caught:
         decode(RELOAD, response.SerializeToString())
     assert (caught.value.code, caught.value.message) == ("INVALID_ARGUMENT", "twice")
@@ -247,3 +315,12 @@ def test_the_delay_in_trailers(
     metadata: list[tuple[str, str | bytes]], delay: float | None
 ) -> None:
     assert delay_of(metadata) == delay
+
+
+@pytest.mark.parametrize(
+    ("value", "refuses"),
+    [("0", False), ("250", False), ("-1", True), ("soon", True), ("nan", True)],
+)
+def test_a_pushback_that_is_not_a_time_refuses_a_retry(value: str, refuses: bool) -> None:
+    assert refuses_retry([("a", "b"), ("grpc-retry-pushback-ms", value)]) is refuses
+    assert not refuses_retry([("retry-after", value)])

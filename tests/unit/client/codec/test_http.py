@@ -227,6 +227,17 @@ def test_metadata_has_each_signature() -> None:
     assert found.outputs["y"].shape is None
 
 
+def test_version_0_is_a_version() -> None:
+    assert decode(METADATA, http_metadata(0)).version == 0
+    assert sent(StatusOperation(target=Target(model=MODEL, version=0))).path.endswith("/versions/0")
+
+
+def test_a_server_may_leave_out_the_version() -> None:
+    body = orjson.loads(http_metadata(1).body)
+    del body["model_spec"]["version"]
+    assert decode(METADATA, http(body)).version is None
+
+
 def test_statuses_come_highest_first() -> None:
     answer = decode(STATUS, http_status((1, "END"), (2, "AVAILABLE")))
     assert [(v.version, v.state) for v in answer] == [(2, "AVAILABLE"), (1, "END")]
@@ -335,3 +346,19 @@ def test_no_retry_after() -> None:
     with pytest.raises(Failure) as caught:
         decode(STATUS, http({}, 429, {"Server": "x"}))
     assert caught.value.retry_after is None
+
+
+def test_text_that_is_not_utf8_is_shown() -> None:
+    body = http_status((1, "END")).body.replace(b'"error_message":""', b'"error_message":"caf\xe9"')
+    (status,) = decode(STATUS, HttpReply(200, [], body))
+    assert status.error_message == "caf\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(Failure, match="caf\N{REPLACEMENT CHARACTER}"):
+        decode(STATUS, HttpReply(500, [], b'{"error": "caf\xe9"}'))
+
+
+@pytest.mark.parametrize("dtype", ["DT_VARIANT", "DT_99"])
+def test_an_output_whose_dtype_is_not_supported_is_named(dtype: str) -> None:
+    known = Signature(inputs={}, outputs={"y": TensorSpec(dtype=dtype, shape=(1,))}, method="")
+    operation = PredictOperation(target=Target(MODEL), signature="s", inputs={}, known=known)
+    with pytest.raises(InvalidInput, match="output y"):
+        decode(operation, http({"outputs": [1]}))

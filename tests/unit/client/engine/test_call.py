@@ -60,6 +60,7 @@ def failing(*failures: Failure, then: bytes = AVAILABLE) -> Any:
         Failure("DEADLINE_EXCEEDED", "gateway timeout", http_status=504),
         Failure("CANCELLED", "the server stops"),
         Failure("RESOURCE_EXHAUSTED", "busy", retry_after=0.5),
+        Failure("RESOURCE_EXHAUSTED", "no thread is free"),
     ],
     ids=lambda failure: f"{failure.code}-{failure.http_status}",
 )
@@ -76,7 +77,6 @@ def test_a_transient_failure_is_retried(failure: Failure) -> None:
         "INVALID_ARGUMENT",
         "NOT_FOUND",
         "INTERNAL",
-        "RESOURCE_EXHAUSTED",
         "DEADLINE_EXCEEDED",
         "PERMISSION_DENIED",
         "UNIMPLEMENTED",
@@ -89,6 +89,48 @@ def test_a_lasting_failure_is_not_retried(code: str) -> None:
         call(engine(clock=clock), runner)
     assert caught.value.code == code
     assert runner.methods == ["GetModelStatus"]
+
+
+def test_a_certificate_that_is_not_valid_fails_the_call_at_once() -> None:
+    runner = Runner(lambda _: unavailable(unreachable=True, untrusted=True))
+    with pytest.raises(ConnectionFailed) as caught:
+        call(engine(clock=runner.clock), runner)
+    assert len(runner.requests) == 1
+    assert "certificate" in (caught.value.hint or "")
+
+
+def test_another_endpoint_is_retried_while_one_has_no_valid_certificate() -> None:
+    clock = Clock()
+    failures = [unavailable(unreachable=True)] * 2
+
+    def reply(request: Request) -> Any:
+        if request.endpoint.host == "old":
+            return unavailable(unreachable=True, untrusted=True)
+        return failures.pop() if failures else AVAILABLE
+
+    runner = Runner(reply, clock)
+    found = engine(["grpc://old", "grpc://down"], clock=clock, retry=STEADY)
+    assert call(found, runner)[0].version == 1
+    hosts = [endpoint.host for endpoint in runner.endpoints]
+    assert hosts.count("down") == 3
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED"])
+def test_what_the_server_asks_not_to_retry_is_not_retried(code: str) -> None:
+    runner = Runner(lambda _: Failure(code, "no", refuses_retry=True))
+    with pytest.raises(ServableError):
+        call(engine(clock=runner.clock), runner)
+    assert len(runner.requests) == 1
+
+
+def test_a_busy_server_is_asked_until_the_deadline_without_budget() -> None:
+    clock = Clock()
+    runner = Runner(lambda _: Failure("RESOURCE_EXHAUSTED", "no thread is free"), clock)
+    with pytest.raises(ServerBusy):
+        call(engine(clock=clock, retry=Retry(budget=0, maximum=0.1)), runner, timeout=10)
+    # On average every twentieth of a second.
+    assert len(runner.requests) > 50
+    assert len(set(runner.sleeps)) > 50  # jitter
 
 
 def test_attempts_are_limited() -> None:
@@ -348,3 +390,53 @@ def test_a_retry_is_logged_at_debug_and_a_dead_address_at_info(
     runner = Runner(failing(unavailable(unreachable=True)))
     call(engine(clock=runner.clock, retry=STEADY), runner)
     assert [record.levelname for record in caplog.records] == ["INFO", "DEBUG"]
+
+
+@pytest.mark.parametrize(
+    ("server", "other"), [("grpc://one", "REST port"), ("http://one", "gRPC port")]
+)
+def test_a_server_of_the_other_protocol_gets_a_hint(server: str, other: str) -> None:
+    runner = Runner(lambda _: unavailable(unreachable=True, other_protocol=True))
+    with pytest.raises(ConnectionFailed) as caught:
+        call(engine(server, runner.clock, retry=Retry(attempts=1)), runner)
+    assert other in (caught.value.hint or "")
+
+
+def test_a_server_that_answered_before_speaks_the_protocol() -> None:
+    stopped = unavailable(unreachable=True, other_protocol=True)
+    runner = Runner(in_turn(AVAILABLE, stopped))
+    found = engine("grpc://one", runner.clock, retry=Retry(attempts=1))
+    call(found, runner)
+    with pytest.raises(ConnectionFailed) as caught:
+        call(found, runner)
+    assert "REST port" not in (caught.value.hint or "")
+
+
+def test_an_error_says_how_often_the_request_was_sent_and_its_id() -> None:
+    runner = Runner(in_turn(unavailable(), Failure("INTERNAL", "broken", request_id="id-of-2")))
+    with pytest.raises(ServerFailed) as caught:
+        call(engine(clock=runner.clock, retry=STEADY), runner)
+    assert (caught.value.attempts, caught.value.request_id) == (2, "id-of-2")
+    assert caught.value.input is None
+
+
+def test_a_refusal_before_the_deadline_keeps_its_id() -> None:
+    refused = Failure("UNAVAILABLE", "down", request_id="id-of-1")
+    late = Failure("DEADLINE_EXCEEDED", "late", unreachable=True)
+    runner = Runner(in_turn(refused, late))
+    with pytest.raises(ServableError) as caught:
+        call(engine(clock=runner.clock, retry=STEADY), runner)
+    assert (caught.value.attempts, caught.value.request_id) == (2, "id-of-1")
+
+
+def test_an_error_before_sending_has_no_attempts() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        engine(timeout=0)
+    assert (caught.value.attempts, caught.value.request_id) == (0, None)
+
+
+def test_an_unexpected_response_has_its_attempts() -> None:
+    runner = Runner(in_turn(b"\xff"))
+    with pytest.raises(ServerFailed) as caught:
+        call(engine(clock=runner.clock), runner)
+    assert caught.value.attempts == 1

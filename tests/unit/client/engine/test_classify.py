@@ -329,3 +329,10 @@ def test_a_chunk_of_a_split_falls_back_as_a_whole() -> None:
     runner = Runner(in_turn(unknown, grpc_metadata(1), grpc_classes(1, 2)))
     answers = chunk(None, [PIXELS] * 2, runner=runner, split={"canary": 1})
     assert not any(isinstance(answer, ServableError) for answer in answers)
+
+
+def test_without_labels_a_chunk_goes_to_the_highest_version() -> None:
+    unknown = Failure("INVALID_ARGUMENT", "Unrecognized servable version label: canary")
+    runner = Runner(in_turn(unknown, unknown, grpc_metadata(1), grpc_classes(1, 2)))
+    answers = chunk(None, [PIXELS] * 2, runner=runner, split={"canary": 1})
+    assert not any(isinstance(answer, ServableError) for answer in answers)

@@ -27,8 +27,8 @@ from servable_client.codec.grpc import GrpcRequest
 from servable_client.engine.core import (
     callable_signatures,
     checked_timeout,
-    deadline_exceeded,
 )
+from servable_client.engine.errors import deadline_exceeded
 from servable_client.types.answers import Signature
 from servable_client.types.operations import Description, Failure, StatusOperation, Target
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         {"timeout": float("nan")},
         {"timeout": 1e9},
         {"version": 1, "label": "stable"},
-        {"version": 0},
+        {"version": -1},
         {"model": ""},
         {"label": "two\nlines"},
         {"version": 1, "split": {"canary": 0.1}},

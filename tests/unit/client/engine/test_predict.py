@@ -115,3 +115,89 @@ def test_rest_converts_too() -> None:
     runner = Runner(lambda r: http_metadata(7) if r.path.endswith("metadata") else http(outputs))
     answer = predict(engine("http://one", clock=runner.clock), runner, PIXELS)
     assert answer["class_id"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "hint"),
+    [
+        (
+            {"image": np.zeros([3, 2, 3], np.uint8)},
+            "image",
+            "the input image takes uint8 [N, 2, 2], got uint8 [3, 2, 3]",
+        ),
+        (
+            {"image": np.full([3, 2, 3], 0.5, np.float32)},
+            "image",
+            "the input image takes uint8 [N, 2, 2], got float32 [3, 2, 3]",
+        ),
+        (
+            {"image": np.array([[["a"]]])},
+            "image",
+            "the input image takes uint8 [N, 2, 2], got string [1, 1, 1]",
+        ),
+        (
+            {"img": np.zeros([3, 2, 2], np.uint8)},
+            "image",
+            "the inputs are image (uint8 [N, 2, 2]), got img",
+        ),
+        ({}, "image", "the inputs are image (uint8 [N, 2, 2]), got none"),
+        (
+            {"image": np.zeros([3, 2, 2], np.uint8), "mask": np.zeros(3, np.uint8)},
+            "mask",
+            "the inputs are image (uint8 [N, 2, 2]), got image, mask",
+        ),
+    ],
+    ids=["shape", "dtype", "strings", "misspelt", "missing", "unknown"],
+)
+def test_an_input_that_the_server_refuses_is_named(
+    inputs: dict[str, Any], name: str, hint: str
+) -> None:
+    refused = Failure("INVALID_ARGUMENT", "refused", request_id="the-id")
+    runner = Runner(in_turn(refused, grpc_metadata(7)))
+    found = engine(clock=runner.clock)
+    with pytest.raises(InvalidInput) as caught:
+        runner.run(
+            found.predict(
+                inputs,
+                signature="serving_default",
+                outputs=None,
+                target=found.target,
+                deadline=found.deadline(None),
+            )
+        )
+    error = caught.value
+    assert (error.input, error.hint, error.message) == (name, hint, "refused")
+    assert (error.endpoint, error.attempts, error.request_id) == ("grpc://one:8500", 1, "the-id")
+
+
+def test_a_shape_that_is_refused_after_the_dtype_is_named() -> None:
+    runner = Runner(in_turn(REFUSED, grpc_metadata(7), Failure("INVALID_ARGUMENT", "shape")))
+    with pytest.raises(InvalidInput) as caught:
+        predict(engine(clock=runner.clock), runner, np.zeros([1, 9, 9], np.int32))
+    assert caught.value.input == "image"
+    assert caught.value.hint == "the input image takes uint8 [N, 2, 2], got uint8 [1, 9, 9]"
+
+
+def test_inputs_that_fit_are_not_blamed() -> None:
+    runner = Runner(in_turn(REFUSED, grpc_metadata(7)))
+    with pytest.raises(InvalidInput) as caught:
+        predict(engine(clock=runner.clock), runner, np.zeros([1, 2, 2], np.uint8))
+    assert (caught.value.input, caught.value.hint) == (None, None)
+
+
+def test_an_input_that_cannot_be_sent_is_named() -> None:
+    for server in ("grpc://one", "http://one"):
+        runner = Runner(lambda _: http_metadata(7))
+        with pytest.raises(InvalidInput, match="image") as caught:
+            predict(engine(server, clock=runner.clock), runner, np.array(["2026"], "datetime64[D]"))
+        assert caught.value.input == "image"
+    with pytest.raises(InvalidInput, match="image") as caught:
+        predict(engine(), Runner(in_turn()), [[1], [1, 2]])
+    assert caught.value.input == "image"
+
+
+def test_an_input_whose_values_would_be_lost_is_named() -> None:
+    runner = Runner(lambda _: grpc_metadata(7))
+    with pytest.raises(InvalidInput) as caught:
+        predict(engine(clock=runner.clock), runner, [[[0, 256], [1, 2]]])
+    assert caught.value.input == "image"

@@ -45,8 +45,15 @@ def test_resolve_reads_the_metadata_each_time() -> None:
     assert seen == [3, 4]
 
 
+def test_version_0_is_resolved_and_waited_for() -> None:
+    runner = Runner(in_turn(grpc_metadata(0), grpc_status((0, "AVAILABLE"))))
+    found = engine(clock=runner.clock)
+    assert runner.run(resolve(found, found.target, found.deadline(None))) == 0
+    assert runner.run(wait(found, Target(model=MODEL, version=0), 10)) == 0
+
+
 def test_resolve_fails_when_the_server_names_no_version() -> None:
-    runner = Runner(in_turn(grpc_metadata(0)))
+    runner = Runner(in_turn(grpc_metadata(None)))
     found = engine(clock=runner.clock)
     with pytest.raises(ServerFailed):
         runner.run(resolve(found, found.target, found.deadline(None)))
@@ -149,7 +156,7 @@ def failed_status(*versions: int) -> bytes:
     for version in versions:
         status = response.model_version_status.add(version=version, state=50)
         status.status.error_code = 13
-        status.status.error_message = "out of memory"
+        status.status.error_message = b"out of memory"
     return response.SerializeToString()
 
 
@@ -235,7 +242,7 @@ CONFIG = wire.ModelServerConfig()
 def reply(code: int = 0, message: str = "") -> bytes:
     response = wire.ReloadConfigResponse()
     response.status.error_code = code
-    response.status.error_message = message
+    response.status.error_message = message.encode()
     return response.SerializeToString()
 
 

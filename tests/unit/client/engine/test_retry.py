@@ -73,11 +73,24 @@ def test_successes_do_not_pile_up_beyond_the_capacity() -> None:
     assert [budget.take(), budget.take()] == [True, False]
 
 
+def sized(size: int, **options: Any) -> Failure:
+    failure = Failure("RESOURCE_EXHAUSTED", "", **options)
+    failure.request_size = size
+    return failure
+
+
 @pytest.mark.parametrize(
     ("failure", "transient"),
     [
         (Failure("UNAVAILABLE", ""), True),
-        (Failure("RESOURCE_EXHAUSTED", ""), False),
+        (Failure("UNAVAILABLE", "", refuses_retry=True), False),
+        (Failure("RESOURCE_EXHAUSTED", ""), True),
+        (Failure("RESOURCE_EXHAUSTED", "", refuses_retry=True), False),
+        (Failure("RESOURCE_EXHAUSTED", "", http_status=429), False),
+        (Failure("RESOURCE_EXHAUSTED", "", http_status=429, retry_after=0), True),
+        (sized(4 << 20), True),
+        (sized((4 << 20) + 1), False),
+        (sized(5 << 20, retry_after=1), True),
         (Failure("RESOURCE_EXHAUSTED", "", retry_after=0), True),
         (Failure("DEADLINE_EXCEEDED", "", http_status=504), True),
         (Failure("DEADLINE_EXCEEDED", ""), False),

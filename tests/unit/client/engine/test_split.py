@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.client.harness import Runner, engine, grpc_prediction, in_turn
+from tests.unit.client.harness import (
+    Runner,
+    engine,
+    grpc_metadata,
+    grpc_prediction,
+    grpc_status,
+    in_turn,
+)
 
 from servable_client import (
     ConnectionFailed,
@@ -20,6 +27,7 @@ from servable_client import (
 )
 from servable_client._wire import wire_pb2 as wire
 from servable_client.codec.grpc import GrpcRequest
+from servable_client.engine.readiness import ready, resolve, wait
 from servable_client.engine.split import is_label_unavailable
 from servable_client.types.operations import Failure, Target
 
@@ -203,8 +211,52 @@ def test_a_call_that_names_a_label_is_not_split() -> None:
     assert labels(runner) == ["stable"]
 
 
-def test_the_clients_own_label_has_no_fallback() -> None:
+def test_a_label_that_the_caller_names_has_no_fallback() -> None:
     runner = Runner(in_turn(LABEL_UNKNOWN))
     with pytest.raises(ModelNotFound):
-        predict(engine(clock=runner.clock, split={"canary": 0}), runner)
+        predict(engine(clock=runner.clock, label="stable", split={"canary": 0}), runner)
     assert labels(runner) == ["stable"]
+
+
+def test_without_labels_calls_go_to_the_highest_version(caplog: pytest.LogCaptureFixture) -> None:
+    replies: list[Any] = [LABEL_UNKNOWN, LABEL_UNKNOWN, ANSWER] * 2
+    runner = Runner(in_turn(*replies))
+    found = engine(clock=runner.clock, split={"canary": 1})
+    assert predict(found, runner).version == 1
+    assert labels(runner) == ["canary", "stable", ""]
+    runner.clock.advance(2)
+    assert predict(found, runner).version == 1
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.name for record in warned] == ["servable.client"]
+
+
+def test_a_label_that_no_version_has_is_not_asked_for_again_at_once() -> None:
+    runner = Runner(in_turn(LABEL_UNKNOWN, ANSWER, ANSWER, ANSWER))
+    found = engine(clock=runner.clock, split={"canary": 0})
+    predict(found, runner)
+    predict(found, runner)
+    assert labels(runner) == ["stable", "", ""]
+    runner.clock.advance(2)
+    predict(found, runner)
+    assert labels(runner)[-1] == "stable"
+
+
+def test_a_label_whose_version_is_gone_has_no_fallback() -> None:
+    gone = Failure("NOT_FOUND", "Servable not found for request: Specific(shoes, 1)")
+    runner = Runner(in_turn(gone, grpc_status((2, "AVAILABLE"))))
+    with pytest.raises(ModelNotFound):
+        predict(engine(clock=runner.clock, split={"canary": 0}), runner)
+
+
+def test_metadata_and_readiness_use_the_highest_version_too() -> None:
+    runner = Runner(in_turn(LABEL_UNKNOWN, grpc_metadata(3), LABEL_UNKNOWN, grpc_metadata(3)))
+    found = engine(clock=runner.clock, split={"canary": 0.5})
+    assert runner.run(resolve(found, found.target, found.deadline(None))) == 3
+    found.forget()
+    assert runner.run(ready(found, found.target, found.deadline(None)))
+
+
+def test_waiting_without_labels_is_for_any_version() -> None:
+    runner = Runner(in_turn(LABEL_UNKNOWN, grpc_status((3, "AVAILABLE"))))
+    found = engine(clock=runner.clock, split={"canary": 0.5})
+    assert runner.run(wait(found, found.target, 10)) == 3

@@ -104,6 +104,39 @@ def test_fixed_secrets_become_headers_once() -> None:
     assert found.fixed == (("x-api-key", "k"), ("authorization", "Bearer t"))
 
 
+def test_other_headers_follow_in_lower_case() -> None:
+    found = Credentials(api_key="k", token=None, headers={"X-Tenant": "blue team", "x-empty": ""})
+    others = (("x-tenant", "blue team"), ("x-empty", ""))
+    assert found.fixed == (("x-api-key", "k"), *others)
+    later = Credentials(api_key=lambda: "k", token=None, headers={"X-Tenant": "blue team"})
+    assert later.fixed is None
+    assert later.others == others[:1]
+    assert not Credentials(api_key=None, token=None, headers={"x-tenant": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ("x-tenant: blue", "headers must be a mapping"),
+        ({"x-tenant": 7}, "x-tenant must be text"),
+        ({7: "x"}, "name of a header must be text"),
+        ({"x tenant": "blue"}, "not a valid name"),
+        ({"": "blue"}, "not a valid name"),
+        ({"x-trace-bin": "blue"}, "not a valid name"),
+        ({"X-Api-Key": "k"}, "credential"),
+        ({"Authorization": "k"}, "credential"),
+        ({"Content-Type": "text/plain"}, "sets the header"),
+        ({"grpc-timeout": "1S"}, "sets the header"),
+        ({"x-tenant": "blue\r\nx-admin: 1"}, "printable ASCII"),
+        ({"x-tenant": " blue"}, "printable ASCII"),
+        ({"x-tenant": "bl\u00fc"}, "printable ASCII"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused(headers: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        Credentials(api_key=None, token=None, headers=headers)
+
+
 def test_no_secrets_are_no_headers() -> None:
     found = Credentials(api_key=None, token=None)
     assert found.fixed == ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from servable_client.transport.curl import code_of_reset
+from servable_client.transport.curl import CurlChannel
+from servable_client.transport.curl_grpc import code_of_reset
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,25 @@ from servable_client.transport.curl import code_of_reset
 )
 def test_a_stream_that_was_reset_has_the_code_of_its_reason(reason: str, code: str) -> None:
     assert code_of_reset(reason) == code
+
+
+class FakeConnection:
+    """A connection, without its library."""
+
+    def __init__(self) -> None:
+        self.used = 0.0
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_connections_that_were_idle_before_a_call_that_failed_are_dropped() -> None:
+    channel = CurlChannel[Any, Any](FakeConnection)  # type: ignore[arg-type]
+    idle: list[Any] = [FakeConnection() for _ in range(4)]
+    for used, connection in enumerate(idle):
+        connection.used = used
+        channel._idle.append(connection)
+    channel._drop_unused_since(1.0)
+    assert [connection.closed for connection in idle] == [True, True, False, False]
+    assert channel._idle == idle[2:]

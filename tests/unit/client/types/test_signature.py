@@ -6,7 +6,7 @@ import pytest
 
 from servable_client import InvalidInput
 from servable_client.engine.core import signature_in
-from servable_client.types.answers import Signature, TensorSpec
+from servable_client.types.answers import Signature, Signatures, TensorSpec
 
 SIGNATURE = Signature(
     inputs={"image": TensorSpec(dtype="DT_UINT8", shape=(-1, 28, 28))},
@@ -34,6 +34,13 @@ def test_a_notebook_shows_a_table() -> None:
     assert html.count("<tr>") == 5
     assert "&lt;b&gt;" in html
     assert "<b>" not in html
+
+
+def test_a_notebook_shows_all_signatures_as_one_table() -> None:
+    html = Signatures({"a": SIGNATURE, "<i>": SIGNATURE})._repr_html_()
+    assert html.count("<table>") == 1
+    assert html.count("<tr>") == 9
+    assert "&lt;i&gt;" in html
 
 
 def test_an_unknown_signature_is_refused_with_the_known_ones() -> None:

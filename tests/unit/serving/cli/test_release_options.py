@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from servable_serving.cli.options import is_url, release, release_target
+from servable_client.cli.options import Access
+from servable_serving.cli.options import release, release_target
 from servable_serving.cli.release import _skips
+from servable_serving.core.addresses import is_url
 from servable_serving.core.errors import FolderError
 from servable_serving.release.folder_target import FolderTarget
 from servable_serving.release.remote_target import RemoteTarget
@@ -35,7 +37,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, no_wait: bool) ->
     missing = tmp_path / "nonexistent"
     with (
         pytest.raises(FolderError, match=str(missing)),
-        release("fashion_mnist", str(missing), SERVER, no_wait, None, None),
+        release("fashion_mnist", str(missing), SERVER, no_wait, Access()),
     ):
         pass
 
@@ -44,7 +46,7 @@ def test_the_default_folder_must_exist_too(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     with (
         pytest.raises(FolderError, match="models/garments"),
-        release("garments", None, SERVER, True, None, None),
+        release("garments", None, SERVER, True, Access()),
     ):
         pass
 
@@ -52,12 +54,12 @@ def test_the_default_folder_must_exist_too(tmp_path: Path, monkeypatch: pytest.M
 def test_the_folder_names_the_model(tmp_path: Path) -> None:
     (tmp_path / "garments").mkdir()
     folder = str(tmp_path / "garments")
-    with release("fashion_mnist", folder, SERVER, True, None, None) as deployment:
+    with release("fashion_mnist", folder, SERVER, True, Access()) as deployment:
         assert (deployment.model, deployment.servers) == ("garments", None)
 
 
 def test_the_servers_are_those_of_the_address(tmp_path: Path) -> None:
-    with release("other", str(tmp_path), SERVER, False, None, None, 3.0) as deployment:
+    with release("other", str(tmp_path), SERVER, False, Access(), 3.0) as deployment:
         assert deployment.model == "other"
         assert deployment.timeout == 3.0
         assert deployment.servers is not None
@@ -67,7 +69,7 @@ def test_the_servers_are_those_of_the_address(tmp_path: Path) -> None:
 def test_an_invalid_address_is_a_usage_error(tmp_path: Path) -> None:
     with (
         pytest.raises(typer.BadParameter),
-        release("other", str(tmp_path), "ftp://somewhere", False, None, None),
+        release("other", str(tmp_path), "ftp://somewhere", False, Access()),
     ):
         pass
 
@@ -75,26 +77,26 @@ def test_an_invalid_address_is_a_usage_error(tmp_path: Path) -> None:
 def test_a_command_that_reads_folders_takes_no_url() -> None:
     with (
         pytest.raises(typer.BadParameter),
-        release("garments", "memory://models", SERVER, True, None, None),
+        release("garments", "memory://models", SERVER, True, Access()),
     ):
         pass
 
 
 def test_a_url_is_a_remote_target() -> None:
-    with release_target("garments", "memory://models", SERVER, False, None, None) as target:
+    with release_target("garments", "memory://models", SERVER, False, Access()) as target:
         assert isinstance(target, RemoteTarget)
         assert target.model == "garments"
 
 
 def test_a_folder_is_a_folder_target(tmp_path: Path) -> None:
-    with release_target("garments", str(tmp_path), SERVER, True, None, None) as target:
+    with release_target("garments", str(tmp_path), SERVER, True, Access()) as target:
         assert isinstance(target, FolderTarget)
 
 
 def test_an_invalid_url_is_a_usage_error() -> None:
     with (
         pytest.raises(typer.BadParameter),
-        release_target("garments", "nosuch://models", SERVER, True, None, None),
+        release_target("garments", "nosuch://models", SERVER, True, Access()),
     ):
         pass
 

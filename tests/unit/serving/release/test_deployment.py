@@ -229,6 +229,14 @@ def test_what_has_no_label_is_unloaded(deployment: Deployment) -> None:
     assert deployment.listed() == {1}
 
 
+def test_without_servers_the_newest_stays_listed(deployment: Deployment) -> None:
+    alone = replace(deployment, servers=None)
+    for version, expected in ((2, {1, 2}), (3, {1, 3})):
+        alone.load(version)
+        alone.unload_unlabelled()
+        assert alone.listed() == expected
+
+
 def test_the_previous_stable_stays_loaded(deployment: Deployment) -> None:
     deployment.load(2)
     deployment.set_label("stable", 2, what="promote")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from tests.unit.serving.release.fakes import FakeClient, FakeServers, golden
 
+from servable_client import ConnectionFailed, ModelNotFound
 from servable_serving.model.golden import golden_request
+from servable_serving.release import smoke
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.release.smoke import bring_up, smoke_test
 from servable_serving.release.steps import Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from servable_serving.release.deployment import Deployment
@@ -91,6 +94,45 @@ def test_bringing_up_waits_and_tests(deployment: Deployment, servers: FakeServer
     assert [(step.name, step.outcome) for step in steps.taken] == [
         ("wait", "passed"), ("smoke", "passed"),
     ]  # fmt: skip
+
+
+def test_a_server_that_ends_meanwhile_is_left_out(root: Path) -> None:
+    ending = Ending()
+    assert "2 golden requests" in smoke_test(at(root, ending, FakeClient()), 3, MANIFEST)
+    with pytest.raises(ReleaseError, match="does not answer"):
+        smoke_test(at(root, ending, Ending()), 3, MANIFEST)
+
+
+class Ending(FakeClient):
+    """A server that ends as it is sent a prediction."""
+
+    def predict(self, *_: Any, **__: Any) -> Any:
+        raise ConnectionFailed("the connection was reset")
+
+
+class Behind(FakeClient):
+    """A server that loads the version after some requests."""
+
+    asked = 0
+
+    def metadata(self, *, version: int) -> Mapping[str, Any]:
+        self.asked += 1
+        if self.asked < 3:
+            raise ModelNotFound("Servable not found for request")
+        return super().metadata(version=version)
+
+
+def test_a_server_that_has_not_loaded_it_yet_is_asked_again(
+    deployment: Deployment, servers: FakeServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "_PAUSE", 0.0)
+    behind = Behind()
+    servers.clients = [behind]
+    bring_up(2, replace(deployment, timeout=1e6), Steps(None), MANIFEST)
+    assert behind.asked == 3
+    servers.clients = [Behind()]
+    with pytest.raises(ModelNotFound):
+        bring_up(3, replace(deployment, timeout=0.0), Steps(None), MANIFEST)
 
 
 def test_without_servers_the_smoke_test_is_skipped(deployment: Deployment) -> None:

@@ -7,13 +7,20 @@ import inspect
 import os
 
 import pytest
+from typer.utils import get_params_from_function
 
 from servable_serving.cli.serve import serve
+from servable_serving.cli.server_flags import NO_EFFECT
 from servable_serving.server.options import ServerOptions
 
 FIELDS = {field.name: field for field in dataclasses.fields(ServerOptions)}
-# Flags of the command alone: the log is the process's.
-COMMAND_ONLY = {"log_json", "version"}
+# Parameters of the command alone: the log is the process's.
+COMMAND_ONLY = {"context", "log_json", "version"}
+WITHOUT_EFFECT = {
+    parameter.name
+    for parameter in get_params_from_function(serve).values()
+    if getattr(parameter.default, "rich_help_panel", None) == NO_EFFECT
+}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +53,7 @@ def test_it_listens_at_this_machine_alone() -> None:
 
 
 def test_each_option_is_a_flag_of_the_command() -> None:
-    assert set(inspect.signature(serve).parameters) == set(FIELDS) | COMMAND_ONLY
+    assert set(inspect.signature(serve).parameters) == set(FIELDS) | COMMAND_ONLY | WITHOUT_EFFECT
 
 
 @pytest.mark.parametrize(

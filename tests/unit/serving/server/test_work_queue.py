@@ -50,6 +50,43 @@ def test_what_does_not_fit_is_refused_at_once(stage: Stage) -> None:
     assert stage.queue.submit(lambda: 2).result(60) == 2
 
 
+def test_after_an_overflow_only_a_quarter_waits_until_nothing_does() -> None:
+    queue, free = WorkQueue(1, 8, "test"), threading.Event()
+    try:
+        begun = [queue.submit(free.wait, deadline=None) for _ in range(9)]
+        with pytest.raises(QueueFullError):
+            queue.submit(free.wait)
+        assert all(one.cancel() for one in begun[3:])
+        assert queue.is_full  # two wait
+        assert begun[2].cancel()
+        assert not queue.is_full  # one does
+        assert begun[1].cancel()
+        assert not queue.is_full
+        for _ in range(8):
+            queue.submit(free.wait)
+        assert queue.is_full
+    finally:
+        free.set()
+        queue.close()
+
+
+def test_what_gets_no_thread_is_refused_and_never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begun: list[int] = []
+    queue = WorkQueue(1, 2, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(5):
+            with pytest.raises(QueueFullError):
+                queue.submit(lambda: begun.append(1))
+    assert not queue.is_full
+    queue.submit(lambda: begun.append(2)).result(60)
+    assert begun == [2]
+    queue.close()
+
+
 def test_what_nobody_waits_for_is_not_begun_and_leaves_its_place(stage: Stage) -> None:
     begun: list[int] = []
     left = [stage.queue.submit(lambda: begun.append(1)) for _ in range(2)]

@@ -261,7 +261,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec, "url_to_fs", failing(ImportError("no s3fs")))
     with pytest.raises(StoreError) as caught:
         Store("s3://bucket/models")
-    assert caught.value.hint == "pip install s3fs"
+    assert caught.value.hint == "in the clone of Servable, run: pip install '.[remote]'"
 
 
 def test_a_store_that_is_away_at_first_can_be_used_later(

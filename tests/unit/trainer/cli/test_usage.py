@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from servable_trainer.cli import options
@@ -14,9 +16,6 @@ from servable_trainer.cli.export import _labels, _name
 from servable_trainer.cli.options import find_dataset, parse_size
 from servable_trainer.cli.register import register
 from servable_trainer.cli.tune import _assignments
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMMANDS = ("tune", "train", "evaluate", "compare", "export", "demo", "data fetch")
 
@@ -76,6 +75,15 @@ def test_tune_refuses(app: typer.Typer, arguments: tuple[str, ...], named: str) 
         ("train", "--model", "mine:build", "--start-from", "run"),
         ("tune", "--input-range", "0..1"),
         ("tune", "--model", "m:b", "--data-from", "m:f", "--input-range", "0..1"),
+        ("train", "--recipe", "foo"),
+        ("train", "--weights", "/nonexistent", "--recipe", "mobilenet"),
+        ("train", "--weights", "imagenet"),
+        ("train", "--weights", "imagenet", "--recipe", "resnet"),
+        ("train", "--model", "mine"),
+        ("train", "--model", "mine:build", "--data-from", ":load"),
+        ("tune", "--model", "mine:"),
+        ("export", "--tuner", "project", "--model", "mine"),
+        ("compare", "--method", "foo"),
         ("compare", "--subset", "99"),
         ("compare", "--best", "speed"),
         ("compare", "--max-ms", "-1"),
@@ -89,6 +97,47 @@ def test_tune_refuses(app: typer.Typer, arguments: tuple[str, ...], named: str) 
 )
 def test_usage_errors(app: typer.Typer, arguments: tuple[str, ...]) -> None:
     assert invoke(app, *arguments)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--fix", "kind=plane"),
+        ("--fix", "nosuch=1"),
+        ("--objective", "nosuch"),
+        ("--objective", "val_accuracy:up"),
+    ],
+)
+def test_tune_refuses_what_only_the_network_knows(
+    app: typer.Typer, option: str, value: str, tmp_path: Path
+) -> None:
+    for name, count in (("train", 20), ("test", 5)):
+        for label in ("left", "right"):
+            folder = tmp_path / "images" / name / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (8, 8), index).save(folder / f"{index}.png")
+    status, text = invoke(
+        app, "tune", "--dataset", tmp_path / "images", "--output", tmp_path / "search",
+        option, value,
+    )  # fmt: skip
+    assert status == 2, text
+    assert option in text
+
+
+def test_a_printed_command_can_be_copied() -> None:
+    line = options.command_line(
+        "train", "my run", dataset=Path("my images"), skip_corrupt=True, size=None, data=False
+    )
+    assert line == "servable train 'my run' --dataset 'my images' --skip-corrupt"
+
+
+def test_the_choices_are_the_names_in_the_code() -> None:
+    from servable_trainer.comparison.classic import METHODS
+    from servable_trainer.networks.recipes import RECIPES
+
+    assert list(get_args(options.RecipeName)) == list(RECIPES)
+    assert list(options.MethodName) == [method.name for method in METHODS]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from servable_client._wire.tensors import from_proto, to_proto
 from servable_serving.core.errors import ModelError
 from servable_serving.core.names import CLASSIFY_METHOD, REGRESS_METHOD
 from servable_serving.server.grpc.service import Call, GrpcService
+from servable_serving.server.limits import Limits
 from servable_serving.server.telemetry import RequestRecord
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Api:
         registered.configure(registered.settings("m", 1))
         registered.configure(registered.settings("m", 1, stable=1))
         self.registered = registered
-        self.service = GrpcService(registered.models)
+        self.service = GrpcService(registered.models, Limits())
         self.record = RequestRecord(entrypoint="GRPC")
 
     @property
@@ -253,7 +255,7 @@ def test_the_status_of_a_failed_version_has_its_error(api: Api) -> None:
     response = api.call("get_model_status", wire.GetModelStatusRequest(model_spec=spec()))
     failed = response.model_version_status[0]
     assert (failed.version, failed.status.error_code) == (2, 15)
-    assert failed.status.error_message == "cut short"
+    assert failed.status.error_message == b"cut short"
 
 
 def test_a_status_request_without_a_model_is_invalid(api: Api) -> None:
@@ -288,9 +290,78 @@ def test_a_reload_reads_base_paths_of_containers_in_the_repository(
 ) -> None:
     api = Api(registered)
     registered.settings("other", 3)
-    service = GrpcService(registered.models, registered.root)
+    service = GrpcService(registered.models, Limits(), registered.root)
     entry = model_config("other", Path("/models/other"))
     request = reload(f"config {{ model_config_list {{ {entry} }} }}")
     service.handle_reload_config_request(request, api.record, Call(active=False))
     registered.calls.settle()
     assert registered.load.models[-1].folder == registered.root / "other" / "3"
+
+
+def with_default(api: Api) -> wire.SignatureDef:
+    """A signature of the model with two inputs, of which `bias` has a default."""
+    definition = wire.SignatureDef()
+    definition.CopyFrom(api.model.signatures["serving_default"])
+    definition.inputs["bias"].CopyFrom(definition.inputs["x"])
+    definition.inputs["bias"].name = "bias:0"
+    definition.defaults["bias"].CopyFrom(to_proto(np.array([100], np.float32)))
+    api.model.signatures["defaults"] = definition
+    return definition
+
+
+def test_a_missing_input_has_the_default_of_the_signature(api: Api) -> None:
+    with_default(api)
+    with patch.object(api.model, "run", return_value={}) as run:
+        api.call("predict", predict(1, signature="defaults"))
+    _, given, _ = run.call_args.args
+    assert {name: array.tolist() for name, array in given.items()} == {"x": [1], "bias": [100]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["bias"],
+            (
+                "Signature input alias: x(feed name: x:0) not found in request and no default "
+                "value provided. Inputs expected to be in the request {bias}, or default input "
+                "alias set: bias"
+            ),
+        ),
+        (
+            ["x", "other"],
+            "Inputs contains invalid name. Used request inputs: x, request input: other,x",
+        ),
+        (
+            ["x", "bias", "other"],
+            (
+                "input size does not match signature: 3!=2 len({bias,other,x}) != len({bias,x}). "
+                "Sent extra: {other}. Missing but required: {}."
+            ),
+        ),
+    ],
+)
+def test_inputs_of_a_signature_with_defaults(api: Api, names: list[str], message: str) -> None:
+    with_default(api)
+    x = to_proto(np.zeros(1, np.float32))
+    request = wire.PredictRequest(
+        model_spec=spec(signature="defaults"), inputs=dict.fromkeys(names, x)
+    )
+    with pytest.raises(ModelError) as raised:
+        api.call("predict", request)
+    assert (raised.value.code, raised.value.message) == ("INVALID_ARGUMENT", message)
+
+
+def test_a_resource_handle_is_refused_by_its_name(api: Api) -> None:
+    handle = wire.ResourceHandleProto(hash_code=7, name="n", maybe_type_name="t")
+    tensor = wire.TensorProto(dtype=wire.DT_RESOURCE, resource_handle_val=[handle])
+    with pytest.raises(ModelError, match=r"hash code: 7\(name: n type: t\)"):
+        api.call("predict", wire.PredictRequest(model_spec=spec(), inputs={"x": tensor}))
+
+
+def test_numbers_are_in_the_typed_field_or_in_tensor_content(api: Api) -> None:
+    typed = api.call("predict", predict(1)).outputs["y"]
+    assert (list(typed.float_val), typed.tensor_content) == ([2], b"")
+    api.service = GrpcService(api.registered.models, Limits(), tensor_content=True)
+    content = api.call("predict", predict(1)).outputs["y"]
+    assert (list(content.float_val), len(content.tensor_content)) == ([], 4)

@@ -182,6 +182,23 @@ def test_a_failed_version_is_loaded_again_once_it_went_and_came_back(managed: Ma
     assert managed.states == {1: "AVAILABLE"}
 
 
+def test_beside_an_older_one_a_failed_version_that_came_back_is_not_loaded(
+    managed: Managed,
+) -> None:
+    # Without the failed one the older version is aspired to again, which must wait until it is
+    # gone; meanwhile the failed one stays aspired to. So does TensorFlow Serving.
+    available(managed, 1)
+    managed.load.broken[2] = ModelError("DATA_LOSS", "cut short")
+    available(managed, 2)
+    shutil.rmtree(managed.base / "2")
+    managed.look()
+    del managed.load.broken[2]
+    available(managed, 2)
+    assert managed.states == {2: "END", 1: "AVAILABLE"}
+    available(managed, 3)
+    assert managed.states == {3: "AVAILABLE", 2: "END", 1: "END"}
+
+
 def test_a_load_is_retried_after_the_interval(tmp_path: Path) -> None:
     managed = Managed(tmp_path / "m", max_load_retries=1, load_retry_seconds=30)
     managed.load.broken[1] = ModelError("DATA_LOSS", "cut short")

@@ -118,10 +118,10 @@ def test_a_record_of_another_kind_fails_the_load(
     assert error.message.endswith(number)
 
 
-def test_a_record_that_is_no_message_is_named_by_its_place(folder: Path) -> None:
-    error = refused(folder, PREDICT, b"\xff")
+def test_a_record_that_is_no_message_is_named_by_its_bytes(folder: Path) -> None:
+    error = refused(folder, PREDICT, b"\xffa\xc3\xa9")
     assert error.code == "INVALID_ARGUMENT"
-    assert error.message == f"Failed to parse warmup record: 2 from {folder / WARMUP}"
+    assert error.message == f"Failed to parse warmup record:  aé from {folder / WARMUP}"
 
 
 def test_as_many_records_as_the_limit_are_replayed(folder: Path) -> None:
