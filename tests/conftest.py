@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import subprocess
@@ -219,6 +220,16 @@ def serving(
         yield running
     finally:
         running.process.stop()
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_loggers() -> Iterator[None]:
+    """A command that runs in the test's process sets levels, which the next test must not see."""
+    loggers = [logging.getLogger(name) for name in ("", "servable", "servable.gateway")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

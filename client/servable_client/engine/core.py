@@ -71,6 +71,8 @@ _MAX_TIMEOUT = 86400.0
 # How long REST keeps using the version that it resolved, see `Engine.attempt`; and how long a label
 # is not asked for that no version has.
 _RESOLVED_SECONDS = 1.0
+# The pauses before REST resolves a version, and again while it is not found, in seconds.
+_LOOK_AGAIN = (0.0, 0.0, 0.01, 0.02, 0.05, 0.05, 0.1, 0.1, 0.1, 0.1)
 # How many versions are cached.
 _MAX_VERSIONS = 100
 
@@ -256,30 +258,39 @@ class Engine:
 
         REST responses contain neither the version nor the dtypes. So the version that a model
         or label points to is read from the metadata, then addressed by number. That is cached
-        for a second, and dropped earlier if the version is gone.
+        for a second, and dropped earlier if the version is gone. Servers behind one address may
+        have different versions during a release: if what one names is not found at another, again
+        and again, the request is sent without a number, and the answer's version is unknown.
         """
         if endpoint.grpc or not isinstance(operation, PredictOperation | ClassifyOperation):
             answer = yield from self._exchange(endpoint, operation, deadline, attempt)
             if isinstance(answer, Description):
                 self._remember(operation.target, answer)
             return answer
-        target, description = operation.target, None
-        if isinstance(operation, PredictOperation) or target.version is None:
+        target = operation.target
+        if target.version is not None:
+            if isinstance(operation, PredictOperation):
+                description = yield from self._resolve(endpoint, target, deadline)
+                operation = _known(operation, description)
+            return (yield from self._exchange(endpoint, operation, deadline, attempt))
+        for pause in _LOOK_AGAIN:
+            if pause:
+                yield Sleep(min(pause, max(deadline - self.now(), 0)))
             description = yield from self._resolve(endpoint, target, deadline)
-        try:
-            answer = yield from self._exchange(
-                endpoint, _pinned(operation, description), deadline, attempt
-            )
-        except Failure as failure:
-            if description is None or target.version is not None or failure.code != "NOT_FOUND":
-                raise
-            # That version was unloaded in the meantime.
-            self._resolved.pop((endpoint, target), None)
-            description = yield from self._resolve(endpoint, target, deadline)
-            answer = yield from self._exchange(
-                endpoint, _pinned(operation, description), deadline, attempt
-            )
-        return answer
+            known = _known(operation, description)
+            try:
+                return (
+                    yield from self._exchange(
+                        endpoint, _pinned(known, description), deadline, attempt
+                    )
+                )
+            except Failure as failure:
+                if failure.code != "NOT_FOUND" or description.version is None:
+                    raise
+                log.debug("version %s of %s is gone", description.version, target.model)
+                # It was unloaded in the meantime, or another server behind the address has it.
+                self._resolved.pop((endpoint, target), None)
+        return (yield from self._exchange(endpoint, known, deadline, attempt))
 
     def call_split(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
         """Run the flow that `make` returns for the target that the split selects."""
@@ -652,18 +663,19 @@ def checked_timeout(timeout: float) -> float:
     return as_seconds("timeout", timeout, longest=_MAX_TIMEOUT)
 
 
-def _pinned(operation: Any, description: Description | None) -> Any:
-    """The operation, pinned to the version that a description belongs to."""
-    if description is None:
-        return operation
-    target = operation.target
-    if target.version is None and description.version is not None:
-        target = Target(model=target.model, version=description.version)
+def _known(operation: Any, description: Description) -> Any:
+    """The operation, with the signature of that description that it runs."""
     if isinstance(operation, PredictOperation):
-        return replace(
-            operation, target=target, known=description.signatures.get(operation.signature)
-        )
-    return replace(operation, target=target)
+        return replace(operation, known=description.signatures.get(operation.signature))
+    return operation
+
+
+def _pinned(operation: Any, description: Description) -> Any:
+    """The operation, pinned to the version that a description belongs to."""
+    if description.version is None:
+        return operation
+    pinned = Target(model=operation.target.model, version=description.version)
+    return replace(operation, target=pinned)
 
 
 def _codec(endpoint: Endpoint) -> ModuleType:

@@ -299,6 +299,34 @@ def test_rest_looks_again_when_the_version_was_unloaded() -> None:
     assert predict(found, runner).version == 8
 
 
+def test_rest_finds_a_version_that_one_of_several_servers_has() -> None:
+    gone = http({"error": "not found"}, 404)
+    runner = Runner(in_turn(*[http_metadata(8), gone] * 4, http_metadata(8), PREDICTION))
+    found = engine("http://one", clock=runner.clock)
+    assert predict(found, runner).version == 8
+
+
+def test_rest_gets_an_answer_where_no_version_that_is_named_is_found() -> None:
+    def handler(request: Any) -> Any:
+        if method_of(request) == "GetModelMetadata":
+            return http_metadata(8)
+        return http({"error": "no"}, 404) if "/versions/" in request.path else PREDICTION
+
+    runner = Runner(handler)
+    answer = predict(engine("http://one", clock=runner.clock), runner)
+    assert answer.version is None
+    assert answer["probabilities"].shape == (1, 3)
+    assert paths(runner)[-1] == f"/v1/models/{MODEL}:predict"
+
+
+def test_a_model_that_is_not_found_at_all_is_an_error() -> None:
+    runner = Runner(
+        lambda r: http_metadata(7) if r.path.endswith("data") else http({"error": "no"}, 404)
+    )
+    with pytest.raises(ModelNotFound):
+        predict(engine("http://one", clock=runner.clock), runner)
+
+
 def test_rest_does_not_look_again_for_a_pinned_version() -> None:
     def handler(request: Any) -> Any:
         return (
