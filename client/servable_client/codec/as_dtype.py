@@ -5,6 +5,7 @@ Lists of Python numbers become int64 or float64 in NumPy, which few models take.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,10 +42,13 @@ def as_declared(
     Raises:
         InvalidInput: An array has another dtype, and values would be lost.
     """
-    if signature is None or all(
-        name not in signature.inputs or has_dtype(array, signature.inputs[name].dtype)
-        for name, array in inputs.items()
-    ):
+    if signature is None:
+        return inputs
+    for name, array in inputs.items():
+        declared = signature.inputs.get(name)
+        if declared is not None and not has_dtype(array, declared.dtype):
+            break
+    else:
         return inputs
     return {
         name: _converted(name, array, signature.inputs[name].dtype)
@@ -56,10 +60,15 @@ def as_declared(
 
 def has_dtype(array: NDArray[Any], dtype: str) -> bool:
     """Whether the dtype of an array is that of a DataType, by name."""
+    return _name_of(array.dtype) == dtype
+
+
+@lru_cache(maxsize=256)
+def _name_of(dtype: np.dtype[Any]) -> str | None:
     try:
-        return wire.DataType.Name(data_type_of(array)) == dtype
+        return wire.DataType.Name(data_type_of(np.empty(0, dtype)))
     except InvalidInput:
-        return False
+        return None
 
 
 def _converted(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:

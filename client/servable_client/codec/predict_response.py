@@ -24,6 +24,8 @@ from servable_client._wire.tensors import from_proto
 from servable_client._wire.varints import unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from numpy.typing import NDArray
 
     from servable_client.types.answers import Output
@@ -64,9 +66,8 @@ class _Unusual(Exception):
     """The response has another form, or is corrupt."""
 
 
-# The elements of an output: its name, their position, dtype and shape; without a dtype it is a
-# single string.
-_Elements: TypeAlias = "tuple[str, slice, np.dtype[Any] | None, tuple[int, ...]]"
+# An output: its name, the position of its elements, and what makes it from their bytes.
+_Elements: TypeAlias = "tuple[str, slice, Callable[[bytes], Output]]"
 
 
 class _Layout(NamedTuple):
@@ -92,9 +93,11 @@ def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
             if body[place] != known:
                 break
         else:
-            return _filled(layout, body), layout.version
-    outputs: dict[str, Output] = {}
-    found: list[_Elements | None] = []
+            try:
+                return _made(layout.outputs, body), layout.version
+            except (_Unusual, InvalidInput):
+                return None
+    found: list[_Elements] = []
     version: int | None = None
     at, end = 0, len(body)
     try:
@@ -109,13 +112,13 @@ def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
                 value, last = _piece(body, value + 1, stop)
                 if last != stop:
                     return None
-                outputs[name], elements = _tensor(body, value, stop, name)
-                found.append(elements)
+                found.append((name, *_tensor(body, value, stop)))
             elif tag == _MODEL_SPEC and version is None:
                 version = _version(body[at:stop])
             else:
                 return None
             at = stop
+        outputs = _made(found, body)
     except (_Unusual, IndexError, UnicodeDecodeError, DecodeError, InvalidInput):
         return None
     if end <= _MAX_CACHED_SIZE:
@@ -123,32 +126,24 @@ def read(body: bytes) -> tuple[dict[str, Output], int | None] | None:
     return outputs, version
 
 
-def _filled(layout: _Layout, body: bytes) -> dict[str, Output]:
-    """The outputs of a response with a known layout."""
+def _made(found: Iterable[_Elements], body: bytes) -> dict[str, Output]:
     outputs: dict[str, Output] = {}
-    for name, place, dtype, shape in layout.outputs:
-        if dtype is None:
-            outputs[name] = array = np.empty(1, object)
-            array[0] = body[place]
-        else:
-            outputs[name] = np.ndarray(shape, dtype, body[place])
+    for name, place, make in found:
+        outputs[name] = make(body[place])
     return outputs
 
 
-def _remember(body: bytes, found: list[_Elements | None], version: int | None) -> None:
-    """Cache the layout of a response if the elements of each output are contiguous."""
-    if None in found:
-        return
-    outputs = tuple(elements for elements in found if elements is not None)
+def _remember(body: bytes, found: Sequence[_Elements], version: int | None) -> None:
+    """Cache the layout of a response."""
     fixed, at = [], 0
-    for _, elements, _, _ in outputs:
+    for _, elements, _ in found:
         place = slice(at, elements.start)
         fixed.append((place, body[place]))
         at = elements.stop
     fixed.append((slice(at, None), body[at:]))
     if len(_layouts) >= _MAX_LAYOUTS:
         _layouts.clear()
-    _layouts[len(body)] = _Layout(tuple(fixed), outputs, version)
+    _layouts[len(body)] = _Layout(tuple(fixed), tuple(found), version)
 
 
 def _piece(body: bytes, at: int, end: int) -> tuple[int, int]:
@@ -170,8 +165,8 @@ def _piece(body: bytes, at: int, end: int) -> tuple[int, int]:
     return at, at + size
 
 
-def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Elements | None]:
-    """The array in a TensorProto, and the position of its elements if they are contiguous.
+def _tensor(body: bytes, at: int, end: int) -> tuple[slice, Callable[[bytes], Output]]:
+    """The position of the elements in a TensorProto, and what makes an array from their bytes.
 
     The tensor consists of dtype and shape, then fields of one kind.
     """
@@ -186,51 +181,67 @@ def _tensor(body: bytes, at: int, end: int, name: str) -> tuple[Output, _Element
         if tag != _STRINGS:
             raise _Unusual
         if size > 1:
-            return partial(_strings, body, at, start, end, size), None
+            return slice(start, end), partial(partial, _strings, body[at:start], size)
         first, stop = _piece(body, start + 1, end)
         if size != 1 or stop != end:
             raise _Unusual
-        only = np.empty(1, object)
-        only[0] = body[first:end]
-        return only, (name, slice(first, end), None, (1,))
+        return slice(first, end), _string
     at, stop = _piece(body, start + 1, end)
     if stop != end:
         raise _Unusual
-    elements: _Elements | None = None
     if stop - at == size and tag in (_CONTENT, _IN_MEMORY.get(data_type)):
-        elements = name, slice(at, stop), dtype, shape
-        # From a copy, which is aligned.
-        array: NDArray[Any] = np.ndarray(shape, dtype, body[at:stop])
-    elif tag == _INTEGERS.get(data_type):
-        numbers = unpack(body[at:stop])
-        if len(numbers) * dtype.itemsize != size:
+        # Of a copy of the bytes, which is aligned.
+        array: Callable[..., Output] = np.ndarray
+        return slice(at, stop), partial(array, shape, dtype)
+    if tag == _INTEGERS.get(data_type):
+        return slice(at, stop), partial(_integers, dtype, shape, size // dtype.itemsize)
+    raise _Unusual
+
+
+def _integers(dtype: np.dtype[Any], shape: tuple[int, ...], count: int, data: bytes) -> Output:
+    """An array of `count` integers in a packed field.
+
+    Raises:
+        InvalidInput: They are corrupt.
+    """
+    if data.isascii():  # each number is below 128, and a byte
+        if len(data) != count:
             raise _Unusual
-        array = numbers.astype(dtype).reshape(shape)
-    else:
+        return np.ndarray(shape, np.uint8, data).astype(dtype)
+    numbers = unpack(data)
+    if len(numbers) != count:
         raise _Unusual
-    return array, elements
+    return numbers.astype(dtype).reshape(shape)
 
 
-def _strings(body: bytes, whole: int, at: int, end: int, count: int) -> NDArray[Any]:
-    """A row of `count` strings, in a tensor that begins at `whole`; the strings begin at `at`.
+def _string(data: bytes) -> Output:
+    """A row of one string."""
+    row = np.empty(1, object)
+    row[0] = data
+    return row
+
+
+def _strings(head: bytes, count: int, data: bytes) -> NDArray[Any]:
+    """A row of `count` strings, in fields that follow the `head` of their tensor.
 
     Raises:
         ServerFailed: They are corrupt.
     """
     found: list[bytes] = []
+    at, end = 0, len(data)
     try:
         while at < end and count <= _MAX_LOOP:
-            if body[at] != _STRINGS:
+            if data[at] != _STRINGS:
                 raise _Unusual
-            at, stop = _piece(body, at + 1, end)
-            found.append(body[at:stop])
+            at, stop = _piece(data, at + 1, end)
+            found.append(data[at:stop])
             at = stop
     except (_Unusual, IndexError):
         found = []
     if len(found) == count:
         return np.fromiter(found, object, count)
     try:
-        return from_proto(wire.TensorProto.FromString(body[whole:end]))
+        return from_proto(wire.TensorProto.FromString(head + data))
     except DecodeError:
         raise ServerFailed("the response contains corrupt strings") from None
 

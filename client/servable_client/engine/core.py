@@ -359,7 +359,7 @@ class Engine:
         Its description is read where values are of NumPy's default dtypes, which are often not
         what was meant, and where the server refuses the inputs.
         """
-        if not isinstance(inputs, Mapping):
+        if not isinstance(inputs, (dict, Mapping)):  # the check of dict is the fast one
             refuse("inputs", 'a dict of name to array, {"image": images} for example', inputs)
         check_text("signature", signature)
         if outputs is not None:

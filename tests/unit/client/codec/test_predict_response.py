@@ -136,6 +136,28 @@ def test_a_second_answer_of_the_same_form_is_read_alike() -> None:
         assert_same(found, by_message(body))
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[1, 2, 3], [4, 5, 6]],
+        [[300, 1, 2], [1, 300, 2], [2, 1, 300]],
+        [[-1, 0, 5], [0, -1, 5]],
+        [[300, 301], [1, 2, 3]],
+    ],
+    ids=["small", "of two bytes", "negative", "of another shape"],
+)
+def test_integers_and_labels_that_differ_are_read_alike(answers: list[list[int]]) -> None:
+    for numbers in answers:
+        arrays = {
+            "class_id": np.array(numbers, np.int64),
+            "label": np.array([f"label {abs(n) % 10}".encode() for n in numbers], object),
+        }
+        body = response_of(arrays, typed=True).SerializeToString()
+        found = by_reading(body)
+        assert found is not None
+        assert_same(found, by_message(body))
+
+
 def test_an_answer_of_the_same_length_and_another_form_is_read_alike() -> None:
     for name in ("first", "other"):
         body = response_of({name: np.array([1, 2], np.float32)}).SerializeToString()
