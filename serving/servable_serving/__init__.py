@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from servable_serving.release.functions import (
         Release,
         Versions,
+        history,
         promote,
         push,
         rollback,
@@ -49,6 +50,7 @@ __all__ = [
     "check_candidate",
     "export",
     "find_holdout",
+    "history",
     "inspect",
     "promote",
     "push",
@@ -88,6 +90,7 @@ if not TYPE_CHECKING:
             "check_candidate": "repository.candidate",
             "export": "exporter.export",
             "find_holdout": "gates.holdout",
+            "history": "release.functions",
             "inspect": "gates.run",
         },
     )

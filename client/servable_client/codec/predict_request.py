@@ -14,7 +14,7 @@ import numpy as np
 
 from servable_client._errors import InvalidInput
 from servable_client._wire import wire_pb2 as wire
-from servable_client._wire.dtypes import data_type_of, is_numpys, little
+from servable_client._wire.dtypes import LITTLE, WIRE_DTYPES, data_type_of, is_numpys, little
 from servable_client._wire.tensors import to_proto
 from servable_client._wire.varints import varint
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from servable_client.types.operations import PredictOperation, Target
 
+# NumPy's numeric dtypes, little-endian.
+_AS_IS = {dtype for dtype in WIRE_DTYPES.values() if LITTLE}
 # https://protobuf.dev/programming-guides/encoding/: a field number with its wire type, which
 # is "length-delimited" for all of these.
 _INPUTS, _KEY, _VALUE, _CONTENT = (bytes([number << 3 | 2]) for number in (2, 1, 2, 4))
@@ -37,7 +39,10 @@ def predict_body(operation: PredictOperation) -> bytes:
     parts: list[Any] = [_head(operation.target, operation.signature, tuple(operation.outputs))]
     for name, array in operation.inputs.items():
         try:
-            if array.dtype.kind in "OSU" or not array.size:
+            if array.dtype in _AS_IS and array.size and array.flags.c_contiguous:
+                # Most arrays: the bytes of their memory are those of the tensor.
+                parts += (_before(name, array.dtype, array.shape), array)
+            elif array.dtype.kind in "OSU" or not array.size:
                 tensor = to_proto(array).SerializeToString()
                 parts += (_entry(name, len(tensor)), tensor)
             else:

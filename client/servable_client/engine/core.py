@@ -364,7 +364,10 @@ class Engine:
         check_text("signature", signature)
         if outputs is not None:
             check_names("output_filter", outputs)
-        arrays = {str(name): _as_array(name, value) for name, value in inputs.items()}
+        arrays = {
+            str(name): value if type(value) is np.ndarray else _as_array(name, value)
+            for name, value in inputs.items()
+        }
         described = self.known(target)
         if described is None and any(map(_is_default, inputs.values())):
             described = yield from self._described_or_none(target, deadline)

@@ -131,9 +131,10 @@ class _Connection(Generic[_Request, _Reply]):
             ErrorStatus: The server responded with an error status.
             Failure: There was no response.
         """
-        self._exchange.prepare(request, timeout)
+        exchange = self._exchange
+        exchange.prepare(request, timeout)
         self._perform(channel)
-        return self._exchange.reply()
+        return exchange.reply()
 
     def _perform(self, channel: CurlChannel[_Request, _Reply]) -> None:
         curl, multi, wait = self._curl, self._multi, self._poll.poll

@@ -95,7 +95,7 @@ class GrpcExchange(Exchange[GrpcRequest, bytes]):
         """
         if _SUCCESS not in self._head:
             raise _refusal(self._head)
-        reply = self._received()
+        reply = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         size = len(reply) - _PREFIX.size
         if size < 0 or reply[: _PREFIX.size] != _PREFIX.pack(0, size):
             raise Failure("INTERNAL", NOT_ONE_MESSAGE)

@@ -1,4 +1,4 @@
-"""The sub-commands that manage a repository: versions, verify, prune, diff."""
+"""The sub-commands that manage a repository: versions, history, verify, prune, diff."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ Offline = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command()(versions)
+    app.command()(history)
     app.command()(verify)
     app.command()(prune)
     app.command()(diff)
@@ -85,6 +86,48 @@ def versions(
                 e.by or "",
             )
             for e in entries
+        ],
+        title=where,
+    )
+
+
+def history(
+    model: Model = DEFAULT_MODEL,
+    repository: Folder = None,
+    version: Annotated[
+        int | None, typer.Option(help="Version whose events to show (default: all).")
+    ] = None,
+    last: Annotated[int, typer.Option(help="Number of the latest events to show.", min=1)] = 20,
+    json: Json = False,
+) -> None:
+    """Show who published, labelled, rejected and deleted which version, when and why.
+
+    Published versions have the figures of their gates. With --json, one object for each event,
+    oldest first, with the findings of all gates.
+    """
+    from servable_client.cli.console import print_json, print_table, say
+    from servable_serving.release.events import happened
+
+    with _inventory_at(model, repository, DEFAULT_SERVER, True, Access()) as inventory:
+        events = happened(inventory.events(), version=version, last=last)
+        where = inventory.location
+    if json:
+        print_json([asdict(event) for event in events])
+        return
+    if not events:
+        say(f"nothing is recorded in {where}" + ("" if version is None else f" of {version}"))
+        return
+    print_table(
+        ("when (UTC)", "who", "event", "version", "what and why"),
+        [
+            (
+                (event.when or "")[:19].replace("T", " "),
+                event.who or "",
+                event.what,
+                "" if event.version is None else event.version,
+                event.told,
+            )
+            for event in events
         ],
         title=where,
     )

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from servable_serving.release.steps import Steps
 
 
+Why = Annotated[str | None, typer.Option(help="Reason, recorded in the history.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command()(push)
@@ -197,6 +200,7 @@ def push(
 
 def promote(
     version: Annotated[int, typer.Argument(help="Version to move stable to.")],
+    why: Why = None,
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,
@@ -215,7 +219,7 @@ def promote(
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     with release_target(model, repository, server, no_wait, access, timeout) as target:
         steps = Steps()
-        target.promote(version, steps)
+        target.promote(version, steps, why=why)
         _report(target, version, steps, json=json)
 
 
@@ -223,6 +227,7 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(help="Version to move stable to (default: the previous one).")
     ] = None,
+    why: Why = None,
     model: Model = DEFAULT_MODEL,
     repository: Folder = None,
     server: Server = DEFAULT_SERVER,
@@ -235,17 +240,13 @@ def rollback(
     timeout: StepTimeout = STEP_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Move stable back to the previous version, which is still loaded."""
+    """Move stable back to the version promoted before, which is still loaded."""
     from servable_serving.release.steps import Steps
 
-    if is_url(repository) and to is None:
-        raise typer.BadParameter(
-            "a repository behind a URL has no history: name the version", param_hint="--to"
-        )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     with release_target(model, repository, server, no_wait, access, timeout) as target:
         steps = Steps()
-        version = target.roll_back(steps, to=to)
+        version = target.roll_back(steps, to=to, why=why)
         _report(target, version, steps, json=json)
 
 

@@ -131,13 +131,14 @@ class Deployment:
         with suppress(ServableError):  # a server that is down reads the file when it is back
             self._request_reload(self._watched())
 
-    def set_label(self, label: str, version: int, *, what: str) -> str:
+    def set_label(self, label: str, version: int, *, what: str, why: str | None = None) -> str:
         """Point a label to a version that is loaded, and wait until servers have applied it.
 
         Args:
             label: The label.
             version: The version.
             what: The name of the event in the history: "push", "promote" or "rollback".
+            why: The reason, for the history.
 
         Returns:
             The outcome, in words.
@@ -166,7 +167,7 @@ class Deployment:
             self._write(label, before, was=version)
             raise
         if before != version:
-            self.repository.note(history.event(what, label=label, version=version, before=before))
+            self.repository.note(history.moved(what, label, version, before, why))
         said = f"{label} is version {version}"
         if before not in (None, version):
             said += f", and was {before}"

@@ -159,13 +159,13 @@ class FolderTarget:
             if label == STABLE and not promote:
                 step.said += ": it is the first"
 
-    def promote(self, version: int, steps: Steps) -> None:
+    def promote(self, version: int, steps: Steps, *, why: str | None = None) -> None:
         """Move `stable` to a version, once it is loaded and passes the smoke test."""
-        promote(version, self.deployment, steps)
+        promote(version, self.deployment, steps, why=why)
 
-    def roll_back(self, steps: Steps, *, to: int | None) -> int:
+    def roll_back(self, steps: Steps, *, to: int | None, why: str | None = None) -> int:
         """Move `stable` back, to what was promoted before or to a version; returns that."""
-        return roll_back(self.deployment, steps, to=to)
+        return roll_back(self.deployment, steps, to=to, why=why)
 
     def _served_before(self, version: int) -> int | None:
         """The highest version below `version` that exists and, with servers, is available."""

@@ -20,6 +20,7 @@ from servable_serving.gates.holdout import Holdout, find_holdout
 from servable_serving.gates.metric import Rows, check_metric, read_rows
 from servable_serving.release import inventory
 from servable_serving.release.deployment import Deployment
+from servable_serving.release.events import Happened, happened
 from servable_serving.release.folder_target import FolderTarget
 from servable_serving.release.push import Plan
 from servable_serving.release.push import push as push_candidate
@@ -178,6 +179,7 @@ def promote(
     ca: str | None = None,
     timeout: float = STEP_TIMEOUT,
     progress: bool = True,
+    why: str | None = None,
 ) -> Release:
     """Move stable to a version, once it is loaded and passes the smoke test.
 
@@ -190,6 +192,7 @@ def promote(
         ca: As for `push`.
         timeout: Seconds for each step.
         progress: Whether to print each step on standard error.
+        why: The reason, recorded in the history.
 
     Raises:
         FolderError: The repository or the version does not exist.
@@ -198,7 +201,7 @@ def promote(
     """
     steps = _steps(progress)
     with _target(model, repository, server, api_key, ca, timeout) as target:
-        target.promote(version, steps)
+        target.promote(version, steps, why=why)
         return _release(target, version, steps)
 
 
@@ -212,6 +215,7 @@ def rollback(
     ca: str | None = None,
     timeout: float = STEP_TIMEOUT,
     progress: bool = True,
+    why: str | None = None,
 ) -> Release:
     """Move stable back to the version that was promoted before, or to another.
 
@@ -224,6 +228,7 @@ def rollback(
         ca: As for `push`.
         timeout: Seconds for each step.
         progress: Whether to print each step on standard error.
+        why: The reason, recorded in the history.
 
     Raises:
         FolderError: The repository or the version does not exist.
@@ -232,7 +237,7 @@ def rollback(
     """
     steps = _steps(progress)
     with _target(model, repository, server, api_key, ca, timeout) as target:
-        return _release(target, target.roll_back(steps, to=to), steps)
+        return _release(target, target.roll_back(steps, to=to, why=why), steps)
 
 
 def versions(
@@ -265,6 +270,28 @@ def versions(
         return Versions(RemoteInventory(Remote(repository), model).versions())
     with _deployment(model, repository, server, api_key, ca, STEP_TIMEOUT) as deployment:
         return Versions(inventory.versions(deployment))
+
+
+def history(
+    model: str, *, repository: str | Path | None = None, version: int | None = None
+) -> list[Happened]:
+    """The events of a model's versions, oldest first: who did what, when and why.
+
+    Args:
+        model: The model's name.
+        repository: As for `versions`.
+        version: Only the events that concern this version.
+
+    Raises:
+        FolderError: The folder does not exist, or its history cannot be read.
+        StoreError: The repository behind a URL cannot be reached.
+    """
+    if is_url(repository):
+        from servable_serving.repository.remote import Remote
+
+        return happened(Remote(repository).history(model), version=version)
+    with _deployment(model, repository, None, None, None, STEP_TIMEOUT) as deployment:
+        return happened(deployment.repository.history(), version=version)
 
 
 @contextmanager

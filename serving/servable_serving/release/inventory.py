@@ -88,6 +88,9 @@ class Inventory(Protocol):
     def numbers(self) -> list[int]:
         """The numbers of the versions, lowest first."""
 
+    def events(self) -> list[Event]:
+        """The history of the versions, oldest first."""
+
     def folder(self, version: int) -> AbstractContextManager[Path]:
         """A folder with the files of a version."""
 
@@ -128,6 +131,14 @@ class FolderInventory:
     def numbers(self) -> list[int]:
         """The numbers of the versions, lowest first."""
         return list(self.deployment.repository.versions())
+
+    def events(self) -> list[Event]:
+        """The history of the versions, oldest first.
+
+        Raises:
+            FolderError: It cannot be read.
+        """
+        return self.deployment.repository.history()
 
     @contextmanager
     def folder(self, version: int) -> Iterator[Path]:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from servable_serving.release.steps import Steps
 
 
-def promote(version: int, deployment: Deployment, steps: Steps) -> None:
+def promote(version: int, deployment: Deployment, steps: Steps, *, why: str | None = None) -> None:
     """Move `stable` to a version, once it is loaded and passes the smoke test.
 
     Args:
         version: The version.
         deployment: The model's deployment.
         steps: Reports the steps.
+        why: The reason, for the history.
 
     Raises:
         CandidateError: Its files are not as they were published.
@@ -34,17 +35,20 @@ def promote(version: int, deployment: Deployment, steps: Steps) -> None:
         step.said = f"version {version} matches its manifest"
     bring_up(version, deployment, steps, manifest)
     with steps.step("label") as step:
-        step.said = deployment.set_label(STABLE, version, what="promote")
+        step.said = deployment.set_label(STABLE, version, what="promote", why=why)
     _tidy(deployment)
 
 
-def roll_back(deployment: Deployment, steps: Steps, *, to: int | None = None) -> int:
+def roll_back(
+    deployment: Deployment, steps: Steps, *, to: int | None = None, why: str | None = None
+) -> int:
     """Move `stable` back: the previous version is still loaded, so that takes milliseconds.
 
     Args:
         deployment: The model's deployment.
         steps: Reports the steps.
         to: The version; default: the one promoted before.
+        why: The reason, for the history.
 
     Returns:
         The version.
@@ -67,7 +71,7 @@ def roll_back(deployment: Deployment, steps: Steps, *, to: int | None = None) ->
     with steps.step("wait") as step:
         step.said = deployment.load(version)
     with steps.step("label") as step:
-        step.said = deployment.set_label(STABLE, version, what="rollback")
+        step.said = deployment.set_label(STABLE, version, what="rollback", why=why)
     _tidy(deployment)
     return version
 

@@ -86,10 +86,10 @@ class Target(Protocol):
     def label(self, version: int, steps: Steps, *, promote: bool) -> None:
         """Give a version its label: `stable` if it is the first or is promoted, else `canary`."""
 
-    def promote(self, version: int, steps: Steps) -> None:
-        """Move `stable` to a version."""
+    def promote(self, version: int, steps: Steps, *, why: str | None = None) -> None:
+        """Move `stable` to a version; `why` is for the history."""
 
-    def roll_back(self, steps: Steps, *, to: int | None) -> int:
+    def roll_back(self, steps: Steps, *, to: int | None, why: str | None = None) -> int:
         """Move `stable` back, to what was promoted before or to a version; returns that."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
 from servable_serving.release.inventory import LISTED, UNLISTED, Checked, Entry, accuracy_of
+from servable_serving.repository import history
 from servable_serving.repository.candidate import Candidate
 from servable_serving.repository.manifest import CandidateError
 from servable_serving.repository.store import MissingFile, StoreError
@@ -102,8 +103,12 @@ class RemoteInventory:
             ModelsConfigError: models.config is not valid.
         """
         there = self._there()
-        old = there[: max(len(there) - keep, 0)]
-        return [version for version in old if self.remote.delete(self.model, version)]
+        gone = []
+        for version in there[: max(len(there) - keep, 0)]:
+            if self.remote.delete(self.model, version):
+                gone.append(version)
+                self.remote.note(self.model, history.event("prune", version=version))
+        return gone
 
     def numbers(self) -> list[int]:
         """The numbers of the versions, lowest first.
@@ -112,6 +117,14 @@ class RemoteInventory:
             StoreError: The repository cannot be read.
         """
         return self.remote.numbers(self.model)
+
+    def events(self) -> list[history.Event]:
+        """The history of the versions, oldest first.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        return self.remote.history(self.model)
 
     @contextmanager
     def folder(self, version: int) -> Iterator[Path]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from servable_client import InvalidInput
 from servable_serving.core.names import CANARY, STABLE
+from servable_serving.release.server_group import ReleaseError
+from servable_serving.repository import history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,25 +114,40 @@ class RemoteTarget:
         """
         with steps.step("label") as step:
             label = STABLE if promote or STABLE not in self.labels() else CANARY
-            self.remote.label(self.model, version, label)
+            self._move("push", label, version)
             step.said = f"{label} is version {version}"
 
-    def promote(self, version: int, steps: Steps) -> None:  # noqa: ARG002
+    def promote(self, version: int, steps: Steps, *, why: str | None = None) -> None:  # noqa: ARG002
         """Move `stable` to a version.
 
         Raises:
             StoreError: The version is incomplete there, or models.config cannot be written.
             ModelsConfigError: models.config is not valid.
         """
-        self.remote.label(self.model, version, STABLE)
+        self._move("promote", STABLE, version, why)
 
-    def roll_back(self, steps: Steps, *, to: int | None) -> int:
-        """Move `stable` back to a version.
+    def roll_back(self, steps: Steps, *, to: int | None, why: str | None = None) -> int:  # noqa: ARG002
+        """Move `stable` back, to what was promoted before or to a version; returns that.
 
         Raises:
-            InvalidInput: No version is given, and a repository behind a URL has no history.
+            ReleaseError: Nothing was promoted before.
+            StoreError: The version is incomplete there, or models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
         """
-        if to is None:
-            raise InvalidInput("a repository behind a URL has no history: name the version")
-        self.promote(to, steps)
-        return to
+        version = to
+        if version is None:
+            now = self.labels().get(STABLE)
+            version = history.before(self.remote.history(self.model), now)
+        if version is None:
+            raise ReleaseError(
+                f"nothing is known to have been promoted before version {now}",
+                hint="`servable history` shows what is known; --to names a version",
+            )
+        self._move("rollback", STABLE, version, why)
+        return version
+
+    def _move(self, what: str, label: str, version: int, why: str | None = None) -> None:
+        before = self.labels().get(label)
+        self.remote.label(self.model, version, label)
+        if before != version:
+            self.remote.note(self.model, history.moved(what, label, version, before, why))

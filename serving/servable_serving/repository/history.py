@@ -40,6 +40,12 @@ def event(what: str, **facts: Any) -> Event:
     return {"when": now, "who": who(), "what": what, **facts}
 
 
+def moved(what: str, label: str, version: int, before: int | None, why: str | None) -> Event:
+    """The event that a label moved to a version from the one before, or from none."""
+    reason = {} if why is None else {"why": why}
+    return event(what, label=label, version=version, before=before, **reason)
+
+
 def add(folder: Path, happened: Event) -> None:
     """Append an event.
 

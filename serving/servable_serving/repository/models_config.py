@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 NAME = "models.config"
+# What it is made of where it does not exist yet: it is live, so it is not under version control.
+TEMPLATE = f"{NAME}.template"
 _LOCK = f".{NAME}.lock"
 _PLATFORM = "tensorflow"
 _HEAD = """\
@@ -94,7 +96,7 @@ class ModelsConfig:
         try:
             return regular(self.path).read_text()
         except FileNotFoundError:
-            return ""
+            return self._template()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ModelsConfigError(f"cannot read {self.path}: {reason}") from error
@@ -161,6 +163,33 @@ class ModelsConfig:
             yield entry
             if config.SerializeToString(deterministic=True) != before or not self.path.exists():
                 self._write(config)
+
+    def create(self) -> None:
+        """Write the file as its template is, if there is a template and no such file.
+
+        Raises:
+            ModelsConfigError: The template cannot be read.
+            FolderError: The file cannot be written.
+        """
+        template = self._template()
+        if not template or self.path.exists():
+            return
+        try:
+            with locked(self.root / _LOCK):
+                if not self.path.exists():
+                    atomic_write(self.path, template, durable=True)
+        except OSError as error:
+            raise FolderError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _template(self) -> str:
+        template = self.root / TEMPLATE
+        try:
+            return regular(template).read_text()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelsConfigError(f"cannot read {template}: {reason}") from error
 
     def _read(self) -> wire.ModelServerConfig:
         text = self.text()

@@ -4,6 +4,7 @@
     URL/NAME/VERSION/...            a version; complete when its manifest, the last file, is there
     URL/NAME/.claims/VERSION        who took that number, and the findings of the gates; kept, so
                                     that no number is reused
+    URL/NAME/.history/TIME-ID       an event: which label moved where, when, by whom and why
 
 Object stores have no rename and no locks. Their substitute is a put that succeeds only if the
 object did not exist: for the number of a version, and as a lock of models.config.
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from servable_client._wire import wire_pb2 as wire
+    from servable_serving.repository.history import Event
 
 _CLAIMS = ".claims"
+_HISTORY = ".history"
 _TURN = ".models.config.lock"
 # A change of models.config takes a read and a write; a process that holds the lock for longer was
 # killed. By this machine's clock alone, from when the lock is first seen.
@@ -201,7 +204,7 @@ class Remote:
                 (config.root / model / str(version)).mkdir(parents=True)
             return config.labels(model), config.listed(model, config.root / model)
 
-    def claims(self, model: str) -> dict[int, history.Event]:
+    def claims(self, model: str) -> dict[int, Event]:
         """The push of each version; none of those whose record cannot be parsed.
 
         Raises:
@@ -213,6 +216,32 @@ class Remote:
             if version is not None and (claim := self._claim_of(model, version)) is not None:
                 found[version] = claim
         return found
+
+    def note(self, model: str, happened: Event) -> None:
+        """Add an event to the history of a model.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        when = datetime.fromisoformat(happened["when"]).strftime("%Y%m%dT%H%M%S.%f")
+        content = json.dumps(happened, ensure_ascii=False, indent=1).encode()
+        self.store.write(f"{model}/{_HISTORY}/{when}-{uuid.uuid4().hex}", content)
+
+    def history(self, model: str) -> list[Event]:
+        """The events of a model, oldest first: the pushes, and each move of a label.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        events = [{"version": version, **claim} for version, claim in self.claims(model).items()]
+        for name in self.store.names(f"{model}/{_HISTORY}"):
+            try:
+                found = parse_json(self.store.read(f"{model}/{_HISTORY}/{name}") or b"")
+            except ValueError:
+                continue
+            if isinstance(found, dict) and isinstance(found.get("what"), str):
+                events.append(found)
+        return sorted(events, key=lambda happened: str(happened.get("when", "")))
 
     def size(self, model: str, version: int) -> int:
         """Bytes of all files of a version.
@@ -274,7 +303,7 @@ class Remote:
                 self.store.write(CONFIG, new.encode())
             return config.labels(model)
 
-    def _claim_of(self, model: str, version: int) -> history.Event | None:
+    def _claim_of(self, model: str, version: int) -> Event | None:
         """The record of a push; None if there is none that can be parsed."""
         try:
             claim = parse_json(self.store.read(f"{model}/{_CLAIMS}/{version}") or b"")
@@ -304,7 +333,7 @@ class Remote:
 
     def _claim(self, model: str, about: Mapping[str, Any]) -> tuple[int, bytes]:
         """Claim the next number that was never used."""
-        happened = history.event("push", id=uuid.uuid4().hex, **about)
+        happened = history.event("publish", id=uuid.uuid4().hex, **about)
         claim = json.dumps(happened, ensure_ascii=False, indent=1).encode()
         claimed = (version_of(name) for name in self.store.names(f"{model}/{_CLAIMS}"))
         version = max([0, *self.numbers(model), *(v for v in claimed if v is not None)])

@@ -6,13 +6,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from servable_serving.repository.models_config import ModelsConfig
 from servable_serving.server.options import ServerOptions
 from servable_serving.server.server import Server, ServerError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_CONFIG = "models.config"
 
 
 class Serving:
@@ -80,16 +79,17 @@ def serve(
         ServerError: There is no version, a port is in use, or a version failed to load.
     """
     path = Path(repository).resolve()
-    config = path / _CONFIG
     if not path.is_dir() or not any(path.iterdir()):
         raise ServerError(
             f"{path} holds no versions of a model", hint="`push` publishes one", code="NOT_FOUND"
         )
+    config = ModelsConfig(path)
+    config.create()
     which: dict[str, Any] = (
-        {"model_config_file": config, "model_repository_path": path,
+        {"model_config_file": config.path, "model_repository_path": path,
          "model_config_file_poll_wait_seconds": 1,
          "allow_version_labels_for_unavailable_models": True}
-        if config.is_file()
+        if config.path.is_file()
         else {"model_name": model or path.name, "model_base_path": path}
     )  # fmt: skip
     settings = ServerOptions(

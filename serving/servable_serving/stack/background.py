@@ -23,6 +23,7 @@ from servable_serving.core.processes import (
     wait_until_ready,
 )
 from servable_serving.core.sockets import check_free
+from servable_serving.repository.models_config import ModelsConfig
 from servable_serving.stack.compose import StackError
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ class Background:
         with self._opened() as file:
             if not taken(file):
                 return self._wait(self._told(), model, timeout)
-            config = models / "models.config"
-            if not config.is_file():
+            config = ModelsConfig(models)
+            config.create()
+            if not config.path.is_file():
                 raise StackError(
-                    f"{config} is missing", hint="run it in Servable's folder, or name --models"
+                    f"{config.path} is missing",
+                    hint="run it in Servable's folder, or name --models",
                 )
             for number, flag in ((port, "--port"), (rest_port, "--rest-api-port")):
                 check_free(number, flag, error=StackError)

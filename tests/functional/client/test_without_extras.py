@@ -50,6 +50,7 @@ _NEED = {
 _WORK = {
     "down": [],
     "versions": ["--repository", _REPOSITORY, "--offline"],
+    "history": ["--repository", _REPOSITORY],
     "verify": ["--repository", _REPOSITORY],
     "prune": ["--repository", _REPOSITORY, "--offline", "--keep", "3"],
     "promote": ["1", "--repository", _REPOSITORY, "--no-wait"],
@@ -84,7 +85,7 @@ def ran(
 ) -> dict[str, subprocess.CompletedProcess[str]]:
     folder: Path = tmp_path_factory.mktemp("base")
     shutil.copytree(SHIPPED, folder / _REPOSITORY / "1")
-    shutil.copy(ROOT / "models" / "models.config", folder / "models")
+    shutil.copy(ROOT / "models" / "models.config.template", folder / "models")
     cases = {case: arguments for case, (_, arguments) in _NEED.items()} | _WORK
     return run_without_extras(
         {

@@ -88,6 +88,8 @@ def guarded(
         rest_port=backend.rest_port,
         SERVABLE_MAX_BODY="4m",
         SERVABLE_CORS_ORIGINS="https://app.example,http://localhost:5173",
+        # Many tests send keys that nobody has.
+        SERVABLE_UNKNOWN_KEY_RATE="0",
         **keys,
     ) as running:
         yield running

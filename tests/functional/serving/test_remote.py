@@ -347,8 +347,15 @@ def test_the_commands(s3: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["labels"] == {"canary": 2, "stable": 3}
     done = command("rollback", "--to", 1, "--repository", url, "--json")
     assert json.loads(done.stdout)["labels"] == {"canary": 2, "stable": 1}
-    assert command("rollback", "--repository", url).returncode == 2
+    done = command("rollback", "--repository", url)
+    assert (done.returncode, "--to" in done.stderr) == (1, True)
     assert "has no version 9" in only_sentence(command("promote", 9, "--repository", url))
+    assert command("promote", 3, "--repository", url).returncode == 0
+    done = command("rollback", "--why", "three is worse", "--repository", url, "--json")
+    assert json.loads(done.stdout)["labels"] == {"canary": 2, "stable": 1}
+    shown = command("history", "--repository", url).stdout
+    assert "three is worse" in shown
+    assert "trial skipped: it is shipped" in shown
     done = command("promote", 3, "--repository", url)
     assert f"stable is version 3 of {NAME} at {url}" in done.stdout
     done = servable("sync", url, models, "--json")

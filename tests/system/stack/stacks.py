@@ -70,7 +70,7 @@ class Stack:
         (keys / "api").write_text(f"tests:{KEY}\nhasty:{HASTY}\n")
         (keys / "admin").write_text(f"release:{ADMIN}\n")
         shutil.copytree(SHIPPED, self.models / NAME / "1")
-        shutil.copy(ROOT / "models" / "models.config", self.models)
+        shutil.copy(ROOT / "models" / "models.config.template", self.models)
         for path in (self.folder, *self.folder.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         ports = ("TLS", "GRPC", "REST", "PROMETHEUS", "GRAFANA", "GATEWAY_METRICS")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
+# Services that run once, and their capabilities.
+ONCE = {"certificates": {"CHOWN"}, "models-config": {"CHOWN", "DAC_OVERRIDE", "FOWNER"}}
 BLANK = np.zeros((1, 28, 28), np.uint8)
 
 
@@ -43,7 +45,7 @@ def test_it_comes_up_healthy(stack: Stack) -> None:
 def test_each_container_is_contained(stack: Stack) -> None:
     containers = stack.containers(ended=True)
     assert {c["Config"]["Labels"]["com.docker.compose.service"] for c in containers} == {
-        "serving", "gateway", "certificates"
+        "serving", "gateway", "certificates", "models-config"
     }  # fmt: skip
     for container in containers:
         name, config, host = container["Name"], container["Config"], container["HostConfig"]
@@ -55,15 +57,25 @@ def test_each_container_is_contained(stack: Stack) -> None:
         assert 0 < host["PidsLimit"] <= 512, name
         assert not host["Privileged"], name
         assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}, name
-        if "certificates" in name:  # root, with one capability, for the time of one chown
-            assert (host["CapAdd"], host["NetworkMode"]) == (["CHOWN"], "none")
+        service = config["Labels"]["com.docker.compose.service"]
+        if service in ONCE:  # root, for the time of a few calls
+            assert (set(host["CapAdd"]), host["NetworkMode"]) == (ONCE[service], "none")
             assert container["State"]["ExitCode"] == 0
         else:
             assert int(config["User"].partition(":")[0]) > 0, name
             assert not host["CapAdd"], name
             assert host["RestartPolicy"]["Name"] == "unless-stopped", name
         for mount in container["Mounts"]:
-            assert not mount["RW"] or mount["Destination"] == "/certs", (name, mount)
+            written = {"/models"} if service == "models-config" else {"/certs"}
+            assert not mount["RW"] or mount["Destination"] in written, (name, mount)
+
+
+def test_models_config_is_made_of_its_template_and_belongs_to_the_folders_owner(
+    stack: Stack,
+) -> None:
+    live, template = stack.models / "models.config", stack.models / "models.config.template"
+    assert live.read_text() == template.read_text()
+    assert (live.stat().st_uid, live.stat().st_mode & 0o777) == (stack.models.stat().st_uid, 0o644)
 
 
 def test_what_the_kernel_says_of_the_processes(stack: Stack) -> None:

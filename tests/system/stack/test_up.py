@@ -31,7 +31,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         shutil.copytree(SHIPPED, folder / "models" / NAME / "1")
-        shutil.copy(ROOT / "models" / "models.config", folder / "models")
+        shutil.copy(ROOT / "models" / "models.config.template", folder / "models")
         self.ports = ("--port", free_port(), "--rest-api-port", free_port())
 
     def __call__(self, *arguments: object) -> Any:

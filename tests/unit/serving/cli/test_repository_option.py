@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # The other arguments of each command that reads a repository.
 READERS = {
     "versions": ["--offline"],
+    "history": [],
     "verify": [],
     "prune": ["--keep", "1", "--offline"],
     "diff": ["1", "2"],
@@ -52,7 +53,9 @@ def test_a_repository_that_does_not_exist_is_named(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", READERS)
 def test_help_offers_a_url_where_it_is_taken(name: str) -> None:
     done = command(name, *READERS[name], "--repository", "memory://nothing")
-    assert done.returncode == (0 if name == "versions" else 1 if name != "canary" else 2)
+    assert done.returncode == (
+        0 if name in ("versions", "history") else 1 if name != "canary" else 2
+    )
     assert ("s3://" in _options()[name].help) == (done.returncode != 2)
 
 

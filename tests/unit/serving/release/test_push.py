@@ -92,10 +92,10 @@ class FakeTarget:
         self.promoted = promote
         self._call("label")
 
-    def promote(self, version: int, steps: Steps) -> None:
+    def promote(self, version: int, steps: Steps, *, why: str | None = None) -> None:
         raise NotImplementedError
 
-    def roll_back(self, steps: Steps, *, to: int | None) -> int:
+    def roll_back(self, steps: Steps, *, to: int | None, why: str | None = None) -> int:
         raise NotImplementedError
 
 

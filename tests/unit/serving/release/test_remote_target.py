@@ -11,6 +11,7 @@ from servable_client import InvalidInput
 from servable_serving.release import push as push_module
 from servable_serving.release.push import Plan, push
 from servable_serving.release.remote_target import RemoteTarget
+from servable_serving.release.server_group import ReleaseError
 from servable_serving.release.steps import Steps
 from servable_serving.repository.remote import Remote
 from servable_serving.repository.store import StoreError
@@ -100,9 +101,40 @@ def test_stable_moves_and_moves_back(target: RemoteTarget, candidate: Path) -> N
     assert target.labels() == {"stable": 1}
 
 
-def test_a_rollback_needs_a_version(target: RemoteTarget) -> None:
-    with pytest.raises(InvalidInput):
+def test_a_rollback_goes_to_what_was_promoted_before(target: RemoteTarget, candidate: Path) -> None:
+    for _ in range(3):
+        push(candidate, target, Steps(None), Plan(promote=True))
+    assert [target.roll_back(Steps(None), to=None, why="it is bad") for _ in range(2)] == [2, 1]
+    assert target.labels()["stable"] == 1
+    with pytest.raises(ReleaseError):
         target.roll_back(Steps(None), to=None)
+
+
+def test_a_rollback_needs_something_to_go_back_to(target: RemoteTarget, candidate: Path) -> None:
+    push(candidate, target, Steps(None), Plan())
+    with pytest.raises(ReleaseError):
+        target.roll_back(Steps(None), to=None)
+    assert target.labels() == {"stable": 1}
+
+
+def test_each_move_is_in_the_history(target: RemoteTarget, candidate: Path) -> None:
+    for _ in range(2):
+        push(candidate, target, Steps(None), Plan())
+    target.promote(2, Steps(None), why="better at coats")
+    target.promote(2, Steps(None))
+    target.roll_back(Steps(None), to=1)
+    found = [
+        (one["what"], one.get("label"), one["version"], one.get("before"), one.get("why"))
+        for one in target.remote.history("garments")
+    ]
+    assert found == [
+        ("publish", None, 1, None, None),
+        ("push", "stable", 1, None, None),
+        ("publish", None, 2, None, None),
+        ("push", "canary", 2, None, None),
+        ("promote", "stable", 2, 1, "better at coats"),
+        ("rollback", "stable", 1, 2, None),
+    ]
 
 
 def test_a_missing_version_is_not_promoted(target: RemoteTarget) -> None:

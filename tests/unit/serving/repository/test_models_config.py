@@ -52,6 +52,45 @@ def test_without_a_file_there_are_no_labels(config: ModelsConfig, tmp_path: Path
     assert config.listed("garments", tmp_path / "garments") == set()
 
 
+def test_a_template_holds_until_there_is_a_file(config: ModelsConfig, tmp_path: Path) -> None:
+    template = tmp_path / "models.config.template"
+    template.write_text(
+        f"# Shipped.\nmodel_config_list {{ {entry('garments', SPECIFIC, STABLE)} }}"
+    )
+    assert config.labels("garments") == {"stable": 1}
+    assert not config.path.exists()
+    config.create()
+    assert config.text() == template.read_text()
+    template.write_text("model_config_list {}")
+    config.create()
+    assert config.labels("garments") == {"stable": 1}
+
+
+def test_the_first_change_begins_with_the_template(config: ModelsConfig, tmp_path: Path) -> None:
+    template = tmp_path / "models.config.template"
+    template.write_text(
+        f"# Shipped.\nmodel_config_list {{ {entry('garments', SPECIFIC, STABLE)} }}"
+    )
+    before = template.read_text()
+    with config.change("garments", tmp_path / "garments") as changed:
+        set_versions(changed, {1, 4})
+    assert config.listed("garments", tmp_path / "garments") == {1, 4}
+    assert config.labels("garments") == {"stable": 1}
+    assert config.path.read_text().startswith("# Shipped.\n")
+    assert template.read_text() == before
+
+
+def test_without_a_template_no_file_is_made(config: ModelsConfig) -> None:
+    config.create()
+    assert not config.path.exists()
+
+
+def test_a_template_that_is_no_file_is_refused(config: ModelsConfig, tmp_path: Path) -> None:
+    (tmp_path / "models.config.template").mkdir()
+    with pytest.raises(ModelsConfigError, match="template"):
+        config.create()
+
+
 def test_labels_of_a_model(config: ModelsConfig) -> None:
     write(config, entry("garments", SPECIFIC, STABLE + CANARY), entry("other"))
     assert config.labels("garments") == {"canary": 3, "stable": 1}
