@@ -1,8 +1,9 @@
 """Schemas of the custom resources that the manifests use: as much of them as the manifests need.
 
-Kept by hand after the types that the two projects write their own schemas from:
+Kept by hand after the types that the three projects write their own schemas from:
 prometheus-operator/prometheus-operator, Documentation/api-reference/api.md: ServiceMonitor;
-kserve/kserve, pkg/apis/serving/v1beta1: component.go, predictor.go and predictor_model.go.
+kserve/kserve, pkg/apis/serving/v1beta1: component.go, predictor.go and predictor_model.go;
+kubernetes-sigs/gateway-api, apis/v1: gateway_types.go and httproute_types.go.
 A field that is none of these is refused: a name that was misspelt, say.
 """
 
@@ -37,6 +38,24 @@ def _resource(group: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
             "spec": spec,
         },
     }
+
+
+_TEXT = {"type": "string"}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+
+
+def _closed(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with no other fields."""
+    return {
+        "type": "object",
+        "required": required,
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _several(item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "items": item}
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -117,5 +136,74 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 }
             },
         },
+    ),
+    "Gateway": _resource(
+        "gateway.networking.k8s.io/v1",
+        "Gateway",
+        _closed(
+            ["gatewayClassName", "listeners"],
+            gatewayClassName={"type": "string", "minLength": 1, "maxLength": 253},
+            tls=_closed(
+                ["frontend"],
+                frontend=_closed(
+                    ["default"],
+                    default=_closed(
+                        [],
+                        validation=_closed(
+                            ["caCertificateRefs"],
+                            mode={"enum": ["AllowValidOnly", "AllowInsecureFallback"]},
+                            caCertificateRefs=_several(
+                                _closed(
+                                    ["group", "kind", "name"], group=_TEXT, kind=_TEXT, name=_TEXT
+                                )
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            listeners=_several(
+                _closed(
+                    ["name", "port", "protocol"],
+                    name=_TEXT,
+                    port=_PORT,
+                    protocol={"enum": ["HTTP", "HTTPS", "TLS", "TCP", "UDP"]},
+                    hostname=_TEXT,
+                    tls=_closed(
+                        [],
+                        mode={"enum": ["Terminate", "Passthrough"]},
+                        certificateRefs=_several(_closed(["name"], kind=_TEXT, name=_TEXT)),
+                    ),
+                    allowedRoutes=_closed(
+                        [],
+                        namespaces=_closed([], **{"from": {"enum": ["All", "Selector", "Same"]}}),
+                    ),
+                )
+            ),
+        ),
+    ),
+    "HTTPRoute": _resource(
+        "gateway.networking.k8s.io/v1",
+        "HTTPRoute",
+        _closed(
+            [],
+            parentRefs=_several(_closed(["name"], name=_TEXT, sectionName=_TEXT)),
+            hostnames=_several(_TEXT),
+            rules=_several(
+                _closed(
+                    [],
+                    matches=_several(
+                        _closed(
+                            [],
+                            path=_closed(
+                                [],
+                                type={"enum": ["Exact", "PathPrefix", "RegularExpression"]},
+                                value={"type": "string", "maxLength": 1024},
+                            ),
+                        )
+                    ),
+                    backendRefs=_several(_closed(["name"], name=_TEXT, port=_PORT)),
+                )
+            ),
+        ),
     ),
 }

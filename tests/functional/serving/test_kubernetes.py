@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections import defaultdict
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,8 +36,10 @@ if TYPE_CHECKING:
     from tests.conftest import RunningServer
 
 FOLDER = ROOT / "serving" / "kubernetes"
-BUILDS = ["overlays/dev", "overlays/production", "overlays/gpu", "overlays/kserve", "tuning"]
-SERVING = BUILDS[:3]
+SERVING = ["overlays/dev", "overlays/production", "overlays/gateway", "overlays/gpu"]
+BUILDS = [*SERVING, "overlays/kserve", "tuning"]
+# Those that a site's settings are for.
+OF_SITES = BUILDS[1:]
 # The oldest that has what they use (a container's own CPU in an autoscaler), and the newest known.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]
 
@@ -58,14 +59,18 @@ def why_not() -> str:
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
-@cache
-def built(build: str) -> list[dict[str, Any]]:
+def built_text(folder: Path) -> str:
     done = subprocess.run(
-        ["kubectl", "kustomize", FOLDER / build], capture_output=True, text=True, check=False
+        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=False
     )
     # What kustomize finds old-fashioned is a warning on standard error.
     assert (done.returncode, done.stderr) == (0, "")
-    return list(yaml.safe_load_all(done.stdout))
+    return done.stdout
+
+
+@cache
+def built(build: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(built_text(FOLDER / build)))
 
 
 def one(build: str, kind: str, name: str = "servable") -> dict[str, Any]:
@@ -141,7 +146,7 @@ def test_kserves_container_is_one() -> None:
     assert 0 < predictor["canaryTrafficPercent"] < 100
     assert predictor["model"]["runtimeVersion"] == compose()["image"].partition(":")[2]
     # The ConfigMap whose name has its content's hash: a new version is a new revision.
-    (config,) = (d for d in built("overlays/kserve") if d["kind"] == "ConfigMap")
+    (config,) = (d for d in built("overlays/kserve") if "models.config" in d.get("data", {}))
     assert predictor["volumes"][0]["configMap"]["name"] == config["metadata"]["name"]
     (listed,) = config_of(config["data"]["models.config"]).model_config_list.config
     assert (listed.name, listed.base_path) == (NAME, "/mnt/models")
@@ -151,7 +156,7 @@ def test_kserves_container_is_one() -> None:
 def test_the_server_is_that_of_compose(build: str) -> None:
     serving, other = container(build), compose()
     image = other.get("gpu") if build.endswith("gpu") else other["image"]
-    assert serving["image"] == image
+    assert serving["image"].removeprefix("docker.io/") == image
     assert serving["command"] == other["entrypoint"]
     flags = other["command"]
     expected = shlex.split(flags) if isinstance(flags, str) else flags
@@ -255,23 +260,133 @@ def test_a_client_of_any_kind_may_be_named_one() -> None:
     assert ports == {port["containerPort"] for port in container("overlays/production")["ports"]}
 
 
-def test_the_ingress_lets_no_administration_pass() -> None:
-    paths = defaultdict(list)
-    for document in built("overlays/production"):
+METHODS = {
+    "/tensorflow.serving.PredictionService/Predict",
+    "/tensorflow.serving.PredictionService/Classify",
+    "/tensorflow.serving.PredictionService/GetModelMetadata",
+    "/tensorflow.serving.ModelService/GetModelStatus",
+}
+
+
+def routes(build: str) -> dict[str, set[tuple[str, str]]]:
+    """By the port of the server, what is forwarded to it: kinds of matches, and paths."""
+    found: dict[str, set[tuple[str, str]]] = {"grpc": set(), "rest": set()}
+    for document in built(build):
         if document["kind"] == "Ingress":
             notes = document["metadata"]["annotations"]
             assert notes["nginx.ingress.kubernetes.io/auth-tls-verify-client"] == "on"
             for rule in document["spec"]["rules"]:
                 for path in rule["http"]["paths"]:
                     port = path["backend"]["service"]["port"]["name"]
-                    paths[port].append((path["pathType"], path["path"]))
-    assert paths == {
-        "grpc": [
-            ("Prefix", "/tensorflow.serving.PredictionService/"),
-            ("Exact", "/tensorflow.serving.ModelService/GetModelStatus"),
-        ],
-        "rest": [("Prefix", "/v1/models/")],
-    }
+                    kind = {"ImplementationSpecific": "RegularExpression"}
+                    found[port].add((kind.get(path["pathType"], path["pathType"]), path["path"]))
+        if document["kind"] == "HTTPRoute":
+            for rule in document["spec"]["rules"]:
+                (backend,) = rule["backendRefs"]
+                port = {8500: "grpc", 8501: "rest"}[backend["port"]]
+                paths = (match["path"] for match in rule["matches"])
+                found[port] |= {(path["type"], path["value"]) for path in paths}
+    return found
+
+
+@pytest.mark.parametrize("build", ["overlays/production", "overlays/gateway"])
+def test_what_is_forwarded_from_outside_is_what_the_gateway_forwards(build: str) -> None:
+    found = routes(build)
+    assert found["grpc"] == {("Exact", method) for method in METHODS}
+    ((kind, pattern),) = found["rest"]
+    assert kind == "RegularExpression"
+    for path in (
+        "/v1/models/m", "/v1/models/m/metadata", "/v1/models/m:predict", "/v1/models/m:classify",
+        "/v1/models/m/versions/2:predict", "/v1/models/m/labels/stable/metadata",
+    ):  # fmt: skip
+        assert re.match(pattern, path), path
+    for path in (
+        "/v1/models/m:regress", "/v1/models/m/versions/2:regress", "/v1/models/m:predictx",
+        "/v1/config", "/monitoring/prometheus/metrics", "/x/v1/models/m", "/v1/models/",
+    ):  # fmt: skip
+        assert not re.match(pattern, path), path
+
+
+def test_a_gateway_asks_for_a_certificate_of_clients() -> None:
+    gateway = one("overlays/gateway", "Gateway")["spec"]
+    validation = gateway["tls"]["frontend"]["default"]["validation"]
+    assert validation["mode"] == "AllowValidOnly"
+    assert validation["caCertificateRefs"]
+
+
+SITE = {
+    "namespace: servable": "namespace: shop",
+    "registry.example.com": "registry.shop.test:5000",
+    "docker.io/": "mirror.shop.test/",
+    "s3://example-models/servable": "gs://shop-models/live",
+    "AWS_REGION=eu-central-1": "GOOGLE_CLOUD_PROJECT=shop",
+    "servable.example.com": "models.shop.test",
+    "GATEWAY_CLASS=eg": "GATEWAY_CLASS=istio",
+    "=ingress-nginx": "=edge",
+    "=monitoring": "=metrics",
+    "123456789012": "999999999999",
+}
+
+
+def filled_in(folder: Path) -> Path:
+    """The manifests with another site's settings, in one file."""
+    shutil.copytree(FOLDER, folder / "kubernetes")
+    path = folder / "kubernetes" / "site" / "kustomization.yaml"
+    text = path.read_text()
+    for example, own in SITE.items():
+        assert example in text
+        text = text.replace(example, own)
+    path.write_text(text)
+    return folder / "kubernetes"
+
+
+@pytest.mark.parametrize("build", OF_SITES)
+def test_one_file_holds_all_settings_of_a_site(build: str, tmp_path: Path) -> None:
+    text = built_text(filled_in(tmp_path) / build)
+    for example in (
+        "example", "123456789012", "docker.io/", "eu-central-1", ": ingress-nginx\n",
+        ": monitoring\n", "gatewayClassName: eg",
+    ):  # fmt: skip
+        assert example not in text
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        schema = SCHEMAS.get(document["kind"])
+        if schema is not None:
+            jsonschema.Draft202012Validator(schema).validate(document)
+        else:
+            kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
+    namespace = "servable-tuning" if build == "tuning" else "shop"
+    spaces = {d["metadata"].get("namespace", d["metadata"]["name"]) for d in documents}
+    assert spaces == {namespace}
+    assert "gs://shop-models/live" in text
+    for document in documents:
+        if document["kind"] == "Ingress":
+            secret = document["metadata"]["annotations"][
+                "nginx.ingress.kubernetes.io/auth-tls-secret"
+            ]
+            assert secret == "shop/servable-clients"
+            assert document["spec"]["rules"][0]["host"] == "models.shop.test"
+            assert document["spec"]["tls"][0]["hosts"] == ["models.shop.test"]
+        if document["kind"] == "Gateway":
+            assert document["spec"]["gatewayClassName"] == "istio"
+            assert document["spec"]["listeners"][0]["hostname"] == "models.shop.test"
+        if document["kind"] == "HTTPRoute":
+            assert document["spec"]["hostnames"] == ["models.shop.test"]
+        if document["kind"] == "InferenceService":
+            uri = document["spec"]["predictor"]["model"]["storageUri"]
+            assert uri == "gs://shop-models/live/fashion_mnist"
+    images = set(re.findall(r"image: (\S+)", text))
+    assert all(
+        image.startswith(("registry.shop.test:5000/", "mirror.shop.test/")) for image in images
+    )
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_build_makes_its_namespace(build: str) -> None:
+    (namespace,) = (d for d in built(build) if d["kind"] == "Namespace")
+    names = {d["metadata"]["namespace"] for d in built(build) if d["kind"] != "Namespace"}
+    assert names == {namespace["metadata"]["name"]}
+    assert "pod-security.kubernetes.io/enforce" in namespace["metadata"]["labels"]
 
 
 @pytest.mark.parametrize("name", ["pull", "sync"])

@@ -79,7 +79,7 @@ def test_a_port_in_use_is_told_and_nothing_is_left_behind(place: Place) -> None:
 
 
 def test_a_repository_without_its_configuration_is_told(place: Place) -> None:
-    (place.folder / "models" / "models.config").unlink()
+    (place.folder / "models" / "models.config.template").unlink()
     assert "models.config is missing" in only_sentence(place("up", *place.ports))
 
 
