@@ -636,6 +636,14 @@ class ReloadConfigResponse(_message.Message):
     status: StatusProto
     def __init__(self, status: _Optional[_Union[StatusProto, _Mapping]] = ...) -> None: ...
 
+class LogMetadata(_message.Message):
+    __slots__ = ("model_spec", "sampling_config")
+    MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    model_spec: ModelSpec
+    sampling_config: SamplingConfig
+    def __init__(self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., sampling_config: _Optional[_Union[SamplingConfig, _Mapping]] = ...) -> None: ...
+
 class PredictLog(_message.Message):
     __slots__ = ("request", "response")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -645,22 +653,28 @@ class PredictLog(_message.Message):
     def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ..., response: _Optional[_Union[PredictResponse, _Mapping]] = ...) -> None: ...
 
 class ClassifyLog(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "response")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: ClassificationRequest
-    def __init__(self, request: _Optional[_Union[ClassificationRequest, _Mapping]] = ...) -> None: ...
+    response: ClassificationResponse
+    def __init__(self, request: _Optional[_Union[ClassificationRequest, _Mapping]] = ..., response: _Optional[_Union[ClassificationResponse, _Mapping]] = ...) -> None: ...
 
 class RegressLog(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "response")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: RegressionRequest
-    def __init__(self, request: _Optional[_Union[RegressionRequest, _Mapping]] = ...) -> None: ...
+    response: RegressionResponse
+    def __init__(self, request: _Optional[_Union[RegressionRequest, _Mapping]] = ..., response: _Optional[_Union[RegressionResponse, _Mapping]] = ...) -> None: ...
 
 class MultiInferenceLog(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "response")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: MultiInferenceRequest
-    def __init__(self, request: _Optional[_Union[MultiInferenceRequest, _Mapping]] = ...) -> None: ...
+    response: MultiInferenceResponse
+    def __init__(self, request: _Optional[_Union[MultiInferenceRequest, _Mapping]] = ..., response: _Optional[_Union[MultiInferenceResponse, _Mapping]] = ...) -> None: ...
 
 class SessionRunLog(_message.Message):
     __slots__ = ()
@@ -671,20 +685,22 @@ class PredictStreamedLog(_message.Message):
     def __init__(self) -> None: ...
 
 class PredictionLog(_message.Message):
-    __slots__ = ("classify_log", "regress_log", "predict_log", "predict_streamed_log", "multi_inference_log", "session_run_log")
+    __slots__ = ("log_metadata", "classify_log", "regress_log", "predict_log", "predict_streamed_log", "multi_inference_log", "session_run_log")
+    LOG_METADATA_FIELD_NUMBER: _ClassVar[int]
     CLASSIFY_LOG_FIELD_NUMBER: _ClassVar[int]
     REGRESS_LOG_FIELD_NUMBER: _ClassVar[int]
     PREDICT_LOG_FIELD_NUMBER: _ClassVar[int]
     PREDICT_STREAMED_LOG_FIELD_NUMBER: _ClassVar[int]
     MULTI_INFERENCE_LOG_FIELD_NUMBER: _ClassVar[int]
     SESSION_RUN_LOG_FIELD_NUMBER: _ClassVar[int]
+    log_metadata: LogMetadata
     classify_log: ClassifyLog
     regress_log: RegressLog
     predict_log: PredictLog
     predict_streamed_log: PredictStreamedLog
     multi_inference_log: MultiInferenceLog
     session_run_log: SessionRunLog
-    def __init__(self, classify_log: _Optional[_Union[ClassifyLog, _Mapping]] = ..., regress_log: _Optional[_Union[RegressLog, _Mapping]] = ..., predict_log: _Optional[_Union[PredictLog, _Mapping]] = ..., predict_streamed_log: _Optional[_Union[PredictStreamedLog, _Mapping]] = ..., multi_inference_log: _Optional[_Union[MultiInferenceLog, _Mapping]] = ..., session_run_log: _Optional[_Union[SessionRunLog, _Mapping]] = ...) -> None: ...
+    def __init__(self, log_metadata: _Optional[_Union[LogMetadata, _Mapping]] = ..., classify_log: _Optional[_Union[ClassifyLog, _Mapping]] = ..., regress_log: _Optional[_Union[RegressLog, _Mapping]] = ..., predict_log: _Optional[_Union[PredictLog, _Mapping]] = ..., predict_streamed_log: _Optional[_Union[PredictStreamedLog, _Mapping]] = ..., multi_inference_log: _Optional[_Union[MultiInferenceLog, _Mapping]] = ..., session_run_log: _Optional[_Union[SessionRunLog, _Mapping]] = ...) -> None: ...
 
 class RpcStatus(_message.Message):
     __slots__ = ("code", "message", "details")

@@ -266,6 +266,30 @@ def serve(
         float,
         typer.Option("--log_requests", min=0, max=1, help="Fraction of requests to log."),
     ] = 0.0,
+    log_requests_to: Annotated[
+        Path | None,
+        path(
+            "--log_requests_to",
+            help="Folder for requests with their answers, as TFRecords of PredictionLog.",
+        ),
+    ] = None,
+    log_requests_share: Annotated[
+        float,
+        typer.Option(
+            "--log_requests_share",
+            min=0,
+            max=1,
+            help="Fraction of requests kept in --log_requests_to.",
+        ),
+    ] = 0.01,
+    log_requests_max_bytes: Annotated[
+        int,
+        typer.Option(
+            "--log_requests_max_bytes",
+            min=0,
+            help="Max size of the files in --log_requests_to, in bytes; the oldest are deleted.",
+        ),
+    ] = 1 << 30,
     log_json: Annotated[
         Switch, switch("--log_json", help="Log JSON objects, one per line.")
     ] = Switch.FALSE,

@@ -101,7 +101,8 @@ def smoke_test(servers: Servers, version: int, manifest: Mapping[str, Any]) -> s
     count = len(golden) + len(requests)
     if not count:
         return f"version {version} reports its signatures; it has no golden requests"
-    return f"{count} golden requests answered as exported, by version {version}"
+    where = "" if asked == 1 else f" at each of {asked} servers"
+    return f"{count} golden requests answered as exported, by version {version}{where}"
 
 
 def _ask(

@@ -74,6 +74,9 @@ class ServerOptions:
         host: The address to bind; ours.
         shutdown_grace_seconds: How long a stop waits for requests in flight; ours.
         log_requests: The fraction of requests that are logged, 0 to 1; ours.
+        log_requests_to: A folder for TFRecords of requests with their answers; ours.
+        log_requests_share: The fraction of requests that are kept there, 0 to 1; ours.
+        log_requests_max_bytes: The size of all files there; the oldest are deleted; ours.
         web: Whether to serve the web page at "/" of the REST port; not in TensorFlow Serving.
         max_queue: Requests that may wait, for each protocol; further ones are refused; ours.
         max_connections: Open connections, for each protocol; ours.
@@ -126,6 +129,9 @@ class ServerOptions:
     host: str = "127.0.0.1"
     shutdown_grace_seconds: float = 10.0
     log_requests: float = 0.0
+    log_requests_to: Path | None = None
+    log_requests_share: float = 0.01
+    log_requests_max_bytes: int = 1 << 30
     web: bool = False
     max_queue: int = field(default_factory=lambda: Limits().max_queue)
     max_connections: int = Limits.max_connections

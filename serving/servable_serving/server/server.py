@@ -32,6 +32,7 @@ from servable_serving.server.grpc.server import GrpcServer
 from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.lifecycle.registry import Models
 from servable_serving.server.lifecycle.scheduler import ThreadScheduler
+from servable_serving.server.lifecycle.warmup import record_writer
 from servable_serving.server.limits import Budget, Limits
 from servable_serving.server.memory import MemoryTrimmer
 from servable_serving.server.proto import config_pb2
@@ -39,6 +40,7 @@ from servable_serving.server.rest.server import RestServer
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadOptions
 from servable_serving.server.runtime.session_bundle import session_bundle
+from servable_serving.server.samples import Samples
 from servable_serving.server.telemetry import Metrics, RequestLog
 
 if TYPE_CHECKING:
@@ -111,7 +113,12 @@ class Server:
             scheduler=ThreadScheduler(options.num_unload_threads),
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
-        requests = RequestLog(self._models.knows, metrics, log_rate=options.log_requests)
+        self._samples = self._open_samples()
+        requests = RequestLog(
+            self._models.knows, metrics, log_rate=options.log_requests, samples=self._samples
+        )
+        if self._samples is not None:
+            metrics.count_samples(self._samples.counts)
         budget = Budget(options.max_bytes_in_flight)
         limits = Limits(**{one.name: getattr(options, one.name) for one in fields(Limits)})
         self._grpc = GrpcServer(
@@ -205,6 +212,8 @@ class Server:
         for watch in self._watches:
             watch.join()
         self._models.close(max(end - time.monotonic(), 0))
+        if self._samples is not None:
+            self._samples.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -217,6 +226,23 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _open_samples(self) -> Samples | None:
+        options = self._options
+        if options.log_requests_to is None:
+            return None
+        try:
+            return Samples(
+                options.log_requests_to.absolute(),
+                share=options.log_requests_share,
+                keep_bytes=options.log_requests_max_bytes,
+                open_writer=record_writer,
+            )
+        except OSError as error:
+            raise ServerError(
+                f"cannot write to {options.log_requests_to}: {error.strerror}",
+                hint="name another folder with --log_requests_to",
+            ) from None
 
     def _load(self) -> bool:
         """Load the first version of each model; False if a stop was requested meanwhile."""

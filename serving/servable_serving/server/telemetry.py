@@ -23,10 +23,14 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from servable_client._wire import wire_pb2 as wire
+    from servable_serving.server.samples import Samples
 
 _PREFIX = ":tensorflow:serving:"
 # Microseconds; tensorflow_serving/servables/tensorflow/util.cc.
@@ -79,6 +83,14 @@ class Metrics:
         if code == "OK":
             self._request_latency(model, api, entrypoint).observe(seconds * 1e6)
 
+    def count_samples(self, counts: Mapping[str, int]) -> None:
+        """Tell how many requests were kept with their answers, and how many were not.
+
+        Args:
+            counts: By outcome, "kept" and "dropped"; read whenever the metrics are.
+        """
+        self._registry.register(_SampleCount(counts))
+
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""
         page = generate_latest(self._registry)
@@ -86,6 +98,23 @@ class Metrics:
         return page.replace(
             f"{_PREFIX}request_count_total ".encode(), f"{_PREFIX}request_count ".encode()
         )
+
+
+class _SampleCount(Collector):
+    """The counts of `Samples`."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        metric = CounterMetricFamily(
+            "servable_request_samples",
+            "Requests to be kept by --log_requests_to.",
+            labels=["outcome"],
+        )
+        for outcome in ("kept", "dropped"):
+            metric.add_metric([outcome], self._counts[outcome])
+        yield metric
 
 
 class _RequestCount:
@@ -114,13 +143,24 @@ _log = logging.getLogger("servable.requests")
 
 @dataclass(kw_only=True)
 class RequestRecord:
-    """The record of a request in progress."""
+    """The record of a request in progress.
+
+    Attributes:
+        entrypoint: "GRPC" or "REST".
+        api: "Predict" and so on by gRPC, "predict" and so on by REST; empty for no request to one.
+        model: The model's name.
+        version: The version that answers.
+        code: The status's name.
+        log: Makes the request and its answer as they are kept, if it was answered.
+        began: By time.perf_counter.
+    """
 
     entrypoint: str
     api: str = ""
     model: str = ""
     version: int | None = None
     code: str = "OK"
+    log: Callable[[], wire.PredictionLog] | None = None
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -131,12 +171,19 @@ class RequestLog:
         is_known: Whether there is a model of that name; other names are not counted.
         metrics: Where they are counted.
         log_rate: The fraction of them that is logged, 0 to 1.
+        samples: Where a share of them is kept, with their answers; None for nowhere.
     """
 
     def __init__(
-        self, is_known: Callable[[str], bool], metrics: Metrics, *, log_rate: float = 0.0
+        self,
+        is_known: Callable[[str], bool],
+        metrics: Metrics,
+        *,
+        log_rate: float = 0.0,
+        samples: Samples | None = None,
     ) -> None:
         self._is_known, self._metrics, self._log_rate = is_known, metrics, log_rate
+        self._samples = samples
 
     def keep(self, record: RequestRecord) -> None:
         """Count and log a request that has been answered."""
@@ -145,6 +192,8 @@ class RequestLog:
         model = record.model if self._is_known(record.model) else ""
         if record.api:
             self._metrics.answered(model, record.api, record.entrypoint, record.code, seconds)
+        if self._samples is not None and record.log is not None and record.version is not None:
+            self._samples.take(record.model, record.version, record.log)
         if self._log_rate and random.random() < self._log_rate:
             _log.info(
                 "%s %s %s %s %s %.2f ms",

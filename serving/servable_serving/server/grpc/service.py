@@ -78,6 +78,9 @@ class GrpcService:
         for key, array in outputs.items():
             fill_proto(response.outputs[key], array, typed=self._typed)
         _fill(response.model_spec, record, name)
+        record.log = lambda: wire.PredictionLog(
+            predict_log=wire.PredictLog(request=request, response=response)
+        )
         return response
 
     def classify(
@@ -93,6 +96,9 @@ class GrpcService:
             result = classify(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        record.log = lambda: wire.PredictionLog(
+            classify_log=wire.ClassifyLog(request=request, response=response)
+        )
         return response
 
     def regress(
@@ -105,6 +111,9 @@ class GrpcService:
             result = regress(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
+        record.log = lambda: wire.PredictionLog(
+            regress_log=wire.RegressLog(request=request, response=response)
+        )
         return response
 
     def multi_inference(
@@ -116,7 +125,11 @@ class GrpcService:
         """Several signatures for the same examples."""
         spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
         with self._models.find(_spec(spec, record)) as (record.version, model):
-            return multi_inference(model, request.tasks, request.input, deadline=call.deadline)
+            response = multi_inference(model, request.tasks, request.input, deadline=call.deadline)
+        record.log = lambda: wire.PredictionLog(
+            multi_inference_log=wire.MultiInferenceLog(request=request, response=response)
+        )
+        return response
 
     def get_model_metadata(
         self, request: wire.GetModelMetadataRequest, record: RequestRecord, _: Call

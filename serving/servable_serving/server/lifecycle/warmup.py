@@ -6,7 +6,7 @@ https://www.tensorflow.org/tfx/serving/saved_model_warmup
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
@@ -42,6 +42,13 @@ def read_records(path: Path) -> Iterator[bytes]:
             "DATA_LOSS",
             f"{error.message}. Please verify your warmup data is in TFRecord format.",
         ) from error
+
+
+def record_writer(path: Path) -> Any:
+    """A writer of a new TFRecord file, with `write`, `flush` and `close`."""
+    from tensorflow.python.lib.io._pywrap_record_io import RecordWriter, RecordWriterOptions
+
+    return RecordWriter(str(path), RecordWriterOptions(""))
 
 
 def warm_up(

@@ -6,11 +6,14 @@ import json
 import logging
 import re
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from google.protobuf import json_format
 
+from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import fill_proto
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.names import DEFAULT_SIGNATURE
 from servable_serving.repository.layout import version_of
@@ -30,7 +33,10 @@ from servable_serving.server.limits import OUT_OF_MEMORY, SMALL
 from servable_serving.server.telemetry import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
-    from servable_client._wire import wire_pb2 as wire
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from servable_serving.server.limits import Limits, Share
 
 _log = logging.getLogger("servable.serving")
@@ -186,7 +192,9 @@ class RestService:
             check_size(definition, inputs)
             outputs = model.run(name, inputs, deadline=deadline)
         self._limits.check_response(outputs, as_json=True)
-        return write_outputs(outputs, rows=rows)
+        answer = write_outputs(outputs, rows=rows)
+        record.log = partial(_predict_log, spec.name, record.version, name, inputs, outputs)
+        return answer
 
     def _examples(
         self, spec: Spec, record: RequestRecord, body: bytes, deadline: float | None
@@ -196,8 +204,28 @@ class RestService:
         examples = read_examples(request)
         with self._models.find(spec) as (record.version, model):
             if record.api == "classify":
-                return write_classifications(classify(model, name, examples, deadline=deadline))
-            return write_regressions(regress(model, name, examples, deadline=deadline))
+                classes = classify(model, name, examples, deadline=deadline)
+                answer = write_classifications(classes)
+                record.log = lambda: wire.PredictionLog(
+                    classify_log=wire.ClassifyLog(
+                        request=wire.ClassificationRequest(
+                            model_spec=_model_spec(spec.name, None, name), input=examples
+                        ),
+                        response=wire.ClassificationResponse(result=classes),
+                    )
+                )
+                return answer
+            values = regress(model, name, examples, deadline=deadline)
+            answer = write_regressions(values)
+            record.log = lambda: wire.PredictionLog(
+                regress_log=wire.RegressLog(
+                    request=wire.RegressionRequest(
+                        model_spec=_model_spec(spec.name, None, name), input=examples
+                    ),
+                    response=wire.RegressionResponse(result=values),
+                )
+            )
+            return answer
 
     def _status(self, spec: Spec) -> bytes:
         # 64-bit numbers are strings in protobuf's JSON, and so here.
@@ -227,6 +255,32 @@ class RestService:
                 "metadata": {"signature_def": {"signature_def": signatures}},
             }
         )
+
+
+def _predict_log(
+    model: str,
+    version: int,
+    signature: str,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+) -> wire.PredictionLog:
+    """A request over REST and its answer, as they would be over gRPC."""
+    log = wire.PredictionLog()
+    request, response = log.predict_log.request, log.predict_log.response
+    request.model_spec.CopyFrom(_model_spec(model, None, signature))
+    response.model_spec.CopyFrom(_model_spec(model, version, signature))
+    for name, array in inputs.items():
+        fill_proto(request.inputs[name], array)
+    for name, array in outputs.items():
+        fill_proto(response.outputs[name], array)
+    return log
+
+
+def _model_spec(model: str, version: int | None, signature: str) -> wire.ModelSpec:
+    spec = wire.ModelSpec(name=model, signature_name=signature)
+    if version is not None:
+        spec.version.value = version
+    return spec
 
 
 class _EmptyError(Exception):
