@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from servable_serving.release.deployment import Deployment
     from servable_serving.release.inventory import Inventory
+    from servable_serving.release.replay import Replayed
 
 Offline = Annotated[
     bool, typer.Option("--offline", help="Contact no server; use models.config only.")
@@ -200,6 +201,13 @@ def diff(
     repository: Folder = None,
     holdout: HoldoutFile = None,
     data: Data = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder or file of requests that --log_requests_to of `servable serve` kept; show "
+            "how answers to the latest 1000 differ.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the differences between two versions: figures, settings, and answers."""
@@ -222,11 +230,13 @@ def diff(
         if images is not None:
             import_tensorflow_runtime()
             answers = compare_answers(first, second, images)
+        replayed = None if requests is None else _replayed(requests, first, second)
     if json:
         print_json(
             {
                 "figures": {name: list(pair) for name, pair in found.items()},
                 "answers": None if answers is None else asdict(answers),
+                "requests": None if replayed is None else asdict(replayed),
             }
         )
         return
@@ -236,14 +246,52 @@ def diff(
         )
     else:
         say("manifests are identical")
-    if answers is None:
+    if answers is not None:
+        typer.echo(
+            f"predictions differ on {answers.changed} of {answers.pictures} images "
+            f"({answers.changed / answers.pictures:.2%}): {answers.mended} fixed, "
+            f"{answers.broken} regressed"
+        )
+    elif replayed is None:
         say(f"no held-out images for {model}; pass some with --holdout")
-        return
+    if replayed is not None:
+        _show_replayed(replayed, one, other)
+
+
+def _replayed(requests: Path, first: Path, second: Path) -> Replayed:
+    """The answers of two versions to requests that were kept."""
+    from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
+    from servable_serving.gates.inspected_version import InspectedVersion
+    from servable_serving.release.replay import kept_requests, replay
+
+    import_tensorflow_runtime()
+    from servable_serving.server.lifecycle.warmup import read_records
+
+    found = kept_requests(requests, read_records)
+    with InspectedVersion(first) as version, InspectedVersion(second) as another:
+        return replay(version, another, found)
+
+
+def _show_replayed(replayed: Replayed, one: str, other: str) -> None:
+    from servable_client.cli.console import print_table
+
+    share = f" ({replayed.differ / replayed.rows:.2%})" if replayed.rows else ""
     typer.echo(
-        f"predictions differ on {answers.changed} of {answers.pictures} images "
-        f"({answers.changed / answers.pictures:.2%}): {answers.mended} fixed, "
-        f"{answers.broken} regressed"
+        f"answers differ in {replayed.differ} of {replayed.rows} rows{share} of "
+        f"{replayed.requests} requests; the largest difference of an output is "
+        f"{replayed.largest:.3g}"
     )
+    for name, failed, milliseconds in zip(
+        (one, other), replayed.failed, replayed.milliseconds, strict=True
+    ):
+        took = "" if milliseconds is None else f"; {milliseconds:.2f} ms a request (median)"
+        typer.echo(f"{name} refuses {failed} of them{took}")
+    if replayed.examples:
+        print_table(
+            ("request", "row", one, other),
+            [(e.request, e.row, e.one, e.other) for e in replayed.examples],
+            title="the first rows that differ",
+        )
 
 
 def _cell(value: Any) -> str:

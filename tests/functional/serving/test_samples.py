@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -72,6 +73,33 @@ def test_requests_of_both_protocols_are_kept_and_warm_a_version_up(
     with serving(repository, tmp_path / "log") as server, Client(server.grpc, model=NAME) as client:
         assert client.predict({"image": images}).version == 2
     assert re.search(r"version 2.*2 warm-up records", (tmp_path / "log").read_text())
+
+
+def test_versions_are_compared_by_the_requests_that_were_kept(
+    repository: Path, tinies: list[Path], dataset: Dataset, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    with (
+        serving(
+            repository, tmp_path / "log", f"--log_requests_to={kept}", "--log_requests_share=1"
+        ) as server,
+        Client(server.grpc, model=NAME) as client,
+    ):
+        for first in range(0, 40, 10):
+            client.predict({"image": dataset.test.images[first : first + 10]})
+    few = tmp_path / "few.npz"
+    np.savez(few, images=dataset.test.images[:10], targets=dataset.test.targets[:10])
+    at = ("--repository", repository, "--holdout", few)
+    done = servable("diff", "1", tinies[1], *at, "--requests", kept, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["requests"]
+    assert (found["requests"], found["rows"], found["failed"]) == (4, 40, [0, 0])
+    assert 20 < found["differ"] <= 40  # the other one says the same of every image
+    assert len(found["examples"]) == 5
+    shown = servable("diff", "1", "1", *at, "--requests", kept).stdout
+    assert "answers differ in 0 of 40 rows (0.00%) of 4 requests" in shown
+    done = servable("diff", "1", "1", *at, "--requests", tmp_path / "log")
+    assert "is not a file of kept requests" in only_sentence(done)
 
 
 def test_a_folder_that_cannot_be_written_ends_the_start(repository: Path, tmp_path: Path) -> None:
