@@ -16,6 +16,7 @@ from tests.reliability.table import as_property
 from tests.reliability.trial import Trial
 
 from servable_client import Client, Retry
+from servable_serving.server.limits import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from servable_client import TLS
 
 
-# More calls at a time than the server has threads.
-_CROWD = 32
+# More calls at a time than the server has threads, and fewer than it lets wait.
+_CROWD = 2 * threads()
 
 
 class Begin(Protocol):
