@@ -126,6 +126,11 @@ def servable(
         )
 
 
+def started(*arguments: object, log: Path) -> ForkServerProcess:
+    """Start the command, with its output in a file."""
+    return _fork(list(map(str, arguments)), log, log)
+
+
 def _environment() -> dict[str, str]:
     """The environment, which pytest changes in the main thread for each test."""
     while True:

@@ -201,7 +201,7 @@ def verify(deployment: Deployment) -> list[Checked]:
     ]
     found += [
         Checked(what=str(left), trouble="was left by a push or prune that was killed, or is "
-                "running; the next push removes it")
+                "running; the next one removes it")
         for left in repository.leftovers()
     ]  # fmt: skip
     try:
@@ -238,6 +238,7 @@ def prune(deployment: Deployment, *, keep: int) -> list[int]:
     """
     repository = deployment.repository
     with repository.locked():
+        repository.clear_leftovers()
         deployment.unload_unlabelled()
         gone = []
         for version in _prunable(deployment, keep):

@@ -254,6 +254,11 @@ class Repository:
         """Folders of a push or a prune that was killed, or is running."""
         return [p for prefix in (_INCOMING, _PRUNED) for p in self.path.glob(f"{prefix}*")]
 
+    def clear_leftovers(self) -> None:
+        """Remove what a killed push or prune left; requires the lock, so that none is running."""
+        for left in self.leftovers():
+            shutil.rmtree(left, ignore_errors=True)
+
     def _publish(
         self,
         fill: Callable[[Path], None],
@@ -262,7 +267,7 @@ class Repository:
         *,
         reuse: bool,
     ) -> int:
-        self._clear_leftovers()
+        self.clear_leftovers()
         used = self._used()
         if version is None:
             # The highest ever used plus one: the number of a pruned version must not be reused
@@ -303,11 +308,6 @@ class Repository:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-    def _clear_leftovers(self) -> None:
-        """Remove the leftovers of a killed push; requires the lock, so that none is running."""
-        for left in self.leftovers():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _keep_history(folder: Path, happened: Event) -> None:
