@@ -89,13 +89,15 @@ def kept_requests(where: Path, read: Callable[[Path], Iterator[bytes]]) -> list[
     paths = [where] if where.is_file() else sorted(where.rglob("[!.]*.tfrecord"), key=_modified)
     found: list[tuple[str, Any]] = []
     for path in reversed(paths):
+        logs: list[wire.PredictionLog] = []
         try:
-            logs = [wire.PredictionLog.FromString(record) for record in read(path)]
+            logs += map(wire.PredictionLog.FromString, read(path))
         except (ModelError, DecodeError) as error:
-            raise FolderError(
-                f"{path} is not a file of kept requests: {error}",
-                hint="a server that runs with --log_requests_to writes them",
-            ) from None
+            if not logs:  # else the server was killed while it wrote the last one
+                raise FolderError(
+                    f"{path} is not a file of kept requests: {error}",
+                    hint="a server that runs with --log_requests_to writes them",
+                ) from None
         found += [
             (f"{path.name}:{number}", log.predict_log.request)
             for number, log in enumerate(logs)

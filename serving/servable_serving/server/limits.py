@@ -70,7 +70,9 @@ class Limits:
         Raises:
             ModelError: It would be too large; `code` is INVALID_ARGUMENT, as retries do not help.
         """
-        size = sum(_size(array) + _JSON_VALUE * array.size * as_json for array in outputs.values())
+        size = sum(
+            size_of(array) + _JSON_VALUE * array.size * as_json for array in outputs.values()
+        )
         if size > self.max_response_bytes:
             raise invalid(
                 f"The response would have {size} bytes, more than {self.max_response_bytes}; send "
@@ -78,7 +80,8 @@ class Limits:
             )
 
 
-def _size(array: NDArray[Any]) -> int:
+def size_of(array: NDArray[Any]) -> int:
+    """Bytes of the elements of an array, of those of strings too."""
     # Of an array of strings, NumPy knows the size of its pointers only.
     return sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
 

@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import random
+import re
 import socket
 import threading
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _WAITING, _WAITING_BYTES = 1000, 64 << 20
 # A file is closed, and so visible, when it has this many bytes or seconds.
 _FILE_BYTES, _FILE_SECONDS = 16 << 20, 600.0
+# The largest request and answer that are kept: a copy is made of them.
+MAX_BYTES = 16 << 20
 _INCOMING = ".incoming-"
 # Between two warnings of the same trouble, in seconds.
 _WARN_SECONDS = 60.0
@@ -93,6 +96,7 @@ class Samples:
         check = folder / f"{_INCOMING}{os.getpid()}"
         check.touch()
         check.unlink()
+        _finish_files_of_the_dead(folder)
         self._folder, self._share, self._keep_bytes = folder, share, keep_bytes
         self._open_writer, self._clock = open_writer, clock
         self.counts: Counter[str] = Counter()
@@ -104,17 +108,20 @@ class Samples:
         self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
         self._thread.start()
 
-    def take(self, model: str, version: int, log: Callable[[], wire.PredictionLog]) -> None:
+    def take(self, model: str, version: int, log: Callable[[], wire.PredictionLog | None]) -> None:
         """Keep a request and its answer, or not, by chance.
 
         Args:
             model: The model's name.
             version: The version that answered.
-            log: Makes the record.
+            log: Makes the record; None if it would be larger than `MAX_BYTES`.
         """
         if random.random() >= self._share:
             return
         record = log()
+        if record is None:
+            self._done(b"", "dropped")
+            return
         metadata = record.log_metadata
         metadata.model_spec.name = model
         metadata.model_spec.version.value = version
@@ -172,7 +179,7 @@ class Samples:
             self._finish((model, version))
 
     def _open(self, model: str, version: int) -> _Open:
-        folder = self._folder / (quote(model, safe="") or "_")
+        folder = self._folder / _folder_name(model)
         folder.mkdir(exist_ok=True)
         self._made += 1
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -213,3 +220,30 @@ class Samples:
         with self._lock:
             self._bytes -= len(data)
             self.counts[outcome] += 1
+
+
+def _folder_name(model: str) -> str:
+    """The name of a model as that of a folder, which is never hidden, and never another folder."""
+    name = quote(model, safe="") or "_"
+    return name.replace(".", "%2E", 1) if name.startswith(".") else name
+
+
+def _finish_files_of_the_dead(folder: Path) -> None:
+    """Make the files visible that processes of this machine left which were killed."""
+    host = re.escape(socket.gethostname())
+    for path in folder.glob(f"*/{_INCOMING}*.tfrecord"):
+        found = re.fullmatch(rf".*-{host}-(\d+)\.\d+\.tfrecord", path.name)
+        # A container's first process has the same number each time.
+        if found and (int(found[1]) == os.getpid() or not _is_running(int(found[1]))):
+            with suppress(OSError):
+                path.rename(path.with_name(path.name.removeprefix(_INCOMING)))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

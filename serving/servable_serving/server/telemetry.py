@@ -151,7 +151,7 @@ class RequestRecord:
         model: The model's name.
         version: The version that answers.
         code: The status's name.
-        log: Makes the request and its answer as they are kept, if it was answered.
+        log: Makes the request and its answer as they are kept, if it was answered; see `Samples`.
         began: By time.perf_counter.
     """
 
@@ -160,7 +160,7 @@ class RequestRecord:
     model: str = ""
     version: int | None = None
     code: str = "OK"
-    log: Callable[[], wire.PredictionLog] | None = None
+    log: Callable[[], wire.PredictionLog | None] | None = None
     began: float = field(default_factory=time.perf_counter)
 
 

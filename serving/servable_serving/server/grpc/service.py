@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from servable_client._wire import wire_pb2 as wire
@@ -14,6 +15,7 @@ from servable_serving.server.api.classify_regress import classify, multi_inferen
 from servable_serving.server.api.predict import predict
 from servable_serving.server.config import model_settings
 from servable_serving.server.lifecycle.registry import Models, Spec
+from servable_serving.server.samples import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,9 +80,7 @@ class GrpcService:
         for key, array in outputs.items():
             fill_proto(response.outputs[key], array, typed=self._typed)
         _fill(response.model_spec, record, name)
-        record.log = lambda: wire.PredictionLog(
-            predict_log=wire.PredictLog(request=request, response=response)
-        )
+        record.log = partial(_log, "predict_log", request, response)
         return response
 
     def classify(
@@ -96,9 +96,7 @@ class GrpcService:
             result = classify(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
-        record.log = lambda: wire.PredictionLog(
-            classify_log=wire.ClassifyLog(request=request, response=response)
-        )
+        record.log = partial(_log, "classify_log", request, response)
         return response
 
     def regress(
@@ -111,9 +109,7 @@ class GrpcService:
             result = regress(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
-        record.log = lambda: wire.PredictionLog(
-            regress_log=wire.RegressLog(request=request, response=response)
-        )
+        record.log = partial(_log, "regress_log", request, response)
         return response
 
     def multi_inference(
@@ -126,9 +122,7 @@ class GrpcService:
         spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
         with self._models.find(_spec(spec, record)) as (record.version, model):
             response = multi_inference(model, request.tasks, request.input, deadline=call.deadline)
-        record.log = lambda: wire.PredictionLog(
-            multi_inference_log=wire.MultiInferenceLog(request=request, response=response)
-        )
+        record.log = partial(_log, "multi_inference_log", request, response)
         return response
 
     def get_model_metadata(
@@ -188,6 +182,16 @@ class GrpcService:
         response = wire.ReloadConfigResponse()
         response.status.SetInParent()
         return response
+
+
+def _log(kind: str, request: Any, response: Any) -> wire.PredictionLog | None:
+    """A request and its answer as they are kept; None if they are too large for a copy."""
+    if request.ByteSize() + response.ByteSize() > MAX_BYTES:
+        return None
+    log = wire.PredictionLog()
+    getattr(log, kind).request.CopyFrom(request)
+    getattr(log, kind).response.CopyFrom(response)
+    return log
 
 
 def _spec(spec: Any, record: RequestRecord) -> Spec:

@@ -29,7 +29,8 @@ from servable_serving.server.json.parse import parse_body, read_signature_name
 from servable_serving.server.json.rapidjson_values import write_error
 from servable_serving.server.json.tensors import read_inputs
 from servable_serving.server.lifecycle.registry import Models, Spec
-from servable_serving.server.limits import OUT_OF_MEMORY, SMALL
+from servable_serving.server.limits import OUT_OF_MEMORY, SMALL, size_of
+from servable_serving.server.samples import MAX_BYTES
 from servable_serving.server.telemetry import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
@@ -263,8 +264,10 @@ def _predict_log(
     signature: str,
     inputs: Mapping[str, NDArray[Any]],
     outputs: Mapping[str, NDArray[Any]],
-) -> wire.PredictionLog:
-    """A request over REST and its answer, as they would be over gRPC."""
+) -> wire.PredictionLog | None:
+    """A request over REST and its answer, as over gRPC; None if they are too large to be kept."""
+    if sum(map(size_of, (*inputs.values(), *outputs.values()))) > MAX_BYTES:
+        return None
     log = wire.PredictionLog()
     request, response = log.predict_log.request, log.predict_log.response
     request.model_spec.CopyFrom(_model_spec(model, None, signature))

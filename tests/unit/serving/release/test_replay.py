@@ -123,6 +123,11 @@ def test_the_requests_of_a_folder(tmp_path: Path) -> None:
     assert len(kept_requests(tmp_path / "m" / "1-a.tfrecord", lines)) == 1
 
 
+def test_what_a_killed_server_wrote_counts(tmp_path: Path) -> None:
+    (tmp_path / "1-a.tfrecord").write_text(f"{logged()} {logged()} broken")
+    assert len(kept_requests(tmp_path, lines)) == 2
+
+
 def test_what_is_no_file_of_requests_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="no Predict requests"):
         kept_requests(tmp_path, lines)

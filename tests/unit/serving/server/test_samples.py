@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +101,7 @@ def test_a_share_is_kept(tmp_path: Path) -> None:
     assert not list((tmp_path / "none").iterdir())
 
 
-@pytest.mark.parametrize("model", ["../up", "a/b", "", "ä b"])
+@pytest.mark.parametrize("model", ["../up", "..", ".", "a/b", "", "ä b"])
 def test_no_name_of_a_model_leaves_the_folder(tmp_path: Path, model: str) -> None:
     kept = keeping(tmp_path / "in")
     kept.take(model, 1, log())
@@ -175,6 +178,27 @@ def test_what_does_not_fit_into_memory_is_dropped(
     kept.take("shoes", 1, log(size=2000))
     kept.close()
     assert dict(kept.counts) == {"dropped": 1}
+
+
+def test_what_is_too_large_is_not_kept(tmp_path: Path) -> None:
+    kept = keeping(tmp_path)
+    kept.take("shoes", 1, lambda: None)
+    kept.close()
+    assert dict(kept.counts) == {"dropped": 1}
+
+
+def test_files_of_a_process_that_was_killed_become_visible(tmp_path: Path) -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    host = socket.gethostname()
+    (tmp_path / "m").mkdir()
+    for name in (f"1-a-{host}-{dead}.1", f"1-b-{host}-{os.getppid()}.1", f"1-c-elsewhere-{dead}.1"):
+        (tmp_path / "m" / f".incoming-{name}.tfrecord").write_text("")
+    keeping(tmp_path).close()
+    shown = [path.name for path in (tmp_path / "m").iterdir() if path.name[0] != "."]
+    assert shown == [f"1-a-{host}-{dead}.1.tfrecord"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
