@@ -355,7 +355,6 @@ def serve(
 
     from servable_serving.core.lazy_tensorflow import import_tensorflow_runtime
     from servable_serving.core.logs import log_to_stderr
-    from servable_serving.repository.models_config import NAME, ModelsConfig
     from servable_serving.server.options import ServerOptions
 
     if model_base_path is None and model_config_file is None:
@@ -371,9 +370,6 @@ def serve(
         if name in names and value is not None
     }
     options = ServerOptions(**given)
-    config = options.model_config_file
-    if config is not None and config.name == NAME:
-        ModelsConfig(config.parent).create()
     import_tensorflow_runtime()
     from servable_serving.server.server import Server
 

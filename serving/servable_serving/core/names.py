@@ -34,6 +34,10 @@ MAX_SCANS = 64
 # A GIF is walked block by block before it is decoded: bytes, and blocks of up to 255 of them.
 MAX_GIF_BYTES, MAX_GIF_BLOCKS = 2 << 20, 1 << 15
 
+# What models.config is made of, where it does not exist yet: it is live, so it is not under version
+# control.
+TEMPLATE = "models.config.template"
+
 # Warm-up records within a version folder.
 WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 

@@ -138,12 +138,13 @@ class ServerGroup:
         def connect(
             address: str, *, name: str | None = None, number: int | None = None
         ) -> ReleaseClient:
-            # Without retries: the waits here poll anyway, and all else must fail fast.
+            # Without retries, except of what a busy server or a gateway's rate limit refused: the
+            # waits here poll anyway, and all else must fail fast.
             made = _ServerClient(
                 address, model=model, api_key=api_key, token=token, timeout=_ASK_SECONDS,
                 tls=tls if name is None else replace(tls or TLS(), server_name=name),
                 headers=None if number is None else {SERVER_NUMBER: str(number)},
-                retry=Retry(attempts=1),
+                retry=Retry(budget=0),
             )  # fmt: skip
             made.number = number
             return made

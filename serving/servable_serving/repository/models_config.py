@@ -18,7 +18,7 @@ from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write, regular, remove_leftovers
 from servable_serving.core.locks import locked
-from servable_serving.core.names import CONTAINER_ROOT
+from servable_serving.core.names import CONTAINER_ROOT, TEMPLATE
 from servable_serving.repository.layout import version_folders
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 NAME = "models.config"
-# What it is made of where it does not exist yet: it is live, so it is not under version control.
-TEMPLATE = f"{NAME}.template"
 _LOCK = f".{NAME}.lock"
 _PLATFORM = "tensorflow"
 _HEAD = """\
@@ -164,22 +162,10 @@ class ModelsConfig:
             if config.SerializeToString(deterministic=True) != before or not self.path.exists():
                 self._write(config)
 
-    def create(self) -> None:
-        """Write the file as its template is, if there is a template and no such file.
-
-        Raises:
-            ModelsConfigError: The template cannot be read.
-            FolderError: The file cannot be written.
-        """
-        template = self._template()
-        if not template or self.path.exists():
-            return
-        try:
-            with locked(self.root / _LOCK):
-                if not self.path.exists():
-                    atomic_write(self.path, template, durable=True)
-        except OSError as error:
-            raise FolderError(f"cannot write {self.path}: {error.strerror}") from error
+    @property
+    def exists(self) -> bool:
+        """Whether there is the file, or what it is made of."""
+        return self.path.is_file() or (self.root / TEMPLATE).is_file()
 
     def _template(self) -> str:
         template = self.root / TEMPLATE

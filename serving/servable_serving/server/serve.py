@@ -84,12 +84,11 @@ def serve(
             f"{path} holds no versions of a model", hint="`push` publishes one", code="NOT_FOUND"
         )
     config = ModelsConfig(path)
-    config.create()
     which: dict[str, Any] = (
         {"model_config_file": config.path, "model_repository_path": path,
          "model_config_file_poll_wait_seconds": 1,
          "allow_version_labels_for_unavailable_models": True}
-        if config.path.is_file()
+        if config.exists
         else {"model_name": model or path.name, "model_base_path": path}
     )  # fmt: skip
     settings = ServerOptions(

@@ -23,6 +23,7 @@ from servable_serving.server.config import (
     channel_arguments,
     check_local,
     local_path,
+    made_of,
     metrics_path,
     model_settings,
     read,
@@ -295,7 +296,7 @@ class Server:
             base_path = local_path(str(options.model_base_path))
             path = Path(os.path.abspath(base_path))  # noqa: PTH100
             return (ModelSettings(name=options.model_name, base_path=path),)
-        config = read_model_config(options.model_config_file)
+        config = read_model_config(made_of(options.model_config_file))
         if config.WhichOneof("config") != "model_config_list":
             raise invalid(f"{options.model_config_file} has no model_config_list")
         return model_settings(config, repository_path=self._repository_path)
@@ -335,13 +336,17 @@ class Server:
         options = self._options
         assert options.model_config_file is not None
         before = ""  # logged last; not repeated at every interval
+        path = made_of(options.model_config_file)
         while not self._stopping.wait(options.model_config_file_poll_wait_seconds):
             trouble = ""
             try:
                 # Read and applied under one lock: else a reload by gRPC in between, of a newer
                 # file, would be undone by the older content.
                 with self._models.reloading:
-                    config = read_model_config(options.model_config_file)
+                    # Once there is the file, its template does not count any more.
+                    if path != options.model_config_file:
+                        path = made_of(options.model_config_file)
+                    config = read_model_config(path)
                     # An empty file is more likely half written than intended.
                     if config.WhichOneof("config") == "model_config_list":
                         self._models.configure(

@@ -94,8 +94,7 @@ class Background:
             if not taken(file):
                 return self._wait(self._told(), model, timeout)
             config = ModelsConfig(models)
-            config.create()
-            if not config.path.is_file():
+            if not config.exists:
                 raise StackError(
                     f"{config.path} is missing",
                     hint="run it in Servable's folder, or name --models",

@@ -113,8 +113,8 @@ PUBLIC = {
     "servable_serving": """
         CandidateError ExportError Finding FolderError GateError Holdout HoldoutError ModelError
         Release Repository SavedModel Server ServerError ServerOptions Serving Tolerances
-        UserCodeError Versions check_candidate export find_holdout inspect promote push rollback
-        serve versions
+        UserCodeError Versions check_candidate export find_holdout history inspect promote push
+        rollback serve versions
     """,
     "servable_trainer": """
         ClassScore CompareError Comparison Contender Dataset DatasetError Evaluation Examination

@@ -115,6 +115,27 @@ def test_a_reload_by_grpc_replaces_everything(fixtures: Path, tmp_path: Path) ->
         assert "Traceback" not in server.log.read_text()
 
 
+def test_a_template_is_served_until_there_is_the_file(fixtures: Path, tmp_path: Path) -> None:
+    template, config = tmp_path / "models.config.template", tmp_path / "models.config"
+    template.write_text(config_of({"linear": fixtures / "linear"}, labels={"stable": 1}))
+    with (
+        serving(
+            None, tmp_path / "log", f"--model_config_file={config}",
+            "--model_config_file_poll_wait_seconds=1", model="linear",
+        ) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):  # fmt: skip
+        assert slope(channel, version_label="stable") == 2
+        # The server itself makes no file: it may have no right to.
+        assert not config.exists()
+        config.write_text(config_of({"linear": fixtures / "linear"}, labels={"stable": 2}))
+        eventually(lambda: slope(channel, version_label="stable") == 3)
+        # Once there is the file, its template does not count any more.
+        config.unlink()
+        eventually(lambda: "is not applied" in server.log.read_text())
+        assert slope(channel, version_label="stable") == 3
+
+
 def test_the_configuration_file_is_followed(fixtures: Path, tmp_path: Path) -> None:
     models = {"linear": fixtures / "linear"}
     config = tmp_path / "models.config"

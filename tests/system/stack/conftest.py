@@ -118,6 +118,7 @@ def stack(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     )
     try:
         stack.up()
+        stack.made = (stack.models / "models.config").read_text()
         yield stack
     finally:
         stack.end()

@@ -57,11 +57,15 @@ class Stack:
         name: The project's name.
         folder: Where its models, keys and certificate lie.
         settings: Variables of .env.example, beside those that keep projects apart.
+
+    Attributes:
+        made: The models.config that the first start made.
     """
 
     name: str
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    made: str = ""
 
     def __post_init__(self) -> None:
         self.models = self.folder / "models"

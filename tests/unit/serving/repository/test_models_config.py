@@ -53,17 +53,16 @@ def test_without_a_file_there_are_no_labels(config: ModelsConfig, tmp_path: Path
 
 
 def test_a_template_holds_until_there_is_a_file(config: ModelsConfig, tmp_path: Path) -> None:
+    assert not config.exists
     template = tmp_path / "models.config.template"
     template.write_text(
         f"# Shipped.\nmodel_config_list {{ {entry('garments', SPECIFIC, STABLE)} }}"
     )
+    assert config.exists
     assert config.labels("garments") == {"stable": 1}
     assert not config.path.exists()
-    config.create()
-    assert config.text() == template.read_text()
-    template.write_text("model_config_list {}")
-    config.create()
-    assert config.labels("garments") == {"stable": 1}
+    config.path.write_text("model_config_list {}")
+    assert config.labels("garments") == {}
 
 
 def test_the_first_change_begins_with_the_template(config: ModelsConfig, tmp_path: Path) -> None:
@@ -80,15 +79,10 @@ def test_the_first_change_begins_with_the_template(config: ModelsConfig, tmp_pat
     assert template.read_text() == before
 
 
-def test_without_a_template_no_file_is_made(config: ModelsConfig) -> None:
-    config.create()
-    assert not config.path.exists()
-
-
 def test_a_template_that_is_no_file_is_refused(config: ModelsConfig, tmp_path: Path) -> None:
     (tmp_path / "models.config.template").mkdir()
     with pytest.raises(ModelsConfigError, match="template"):
-        config.create()
+        config.labels("garments")
 
 
 def test_labels_of_a_model(config: ModelsConfig) -> None:
