@@ -121,7 +121,8 @@ def test_a_template_is_served_until_there_is_the_file(fixtures: Path, tmp_path: 
     with (
         serving(
             None, tmp_path / "log", f"--model_config_file={config}",
-            "--model_config_file_poll_wait_seconds=1", model="linear",
+            "--model_config_file_poll_wait_seconds=1",
+            "--allow_version_labels_for_unavailable_models", model="linear",
         ) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):  # fmt: skip
