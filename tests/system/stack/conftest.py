@@ -122,3 +122,11 @@ def stack(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         yield stack
     finally:
         stack.end()
+
+
+@pytest.fixture
+def three(stack: Stack) -> Iterator[Stack]:
+    """The stack with three servers."""
+    stack.up("--scale", "serving=3")
+    yield stack
+    stack.up("--scale", "serving=1")

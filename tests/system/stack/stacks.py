@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from tests.conftest import NAME, ROOT, SHIPPED, free_port
 
-from servable_client import TLS, Client
+from servable_client import TLS, Client, ServableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 KEY, HASTY, ADMIN = "stack-test-key-1234", "hasty-test-key-5678", "admin-test-key-9012"
 # Several times what any of these tests takes: a guard against a hang.
 PATIENCE = 900.0
+_BLANK = np.zeros((28, 28), np.uint8)
 
 
 def run(*command: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
@@ -135,3 +138,43 @@ class Stack:
 
     def end(self) -> None:
         self("--profile", "*", "down", "--volumes", "--timeout", "3", check=False)
+
+
+class Load:
+    """Callers by gRPC and by REST, who ask one after another until the block ends."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.answers, self.errors = 0, list[ServableError]()
+        self._over = threading.Event()
+        self._callers = [
+            threading.Thread(target=self._call, args=(scheme,))
+            for scheme in ("grpcs", "https", "grpcs", "https")
+        ]
+
+    def _call(self, scheme: str) -> None:
+        with self._stack.client(scheme, label="stable") as client:
+            while not self._over.is_set():
+                try:
+                    client.classify(_BLANK)
+                except ServableError as error:
+                    self.errors.append(error)
+                else:
+                    self.answers += 1
+                # A caller takes its time: the key has its rate.
+                self._over.wait(0.05)
+
+    def __enter__(self) -> Self:
+        for caller in self._callers:
+            caller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for caller in self._callers:
+            caller.join()
+
+    def more(self, count: int) -> None:
+        """Wait for as many answers more."""
+        wanted = self.answers + count
+        eventually(lambda: self.answers >= wanted or self.errors, why="answers")
