@@ -11,6 +11,7 @@ from servable_client import ServableError
 from servable_serving.canary.rules import too_few, too_many_errors, too_slow
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
+from servable_serving.core.signals import uninterrupted
 from servable_serving.release.promote import promote
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
@@ -191,24 +192,25 @@ def run_trial(
         trial.reason = f"interrupted: {_described(error)}"
         raise
     finally:
-        # First, so that the traffic is restored even if a later step fails. The label may be
-        # gone by then, so it is not named.
-        write_traffic(root, {trial.model: {STABLE: 100.0}})
-        trial.seconds = round(time.monotonic() - began, 1)
-        if trial.outcome != PROMOTED:
-            steps.say(
-                f"the share of version {version} is back to 0: requests that name no version go "
-                f"to version {deployment.labels().get(STABLE)}"
+        with uninterrupted():
+            # First, so that the traffic is restored even if a later step fails. The label may be
+            # gone by then, so it is not named.
+            write_traffic(root, {trial.model: {STABLE: 100.0}})
+            trial.seconds = round(time.monotonic() - began, 1)
+            if trial.outcome != PROMOTED:
+                steps.say(
+                    f"the share of version {version} is back to 0: requests that name no version "
+                    f"go to version {deployment.labels().get(STABLE)}"
+                )
+            deployment.repository.note(
+                history.event(
+                    "canary",
+                    version=version,
+                    outcome=trial.outcome,
+                    reason=trial.reason,
+                    share=trial.share,
+                )
             )
-        deployment.repository.note(
-            history.event(
-                "canary",
-                version=version,
-                outcome=trial.outcome,
-                reason=trial.reason,
-                share=trial.share,
-            )
-        )
     if trial.outcome == ROLLED_BACK:
         with steps.step("withdraw") as step:
             settle(meter)

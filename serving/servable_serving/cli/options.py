@@ -11,6 +11,7 @@ import typer
 
 from servable_client.cli.options import DEFAULT_MODEL, Access, usage_error
 from servable_serving.core.addresses import is_url
+from servable_serving.core.signals import exit_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +107,7 @@ def release_target(
     """The target that the flags name: a folder, or a repository behind a URL."""
     from servable_serving.release.folder_target import FolderTarget
 
+    exit_on_signals()
     if is_url(repository):
         yield remote_target(repository, model)
         return
@@ -150,15 +152,6 @@ def servers_at(server: str, model: str, access: Access) -> ServerGroup:
         return ServerGroup(server, model=model, **access.arguments())
     except InvalidInput as error:
         raise usage_error(error) from None
-
-
-def exit_on_signals() -> None:
-    """Turn SIGTERM and SIGHUP into an exception, so that a release undoes its steps."""
-    import signal
-    import sys
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit("servable: terminated"))
 
 
 def percent(text: str) -> float:

@@ -30,12 +30,12 @@ from servable_serving.cli.options import (
     NoWait,
     StepTimeout,
     deployment_of,
-    exit_on_signals,
     release_target,
     remote_target,
     servers_at,
 )
 from servable_serving.core.addresses import is_url
+from servable_serving.core.signals import exit_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

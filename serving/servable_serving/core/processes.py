@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import Client, ServableError
+from servable_serving.core.signals import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,10 +177,11 @@ class ServerProcess:
 
     def stop(self, grace: float = _GRACE_SECONDS) -> None:
         """End the process: by SIGTERM, and by SIGKILL if that takes longer than `grace`."""
-        self.process.terminate()
-        if not self.ends_within(grace):
-            self.process.kill()
-            self.process.wait()
+        with uninterrupted():
+            self.process.terminate()
+            if not self.ends_within(grace):
+                self.process.kill()
+                self.process.wait()
 
     def last_line(self) -> str:
         """The last line of its output, which usually says why it ended."""

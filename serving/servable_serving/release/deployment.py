@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.core.names import STABLE
+from servable_serving.core.signals import uninterrupted
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
 from servable_serving.repository.models_config import ModelsConfig, check_labels, set_versions
@@ -112,7 +113,8 @@ class Deployment:
             self.servers.wait_for(version, timeout=self.timeout, before=before)
         except BaseException:
             if version not in listed:
-                self.unload(version)
+                with uninterrupted():
+                    self.unload(version)
             raise
         return f"version {version} is AVAILABLE at {self.servers.address}"
 
@@ -164,7 +166,8 @@ class Deployment:
                 raise
             watched = False
         except BaseException:
-            self._write(label, before, was=version)
+            with uninterrupted():
+                self._write(label, before, was=version)
             raise
         if before != version:
             self.repository.note(history.moved(what, label, version, before, why))

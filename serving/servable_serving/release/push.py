@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from servable_serving.core.signals import uninterrupted
 from servable_serving.gates.run import inspect
 from servable_serving.repository.candidate import Candidate
 
@@ -125,7 +126,8 @@ def push(candidate: Path | Candidate, target: Target, steps: Steps, plan: Plan) 
         try:
             target.bring_up(version, candidate, steps)
         except BaseException as error:
-            target.quarantine(version, steps, error)
+            with uninterrupted():
+                target.quarantine(version, steps, error)
             raise
         target.label(version, steps, promote=plan.promote)
     return version

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shlex
 import shutil
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from servable_serving.core.processes import (
     repository_flags,
     serve_command,
 )
+from servable_serving.core.signals import exit_on_signals
 from servable_serving.core.sockets import check_free
 from servable_serving.release.deployment import Deployment
 from servable_serving.release.folder_target import FolderTarget
@@ -89,9 +89,8 @@ class Demo:
             ServableError: A step failed; no process is left running.
         """
         began = time.monotonic()
-        # As an exception, so that the server is terminated too.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: sys.exit("servable: terminated"))
+        # The server is terminated too.
+        exit_on_signals()
         # Checked first, rather than after minutes of work.
         for port, flag in ((self.port, "--port"), (self.rest_port, "--rest-api-port")):
             check_free(port, flag, error=DemoError)
