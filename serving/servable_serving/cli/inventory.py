@@ -116,7 +116,8 @@ def history(
         print_json([asdict(event) for event in events])
         return
     if not events:
-        say(f"nothing is recorded in {where}" + ("" if version is None else f" of {version}"))
+        of = "" if version is None else f" of version {version}"
+        say(f"the history of {where} has no events{of}")
         return
     print_table(
         ("when (UTC)", "who", "event", "version", "what and why"),

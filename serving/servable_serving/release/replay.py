@@ -86,6 +86,10 @@ def kept_requests(where: Path, read: Callable[[Path], Iterator[bytes]]) -> list[
     Raises:
         FolderError: There is none, or a file is damaged.
     """
+    if not where.exists():
+        raise FolderError(
+            f"{where} does not exist", hint="--requests takes a file or folder of kept requests"
+        )
     paths = [where] if where.is_file() else sorted(where.rglob("[!.]*.tfrecord"), key=_modified)
     found: list[tuple[str, Any]] = []
     for path in reversed(paths):

@@ -91,13 +91,14 @@ class ModelsConfig:
         Raises:
             ModelsConfigError: It cannot be read.
         """
+        path = made_of(self.path)
         try:
-            return regular(self.path).read_text()
+            return regular(path).read_text()
         except FileNotFoundError:
-            return self._template()
+            return ""
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ModelsConfigError(f"cannot read {self.path}: {reason}") from error
+            raise ModelsConfigError(f"cannot read {path}: {reason}") from error
 
     def labels(self, model: str) -> dict[str, int]:
         """The version of each label of a model.
@@ -165,17 +166,7 @@ class ModelsConfig:
     @property
     def exists(self) -> bool:
         """Whether there is the file, or what it is made of."""
-        return self.path.is_file() or (self.root / TEMPLATE).is_file()
-
-    def _template(self) -> str:
-        template = self.root / TEMPLATE
-        try:
-            return regular(template).read_text()
-        except FileNotFoundError:
-            return ""
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ModelsConfigError(f"cannot read {template}: {reason}") from error
+        return made_of(self.path).is_file()
 
     def _read(self) -> wire.ModelServerConfig:
         text = self.text()
@@ -204,6 +195,16 @@ class ModelsConfig:
             atomic_write(path, (head[0] if text and head else _HEAD) + body, durable=True)
         except OSError as error:
             raise FolderError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def made_of(path: Path) -> Path:
+    """The file, or the template that a models.config which does not exist yet is made of.
+
+    A push, not the server, makes it: the server may have no right to write.
+    """
+    template = path.with_name(TEMPLATE)
+    is_new = f"{path.name}.template" == TEMPLATE and not path.exists()
+    return template if is_new and template.exists() else path
 
 
 def check_labels(config: ModelsConfig, model: str, folder: Path, *, moving: str = "") -> None:

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.files import regular
-from servable_serving.core.names import CONTAINER_ROOT, TEMPLATE
+from servable_serving.core.names import CONTAINER_ROOT
 from servable_serving.repository.models_config import VersionPolicy
 from servable_serving.server.proto import config_pb2
 
@@ -201,16 +201,6 @@ def read_model_config(path: Path) -> wire.ModelServerConfig:
         ModelError: As `read`.
     """
     return read(path, wire.ModelServerConfig)
-
-
-def made_of(path: Path) -> Path:
-    """The file, or the template that a models.config which does not exist yet is made of.
-
-    A push, not the server, makes it: the server may have no right to write.
-    """
-    template = path.with_name(TEMPLATE)
-    is_new = f"{path.name}.template" == TEMPLATE and not path.exists()
-    return template if is_new and template.is_file() else path
 
 
 def metrics_path(path: Path | None) -> str | None:

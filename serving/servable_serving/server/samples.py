@@ -18,14 +18,14 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
+
+from servable_client._wire import wire_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from servable_client._wire import wire_pb2 as wire
 
 # Records and bytes that may wait for the disk; more are not kept.
 _WAITING, _WAITING_BYTES = 1000, 64 << 20
@@ -220,6 +220,25 @@ class Samples:
         with self._lock:
             self._bytes -= len(data)
             self.counts[outcome] += 1
+
+
+def prediction_log(kind: str, request: Any, response: Any) -> wire.PredictionLog | None:
+    """A request and its answer as they are kept.
+
+    Args:
+        kind: The field of PredictionLog: "predict_log", "classify_log", ...
+        request: The request of that kind.
+        response: Its response.
+
+    Returns:
+        A copy of them; None if they are larger than `MAX_BYTES`.
+    """
+    if request.ByteSize() + response.ByteSize() > MAX_BYTES:
+        return None
+    log = wire.PredictionLog()
+    getattr(log, kind).request.CopyFrom(request)
+    getattr(log, kind).response.CopyFrom(response)
+    return log
 
 
 def _folder_name(model: str) -> str:

@@ -18,12 +18,12 @@ from servable_serving.core.addresses import is_loopback
 from servable_serving.core.errors import ModelError, invalid
 from servable_serving.core.files import warn_if_readable_by_all
 from servable_serving.core.sockets import bind, check, check_socket, in_use
+from servable_serving.repository.models_config import made_of
 from servable_serving.server.config import (
     ModelSettings,
     channel_arguments,
     check_local,
     local_path,
-    made_of,
     metrics_path,
     model_settings,
     read,

@@ -15,7 +15,7 @@ from servable_serving.server.api.classify_regress import classify, multi_inferen
 from servable_serving.server.api.predict import predict
 from servable_serving.server.config import model_settings
 from servable_serving.server.lifecycle.registry import Models, Spec
-from servable_serving.server.samples import MAX_BYTES
+from servable_serving.server.samples import prediction_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ class GrpcService:
         for key, array in outputs.items():
             fill_proto(response.outputs[key], array, typed=self._typed)
         _fill(response.model_spec, record, name)
-        record.log = partial(_log, "predict_log", request, response)
+        record.log = partial(prediction_log, "predict_log", request, response)
         return response
 
     def classify(
@@ -96,7 +96,7 @@ class GrpcService:
             result = classify(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
-        record.log = partial(_log, "classify_log", request, response)
+        record.log = partial(prediction_log, "classify_log", request, response)
         return response
 
     def regress(
@@ -109,7 +109,7 @@ class GrpcService:
             result = regress(model, spec.signature_name, request.input, deadline=call.deadline)
         response.result.CopyFrom(result)
         _fill(response.model_spec, record, spec.signature_name or DEFAULT_SIGNATURE)
-        record.log = partial(_log, "regress_log", request, response)
+        record.log = partial(prediction_log, "regress_log", request, response)
         return response
 
     def multi_inference(
@@ -122,7 +122,7 @@ class GrpcService:
         spec = request.tasks[0].model_spec if request.tasks else wire.ModelSpec()
         with self._models.find(_spec(spec, record)) as (record.version, model):
             response = multi_inference(model, request.tasks, request.input, deadline=call.deadline)
-        record.log = partial(_log, "multi_inference_log", request, response)
+        record.log = partial(prediction_log, "multi_inference_log", request, response)
         return response
 
     def get_model_metadata(
@@ -182,16 +182,6 @@ class GrpcService:
         response = wire.ReloadConfigResponse()
         response.status.SetInParent()
         return response
-
-
-def _log(kind: str, request: Any, response: Any) -> wire.PredictionLog | None:
-    """A request and its answer as they are kept; None if they are too large for a copy."""
-    if request.ByteSize() + response.ByteSize() > MAX_BYTES:
-        return None
-    log = wire.PredictionLog()
-    getattr(log, kind).request.CopyFrom(request)
-    getattr(log, kind).response.CopyFrom(response)
-    return log
 
 
 def _spec(spec: Any, record: RequestRecord) -> Spec:

@@ -30,7 +30,7 @@ from servable_serving.server.json.rapidjson_values import write_error
 from servable_serving.server.json.tensors import read_inputs
 from servable_serving.server.lifecycle.registry import Models, Spec
 from servable_serving.server.limits import OUT_OF_MEMORY, SMALL, size_of
-from servable_serving.server.samples import MAX_BYTES
+from servable_serving.server.samples import MAX_BYTES, prediction_log
 from servable_serving.server.telemetry import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ _HTTP_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }  # anything else: 500
 _MAX_UNZIPPED = 100 << 20
+# How a request to each of these is kept.
+_KEPT: dict[str, tuple[str, Any, Any]] = {
+    "classify": ("classify_log", wire.ClassificationRequest, wire.ClassificationResponse),
+    "regress": ("regress_log", wire.RegressionRequest, wire.RegressionResponse),
+}
 # What a value takes in a list: its place, and a float or an empty list.
 _VALUE_BYTES = 64
 
@@ -204,29 +209,18 @@ class RestService:
         name = read_signature_name(request)
         examples = read_examples(request)
         with self._models.find(spec) as (record.version, model):
+            result: wire.ClassificationResult | wire.RegressionResult
             if record.api == "classify":
-                classes = classify(model, name, examples, deadline=deadline)
-                answer = write_classifications(classes)
-                record.log = lambda: wire.PredictionLog(
-                    classify_log=wire.ClassifyLog(
-                        request=wire.ClassificationRequest(
-                            model_spec=_model_spec(spec.name, None, name), input=examples
-                        ),
-                        response=wire.ClassificationResponse(result=classes),
-                    )
-                )
-                return answer
-            values = regress(model, name, examples, deadline=deadline)
-            answer = write_regressions(values)
-            record.log = lambda: wire.PredictionLog(
-                regress_log=wire.RegressLog(
-                    request=wire.RegressionRequest(
-                        model_spec=_model_spec(spec.name, None, name), input=examples
-                    ),
-                    response=wire.RegressionResponse(result=values),
-                )
-            )
-            return answer
+                result = classify(model, name, examples, deadline=deadline)
+                answer = write_classifications(result)
+            else:
+                result = regress(model, name, examples, deadline=deadline)
+                answer = write_regressions(result)
+        signature = name or DEFAULT_SIGNATURE
+        record.log = partial(
+            _examples_log, record.api, spec.name, record.version, signature, examples, result
+        )
+        return answer
 
     def _status(self, spec: Spec) -> bytes:
         # 64-bit numbers are strings in protobuf's JSON, and so here.
@@ -258,6 +252,23 @@ class RestService:
         )
 
 
+def _examples_log(
+    api: str,
+    model: str,
+    version: int,
+    signature: str,
+    examples: wire.Input,
+    result: wire.ClassificationResult | wire.RegressionResult,
+) -> wire.PredictionLog | None:
+    """A request over REST and its answer, as over gRPC; None if they are too large to be kept."""
+    kind, request_type, response_type = _KEPT[api]
+    return prediction_log(
+        kind,
+        request_type(model_spec=_model_spec(model, None, signature), input=examples),
+        response_type(model_spec=_model_spec(model, version, signature), result=result),
+    )
+
+
 def _predict_log(
     model: str,
     version: int,
@@ -268,15 +279,13 @@ def _predict_log(
     """A request over REST and its answer, as over gRPC; None if they are too large to be kept."""
     if sum(map(size_of, (*inputs.values(), *outputs.values()))) > MAX_BYTES:
         return None
-    log = wire.PredictionLog()
-    request, response = log.predict_log.request, log.predict_log.response
-    request.model_spec.CopyFrom(_model_spec(model, None, signature))
-    response.model_spec.CopyFrom(_model_spec(model, version, signature))
+    request = wire.PredictRequest(model_spec=_model_spec(model, None, signature))
+    response = wire.PredictResponse(model_spec=_model_spec(model, version, signature))
     for name, array in inputs.items():
         fill_proto(request.inputs[name], array)
     for name, array in outputs.items():
         fill_proto(response.outputs[name], array)
-    return log
+    return prediction_log("predict_log", request, response)
 
 
 def _model_spec(model: str, version: int | None, signature: str) -> wire.ModelSpec:

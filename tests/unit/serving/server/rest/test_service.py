@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
 from servable_serving.server.limits import Limits
 from servable_serving.server.rest.service import RestService
+from servable_serving.server.samples import Samples
 from servable_serving.server.telemetry import Metrics, RequestLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.unit.serving.server.fakes import FakeModel, Registered
 
 PREDICT = "/v1/models/m:predict"
@@ -133,6 +137,43 @@ def test_classify(api: Api) -> None:
 def test_regress(api: Api) -> None:
     body = {"signature_name": "regress", "examples": [{"f": 1.0}]}
     assert api.post("/v1/models/m:regress", body) == (200, {"results": [0.5]})
+
+
+class Kept(Samples):
+    """Keeps all requests, in memory."""
+
+    def __init__(self) -> None:
+        self.logs: list[wire.PredictionLog | None] = []
+
+    def take(self, model: str, version: int, log: Callable[[], wire.PredictionLog | None]) -> None:
+        assert (model, version) == ("m", 1)
+        self.logs.append(log())
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "kind"),
+    [
+        ("predict", {"instances": [1.0]}, "predict_log"),
+        ("classify", {"signature_name": "classify", "examples": [{"f": 1.0}]}, "classify_log"),
+        ("regress", {"signature_name": "regress", "examples": [{"f": 1.0}]}, "regress_log"),
+    ],
+)
+def test_requests_are_kept_as_those_over_grpc(api: Api, verb: str, body: Any, kind: str) -> None:
+    kept = Kept()
+    requests = RequestLog(api.registered.models.knows, api.metrics, samples=kept)
+    service = RestService(api.registered.models, requests, limits=Limits())
+    status, _ = service.answer("POST", f"/v1/models/m/versions/1:{verb}", json.dumps(body).encode())
+    assert status == 200
+    (log,) = kept.logs
+    assert log is not None
+    assert log.WhichOneof("log_type") == kind
+    found = getattr(log, kind)
+    signature = body.get("signature_name", "serving_default")
+    for message in (found.request, found.response):
+        assert (message.model_spec.name, message.model_spec.signature_name) == ("m", signature)
+    assert found.response.model_spec.version.value == 1
+    assert found.request.ByteSize() > found.request.model_spec.ByteSize() + 2
+    assert found.response.ByteSize() > found.response.model_spec.ByteSize() + 2
 
 
 def test_classify_without_examples_is_a_bad_request(api: Api) -> None:
