@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from servable_serving.core.statistics import binomial_tail
 
 if TYPE_CHECKING:
+    from servable_serving.canary.mirror_meter import Compared
     from servable_serving.canary.traffic_meter import Tally
 
 # A 95th percentile that is worse by less than this passes at any ratio.
@@ -26,6 +28,10 @@ class PromotionRules:
         max_errors: Maximum increase of the error rate over that of `stable`, 0 to 1.
         max_latency_ratio: Maximum 95th percentile of the latency relative to that of `stable`.
         min_requests: Minimum requests of each version; with fewer it is not promoted.
+        max_differ: Maximum share of the rows of mirrored requests that it answers differently from
+            `stable`, 0 to 1; of versions that decide something: a label or a class.
+        max_psi: Maximum population stability index of the classes, the confidences or the values of
+            its answers, against those of `stable` to the same requests.
         every: Seconds between two looks at the metrics.
     """
 
@@ -34,6 +40,8 @@ class PromotionRules:
     max_errors: float = 0.01
     max_latency_ratio: float = 1.5
     min_requests: int = 100
+    max_differ: float = 0.2
+    max_psi: float = 0.25
     every: float = 2.0
 
 
@@ -86,3 +94,65 @@ def too_few(canary: Tally, stable: Tally, rules: PromotionRules) -> str:
                 f"{rules.min_requests}"
             )
     return ""
+
+
+def fails_mirrored(compared: Compared, rules: PromotionRules, *, surely: bool) -> str:
+    """Why a version does not answer mirrored requests as well as `stable`; empty if it does.
+
+    Args:
+        compared: Its answers and those of `stable` to the same requests.
+        rules: The limits.
+        surely: Whether to ignore errors and differences that may be chance, while the trial is
+            running.
+    """
+    version, against = compared.tally("version"), compared.tally("against")
+    return too_many_errors(version, against, rules, surely=surely) or too_different(
+        compared, rules, surely=surely
+    )
+
+
+def too_different(compared: Compared, rules: PromotionRules, *, surely: bool) -> str:
+    """Why a version's answers differ too much from those of `stable`; empty if they do not.
+
+    Args:
+        compared: Its answers and those of `stable` to the same requests.
+        rules: The limits.
+        surely: Whether to ignore what may be chance, while the trial is running.
+    """
+    rows, differ = compared.rows, compared.differ
+    if compared.requests < rules.min_requests or not rows:
+        return ""
+    if (
+        compared.figures["decided"]
+        and differ > rules.max_differ * rows
+        and not (surely and binomial_tail(differ, rows, rules.max_differ) > _CHANCE)
+    ):
+        most = compared.figures["changes"]
+        often = (
+            f", most often {most[0]['version']} in place of {most[0]['against']} "
+            f"({most[0]['rows']} rows)"
+            if most
+            else ""
+        )
+        return (
+            f"it answers {differ / rows:.1%} of {rows} rows differently from stable{often}; the "
+            f"limit is {rules.max_differ:.1%}"
+        )
+    for name, shift in compared.figures["shifts"].items():
+        if shift["psi"] > rules.max_psi + _psi_by_chance(shift["bins"], shift["count"]):
+            return (
+                f"the distribution of its {name} has moved away from that of stable: the population"
+                f" stability index is {shift['psi']:.2f} of {shift['count']} rows; the limit is "
+                f"{rules.max_psi:g}"
+            )
+    return ""
+
+
+def _psi_by_chance(bins: int, count: int) -> float:
+    """What the index of two samples of one distribution hardly exceeds.
+
+    The index of independent samples is distributed as chi-squared with `bins` - 1 degrees of
+    freedom, times the sum of the samples' inverse sizes: Yurdakul, "Statistical Properties of
+    Population Stability Index", 2018. This is its mean and three standard deviations.
+    """
+    return (bins - 1 + 3 * math.sqrt(2 * (bins - 1))) * 2 / count

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import ServableError
-from servable_serving.canary.rules import too_few, too_many_errors, too_slow
+from servable_serving.canary.mirror_meter import Compared, MirrorMeter, NoMirror
+from servable_serving.canary.rules import fails_mirrored, too_few, too_many_errors, too_slow
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.core.signals import uninterrupted
 from servable_serving.release.promote import promote
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
+from servable_serving.repository.shadow import Shadow, write_shadow
 from servable_serving.repository.traffic import write_traffic
 
 if TYPE_CHECKING:
@@ -44,6 +46,22 @@ PROMOTED, ROLLED_BACK, INTERRUPTED = "promoted", "rolled back", "broken off"
 
 class CanaryFailed(ServableError):
     """A version did not pass its trial and was withdrawn."""
+
+
+class Mirror(Protocol):
+    """Reads how two versions answer the requests that the gateway mirrors."""
+
+    @property
+    def compared(self) -> Compared:
+        """What was read last."""
+
+    def look(self) -> None:
+        """Read it again.
+
+        Raises:
+            NoMirror: It cannot be read.
+        """
+        ...
 
 
 class Meter(Protocol):
@@ -80,6 +98,7 @@ class CanaryTrial:
         seconds: How long it ran.
         canary: Figures of the version on trial.
         stable: Figures of the version in service.
+        answers: How both answer the same requests, mirrored by the gateway; empty if unknown.
     """
 
     model: str
@@ -93,6 +112,7 @@ class CanaryTrial:
     seconds: float = 0.0
     canary: dict[str, Any] = field(default_factory=dict)
     stable: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def share(self) -> float | None:
@@ -107,6 +127,22 @@ class CanaryTrial:
 
 def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> CanaryTrial:
     """Prepare a trial; nothing changes yet.
+
+    Raises:
+        ReleaseError: The version does not exist, or there is nothing to compare it with.
+    """
+    return CanaryTrial(
+        model=deployment.model,
+        version=version,
+        against=version_to_beat(version, deployment),
+        rules=rules,
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        who=history.who(),
+    )
+
+
+def version_to_beat(version: int, deployment: Deployment) -> int:
+    """The version in service, which another is compared with.
 
     Raises:
         ReleaseError: The version does not exist, or there is nothing to compare it with.
@@ -129,14 +165,7 @@ def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> C
             else f"version {version} of {deployment.model} is stable already",
             hint="`servable versions` shows the versions and their labels",
         )
-    return CanaryTrial(
-        model=deployment.model,
-        version=version,
-        against=against,
-        rules=rules,
-        began=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=history.who(),
-    )
+    return against
 
 
 def run_trial(
@@ -145,6 +174,7 @@ def run_trial(
     steps: Steps,
     *,
     metrics: str,
+    mirror: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Give a version a share of the traffic, observe it, then promote or withdraw it.
@@ -156,6 +186,7 @@ def run_trial(
         deployment: The model's deployment.
         steps: Where the steps are reported.
         metrics: URL of the metrics of `servable gateway-metrics`.
+        mirror: URL of its mirror, to compare the answers; if it is not there, they are not.
         tell: Called with the figures at each poll.
 
     Raises:
@@ -173,6 +204,16 @@ def run_trial(
     try:
         with steps.step("share") as step:
             end = time.time() + rules.seconds + _GRACE_SECONDS
+            shadow = Shadow(
+                version=version,
+                name=trial.model,
+                against=trial.against,
+                percent=rules.percent,
+                until=int(end),
+            )
+            compared = _mirrored(mirror, trial.model, shadow, steps)
+            if compared is not None:
+                write_shadow(root, trial.model, shadow)
             write_traffic(
                 root,
                 {trial.model: {CANARY: rules.percent, STABLE: 100.0 - rules.percent}},
@@ -180,7 +221,7 @@ def run_trial(
             )
             step.said = f"{rules.percent:g} % of the requests that name no version go to {version}"
         with steps.step("watch") as step:
-            failure = observe(meter, trial, tell)
+            failure = observe(meter, trial, tell, mirror=compared)
             trial.reason = failure or f"version {version} is as good as version {trial.against}"
             step.said = trial.reason
         if failure:
@@ -196,6 +237,7 @@ def run_trial(
             # First, so that the traffic is restored even if a later step fails. The label may be
             # gone by then, so it is not named.
             write_traffic(root, {trial.model: {STABLE: 100.0}})
+            write_shadow(root, trial.model, None)
             trial.seconds = round(time.monotonic() - began, 1)
             if trial.outcome != PROMOTED:
                 steps.say(
@@ -219,8 +261,24 @@ def run_trial(
             step.said = f"version {version} has no label and is unloaded"
 
 
+def _mirrored(address: str | None, model: str, shadow: Shadow, steps: Steps) -> MirrorMeter | None:
+    """What reads the mirrored requests; None if they are not compared."""
+    if address is None:
+        return None
+    try:
+        return MirrorMeter(address, model=model, shadow=shadow)
+    except NoMirror as error:
+        steps.say(f"the answers are not compared, and gRPC is not counted: {error.message}")
+        return None
+
+
 def observe(
-    meter: Meter, trial: CanaryTrial, tell: Callable[[str], None], clock: Clock = time
+    meter: Meter,
+    trial: CanaryTrial,
+    tell: Callable[[str], None],
+    clock: Clock = time,
+    *,
+    mirror: Mirror | None = None,
 ) -> str:
     """Observe a trial until its time is up or the version has failed.
 
@@ -229,12 +287,14 @@ def observe(
         trial: The trial; its figures are filled in.
         tell: Called with the figures at each poll.
         clock: The time.
+        mirror: Reads how both versions answer mirrored requests; None where they are not compared.
 
     Returns:
         Why the version must not be promoted; empty if it passed.
 
     Raises:
         NoMetrics: The metrics were missing for several looks, or at the end.
+        NoMirror: As `NoMetrics`, of the mirrored requests.
     """
     rules = trial.rules
     end = clock.monotonic() + rules.seconds
@@ -244,25 +304,35 @@ def observe(
         clock.sleep(max(min(rules.every, left), 0.0))
         try:
             meter.look()
+            if mirror is not None:
+                mirror.look()
             blind = 0
-        except NoMetrics:
+        except (NoMetrics, NoMirror):
             blind += 1
             if blind >= _BLIND_LOOKS or left <= 0:
                 raise
             continue
         canary, stable = meter.tally(trial.version), meter.tally(trial.against)
+        compared = Compared() if mirror is None else mirror.compared
         trial.canary, trial.stable = canary.as_json(), stable.as_json()
+        trial.answers = dict(compared.figures)
         left = end - clock.monotonic()
         over = left <= 0
-        tell(_line(max(left, 0.0), canary, stable))
-        if reason := too_many_errors(canary, stable, rules, surely=not over):
+        tell(_line(max(left, 0.0), canary, stable, compared))
+        if reason := too_many_errors(canary, stable, rules, surely=not over) or fails_mirrored(
+            compared, rules, surely=not over
+        ):
             return reason
-        late = too_slow(canary, stable, rules)
+        late = too_slow(canary, stable, rules) or too_slow(
+            compared.tally("version"), compared.tally("against"), rules
+        )
         slow = slow + 1 if late else 0
         if late and (over or slow >= _LOOKS):
             return late
         if over:
-            return too_few(canary, stable, rules)
+            # Clients of gRPC name a label in the message, so the share of REST may be none.
+            enough = compared.requests >= rules.min_requests
+            return "" if enough else too_few(canary, stable, rules)
 
 
 def settle(meter: Meter, clock: Clock = time) -> None:
@@ -284,13 +354,23 @@ def _described(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _line(left: float, canary: Tally, stable: Tally) -> str:
+def _line(left: float, canary: Tally, stable: Tally, compared: Compared) -> str:
     def side(name: str, tally: Tally) -> str:
         tail = tally.percentile(0.95)
         latency = "" if tail is None else f", p95 {tail * 1000:.0f} ms"
         return f"{name} {tally.requests} requests, {tally.error_ratio:.1%} errors{latency}"
 
+    same = f"; {in_words(compared)}" if compared.requests else ""
     return (
         f"{int(left) // 60}:{int(left) % 60:02d} left; {side('canary', canary)}; "
-        f"{side('stable', stable)}"
+        f"{side('stable', stable)}{same}"
+    )
+
+
+def in_words(compared: Compared) -> str:
+    """How many of the mirrored requests are answered differently."""
+    share = f" ({compared.differ / compared.rows:.1%})" if compared.rows else ""
+    return (
+        f"answers differ in {compared.differ} of {compared.rows} rows{share} of "
+        f"{compared.requests} mirrored requests"
     )

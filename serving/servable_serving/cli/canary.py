@@ -1,11 +1,11 @@
-"""`servable canary`."""
+"""`servable canary` and `servable shadow`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,53 +26,89 @@ from servable_serving.cli.options import (
     STEP_TIMEOUT,
     LocalFolder,
     StepTimeout,
+    deployment_of,
     duration,
     fraction,
     percent,
     release,
+    servers_at,
 )
+from servable_serving.core.names import shadow_name
+
+if TYPE_CHECKING:
+    from servable_serving.canary.rules import PromotionRules
 
 _LINE_SECONDS = 10.0
 
 
+Share = Annotated[
+    Any,
+    typer.Option(
+        parser=percent, metavar="PERCENT", help="Share of the requests that name no version."
+    ),
+]
+Duration = Annotated[
+    Any,
+    typer.Option(
+        "--for", parser=duration, metavar="TIME", help="Duration of the trial, e.g. 90s, 10m, 1h."
+    ),
+]
+MaxErrors = Annotated[
+    Any,
+    typer.Option(
+        parser=fraction,
+        metavar="PERCENT",
+        help="Maximum increase of the error rate over that of stable.",
+    ),
+]
+MaxLatencyRatio = Annotated[
+    float, typer.Option(help="Maximum p95 latency relative to stable.", min=1.0)
+]
+MinRequests = Annotated[
+    int, typer.Option(help="Minimum requests per version required to pass.", min=1)
+]
+MaxDiffer = Annotated[
+    Any,
+    typer.Option(
+        parser=fraction,
+        metavar="PERCENT",
+        help="Maximum share of mirrored rows with another label or class than stable's.",
+    ),
+]
+MaxPsi = Annotated[
+    float,
+    typer.Option(
+        help="Maximum population stability index of classes, confidences or values against "
+        "stable's.",
+        min=0.0,
+    ),
+]
+Mirror = Annotated[
+    str,
+    typer.Option(envvar="SERVABLE_MIRROR", help="URL of the mirror of `servable gateway-metrics`."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the report; default: .reports in the repository."),
+]
+_MIRROR = "http://127.0.0.1:9146"
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add the commands to `app`."""
     app.command()(canary)
+    app.command()(shadow)
 
 
 def canary(
     version: Annotated[int, typer.Argument(help="Version to try out.")],
-    share: Annotated[
-        Any,
-        typer.Option(
-            parser=percent,
-            metavar="PERCENT",
-            help="Share of the requests that name no version.",
-        ),
-    ] = "10%",
-    duration: Annotated[
-        Any,
-        typer.Option(
-            "--for",
-            parser=duration,
-            metavar="TIME",
-            help="Duration of the trial, e.g. 90s, 10m, 1h.",
-        ),
-    ] = "10m",
-    max_errors: Annotated[
-        Any,
-        typer.Option(
-            parser=fraction,
-            metavar="PERCENT",
-            help="Maximum increase of the error rate over that of stable.",
-        ),
-    ] = "1%",
-    max_latency_ratio: Annotated[
-        float, typer.Option(help="Maximum p95 latency relative to stable.", min=1.0)
-    ] = 1.5,
-    min_requests: Annotated[
-        int, typer.Option(help="Minimum requests per version required to promote.", min=1)
-    ] = 100,
+    share: Share = "10%",
+    duration: Duration = "10m",
+    max_errors: MaxErrors = "1%",
+    max_latency_ratio: MaxLatencyRatio = 1.5,
+    min_requests: MinRequests = 100,
+    max_differ: MaxDiffer = "20%",
+    max_psi: MaxPsi = 0.25,
     metrics: Annotated[
         str,
         typer.Option(
@@ -80,10 +116,8 @@ def canary(
             help="URL of the metrics of `servable gateway-metrics`.",
         ),
     ] = "http://127.0.0.1:9145/metrics",
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the report; default: .reports in the repository."),
-    ] = None,
+    mirror: Mirror = _MIRROR,
+    report: Report = None,
     model: Model = DEFAULT_MODEL,
     repository: LocalFolder = None,
     server: Server = DEFAULT_SERVER,
@@ -98,28 +132,26 @@ def canary(
     """Try out a version on a share of the traffic, then promote or withdraw it.
 
     The gateway sends it a share of the REST requests that name no version, and its errors and
-    latency are compared with those of stable. However the trial ends, the share is 0 afterwards.
+    latency are compared with those of stable. The same share of all requests, gRPC included, is
+    mirrored: both versions are asked, and their answers compared. However the trial ends, the share
+    is 0 afterwards.
     """
     from servable_client.cli.console import print_json, say
     from servable_serving.canary.report import FOLDER, write_report
-    from servable_serving.canary.rules import PromotionRules
     from servable_serving.canary.trial import PROMOTED, CanaryFailed, plan_trial, run_trial
     from servable_serving.release.steps import Steps
 
-    rules = PromotionRules(
-        percent=share,
-        seconds=duration,
-        max_errors=max_errors,
-        max_latency_ratio=max_latency_ratio,
-        min_requests=min_requests,
-        every=min(2.0, max(duration / 30, 0.2)),
+    rules = _rules(
+        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi
     )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     with release(model, repository, server, False, access, timeout) as labels:
         trial = plan_trial(version, labels, rules)
         steps = Steps()
         try:
-            run_trial(trial, labels, steps, metrics=metrics, tell=_sparsely(steps.say))
+            run_trial(
+                trial, labels, steps, metrics=metrics, mirror=mirror, tell=_sparsely(steps.say)
+            )
         finally:
             if trial.reason:
                 page = write_report(trial, report or labels.repository.path / FOLDER)
@@ -133,6 +165,90 @@ def canary(
             f"version {version} of {trial.model} was withdrawn: {trial.reason}",
             hint=f"{page} has the figures",
         )
+
+
+def shadow(
+    version: Annotated[int, typer.Argument(help="Version to try out.")],
+    share: Share = "100%",
+    duration: Duration = "10m",
+    max_errors: MaxErrors = "1%",
+    max_latency_ratio: MaxLatencyRatio = 1.5,
+    min_requests: MinRequests = 100,
+    max_differ: MaxDiffer = "20%",
+    max_psi: MaxPsi = 0.25,
+    mirror: Mirror = _MIRROR,
+    report: Report = None,
+    model: Model = DEFAULT_MODEL,
+    repository: LocalFolder = None,
+    server: Server = DEFAULT_SERVER,
+    api_key: Key = None,
+    token: Token = None,
+    ca: CaBundle = None,
+    certificate: Certificate = None,
+    key: PrivateKey = None,
+    timeout: StepTimeout = STEP_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Ask a version what clients ask stable, and compare the answers, which no client gets.
+
+    The gateway mirrors the requests, over gRPC and REST, to `servable gateway-metrics`, which asks
+    both versions. The report has agreement, differing examples and latency; no label moves. Exit
+    status 1 if the version breaks a limit.
+    """
+    from servable_client.cli.console import print_json, say
+    from servable_serving.canary.report import FOLDER, write_report
+    from servable_serving.canary.shadow_trial import PASSED, ShadowFailed, plan_shadow, run_shadow
+    from servable_serving.release.steps import Steps
+
+    rules = _rules(
+        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi
+    )
+    access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    with release(model, repository, server, True, access, timeout) as deployment:
+        trial = plan_shadow(version, deployment, rules)
+        folder, name = deployment.repository.path, shadow_name(deployment.model)
+    steps = Steps()
+    with servers_at(server, name, access) as servers:
+        aside = deployment_of(folder, name, servers, timeout)
+        try:
+            run_shadow(trial, aside, steps, mirror=mirror, tell=_sparsely(steps.say))
+        finally:
+            if trial.reason:
+                page = write_report(trial, report or folder / FOLDER)
+                say(f"wrote the report {page}")
+    if json:
+        print_json({**trial.as_json(), "report": str(page), "steps": steps.as_json()})
+    elif trial.outcome == PASSED:
+        typer.echo(trial.reason)
+    if trial.outcome != PASSED:
+        raise ShadowFailed(
+            f"version {version} of {trial.model} failed in the shadow of version {trial.against}: "
+            f"{trial.reason}",
+            hint=f"{page} has the figures",
+        )
+
+
+def _rules(
+    share: float,
+    duration: float,
+    max_errors: float,
+    max_latency_ratio: float,
+    min_requests: int,
+    max_differ: float,
+    max_psi: float,
+) -> PromotionRules:
+    from servable_serving.canary.rules import PromotionRules
+
+    return PromotionRules(
+        percent=share,
+        seconds=duration,
+        max_errors=max_errors,
+        max_latency_ratio=max_latency_ratio,
+        min_requests=min_requests,
+        every=min(2.0, max(duration / 30, 0.2)),
+        max_differ=max_differ,
+        max_psi=max_psi,
+    )
 
 
 def _sparsely(say: Callable[[str], None]) -> Callable[[str], None]:

@@ -43,3 +43,17 @@ WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 
 # Mount point of the model repository in a container; base paths in models.config begin with it.
 CONTAINER_ROOT = Path("/models")
+
+# A version in the shadow is served as a model of its own: under the model's name it would be the
+# highest, and get the requests that name none.
+_SHADOW = ".shadow"
+
+
+def shadow_name(model: str) -> str:
+    """The model's name by which a version is asked that no client may get."""
+    return f"{model}{_SHADOW}"
+
+
+def is_shadow(model: str) -> bool:
+    """Whether a model's name is one of `shadow_name`."""
+    return model.endswith(_SHADOW)

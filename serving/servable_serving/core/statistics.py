@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # The standard normal distribution's 97.5 % point: 95 % lie within it on either side.
 Z = 1.959963984540054
@@ -39,3 +43,28 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     half = Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
     scale = 1 + z2 / count
     return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
+
+
+def psi(expected: Sequence[int], found: Sequence[int]) -> float:
+    """The population stability index of two distributions over the same bins, 0 if they are alike.
+
+    Half a count is added to each bin, so that an empty one is no infinite difference. Values above
+    0.1 are usually called a small shift, above 0.25 a large one (Siddiqi, "Credit Risk Scorecards",
+    2006).
+
+    Args:
+        expected: The counts that are compared with.
+        found: The counts of the other.
+
+    Returns:
+        The index; 0 if either is empty.
+    """
+    total, others = sum(expected), sum(found)
+    if not total or not others:
+        return 0.0
+    half = len(expected) / 2
+    shares = [
+        ((one + 0.5) / (total + half), (other + 0.5) / (others + half))
+        for one, other in zip(expected, found, strict=True)
+    ]
+    return math.fsum((other - one) * math.log(other / one) for one, other in shares)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from servable_serving.gateway.keys import Keys
     from servable_serving.gateway.settings import Settings
+    from servable_serving.repository.shadow import Shadow
     from servable_serving.repository.traffic import Route
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -38,6 +39,7 @@ def render(
     addresses: Sequence[str] = (),
     metrics_address: str | None = None,
     traffic: Mapping[str, Sequence[Route]] | None = None,
+    shadows: Mapping[str, Shadow] | None = None,
     ended: Collection[str] = (),
     as_root: bool = False,
 ) -> str:
@@ -49,12 +51,14 @@ def render(
         addresses: The model servers'.
         metrics_address: Of `servable gateway-metrics`, where it has one.
         traffic: The routes of each model, from models.traffic.
+        shadows: What is mirrored of each model, from models.shadow.
         ended: Models whose canary has run out of time.
         as_root: Whether nginx is started as root.
     """
-    target = None
+    target = mirror = None
     if metrics_address is not None and settings.metrics_syslog is not None:
         target = f"{in_url(metrics_address)}:{settings.metrics_syslog[1]}"
+        mirror = f"{in_url(metrics_address)}:{settings.mirror_port}"
     return _environment().get_template("nginx.conf.j2").render(
         settings=settings,
         keys=keys,
@@ -64,6 +68,8 @@ def render(
         ready_file=settings.run / READY,
         traffic=traffic or {},
         splits=splits(traffic or {}, ended),
+        mirror_target=mirror if shadows else None,
+        shadows=sorted((shadows or {}).items()),
         as_root=as_root,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from servable_serving.core.names import is_shadow
 from servable_serving.gateway.certificate import expiry
 from servable_serving.gateway.nginx import READY
 from servable_serving.gateway.traffic import lines
@@ -138,7 +139,7 @@ class ReadinessCheck:
         if self._settings.models:
             return list(self._settings.models)
         try:
-            models = list(self._config.all_labels())
+            models = [name for name in self._config.all_labels() if not is_shadow(name)]
         except ModelsConfigError as error:
             # The servers keep the last valid one, too.
             if str(error) != self._config_error:

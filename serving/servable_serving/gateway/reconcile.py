@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from servable_serving.gateway import traffic as splitting
 from servable_serving.gateway.keys import KeysError
 from servable_serving.gateway.nginx import ConfigurationRejected, render
+from servable_serving.repository.shadow import ShadowError, read_shadows
 from servable_serving.repository.traffic import (
     NAME,
     TrafficError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from servable_serving.gateway.keys import KeyStore
     from servable_serving.gateway.settings import Settings
     from servable_serving.gateway.traffic import Traffic
+    from servable_serving.repository.shadow import Shadow
 
 logger = logging.getLogger("servable.gateway")
 
@@ -62,6 +64,7 @@ class Observed:
     metrics_address: str | None
     files: tuple[Mark, ...]
     ended: frozenset[str]
+    mirrored: tuple[tuple[str, Shadow], ...]
 
 
 class Reconciler:
@@ -95,6 +98,7 @@ class Reconciler:
         self.metrics_address: str | None = None
         self.traffic: Traffic = {}
         self._next_traffic: Traffic = {}
+        self._shadow_error = ""
         self._looks = 0
         self._seen: Observed | None = None
         self._watched = [
@@ -157,6 +161,7 @@ class Reconciler:
             self.metrics_address,
             tuple(map(mark, self._watched)),
             self._ended(),
+            tuple(sorted(self._mirrored().items())),
         )
 
     def _ended(self) -> frozenset[str]:
@@ -164,6 +169,19 @@ class Reconciler:
         now = self._clock()
         deadlines = read_deadlines(self._settings.models_root)
         return frozenset(model for model, until in deadlines.items() if now > until)
+
+    def _mirrored(self) -> dict[str, Shadow]:
+        """What is mirrored now."""
+        now = self._clock()
+        found, trouble = {}, ""
+        try:
+            found = read_shadows(self._settings.models_root)
+        except ShadowError as error:
+            trouble = str(error)
+        if trouble and trouble != self._shadow_error:
+            logger.error("%s; nothing is mirrored", trouble)
+        self._shadow_error = trouble
+        return {model: one for model, one in found.items() if now <= one.until}
 
     def _read_traffic(self) -> None:
         try:
@@ -186,6 +204,7 @@ class Reconciler:
                 addresses=self.addresses,
                 metrics_address=self.metrics_address,
                 traffic=self._next_traffic,
+                shadows=dict(self._seen.mirrored) if self._seen is not None else {},
                 ended=ended,
                 as_root=os.geteuid() == 0,
             )

@@ -32,6 +32,7 @@ DEFAULTS: Mapping[str, str] = {
     "SERVABLE_TIMEOUT": "60",
     "SERVABLE_CORS_ORIGINS": "",
     "SERVABLE_METRICS_SYSLOG": "",
+    "SERVABLE_MIRROR_PORT": "9146",
     "SERVABLE_MODELS_ROOT": "/models",
     "SERVABLE_MODELS": "",
     "SERVABLE_CERTS": "/certs",
@@ -112,6 +113,7 @@ class Settings:
     timeout: int
     cors_origins: tuple[str, ...]
     metrics_syslog: tuple[str, int] | None
+    mirror_port: int
     models_root: Path
     models: tuple[str, ...]
     certs: Path
@@ -176,6 +178,7 @@ class Settings:
             timeout=read.number("SERVABLE_TIMEOUT", "a number of seconds", least=1),
             cors_origins=read.origins("SERVABLE_CORS_ORIGINS"),
             metrics_syslog=read.target("SERVABLE_METRICS_SYSLOG"),
+            mirror_port=read.port("SERVABLE_MIRROR_PORT"),
             models_root=read.path("SERVABLE_MODELS_ROOT"),
             models=read.each("SERVABLE_MODELS", _NAME, "names of models, with commas"),
             certs=certs,

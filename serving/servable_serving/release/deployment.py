@@ -133,6 +133,17 @@ class Deployment:
         with suppress(ServableError):  # a server that is down reads the file when it is back
             self._request_reload(self._watched())
 
+    def withdraw(self) -> None:
+        """Unload all versions of the model, and remove its entry.
+
+        Raises:
+            FolderError: models.config cannot be written.
+        """
+        watched = self._watched()
+        self.config.remove(self.model)
+        with suppress(ServableError):  # a server that is down reads the file when it is back
+            self._request_reload(watched)
+
     def set_label(self, label: str, version: int, *, what: str, why: str | None = None) -> str:
         """Point a label to a version that is loaded, and wait until servers have applied it.
 

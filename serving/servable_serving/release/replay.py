@@ -16,23 +16,17 @@ from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.tensors import from_proto
 from servable_serving.core.errors import FolderError, ModelError
 from servable_serving.core.names import DEFAULT_SIGNATURE
+from servable_serving.mirror.answers import changed_rows, largest_difference, row_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from servable_serving.gates.inspected_version import AnyModel
-
-    Answer = Mapping[str, NDArray[Any]]
+    from servable_serving.mirror.answers import Answer
 
 # Of the latest requests; and the differences that are shown.
 MAX_REQUESTS, MAX_EXAMPLES = 1000, 5
-# Outputs this close are the same: the order of a sum differs between batches and processors.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
-# An output that says what was decided, by which rows are compared if both versions have one.
-_DECISIONS = ("label", "class_id", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +139,14 @@ def replay(one: AnyModel, other: AnyModel, requests: list[tuple[str, Any]]) -> R
         first, second = answers
         if first is None or second is None:
             continue
-        changed, count = _changed(first, second)
+        changed, count = changed_rows(first, second)
         rows, differ = rows + count, differ + int(changed.sum())
-        largest = max(largest, _largest(first, second))
+        largest = max(largest, largest_difference(first, second))
         left = MAX_EXAMPLES - len(examples)
         examples += [
-            Different(request=name, row=row, one=_told(first, row), other=_told(second, row))
+            Different(
+                request=name, row=row, one=row_in_words(first, row), other=row_in_words(second, row)
+            )
             for row in islice(map(int, np.flatnonzero(changed)), left)
         ]
     return Replayed(
@@ -162,62 +158,6 @@ def replay(one: AnyModel, other: AnyModel, requests: list[tuple[str, Any]]) -> R
         milliseconds=(_median(times[0]), _median(times[1])),
         examples=examples,
     )
-
-
-def _changed(first: Answer, second: Answer) -> tuple[NDArray[np.bool_], int]:
-    """Which rows differ, and their number."""
-    shared = [name for name in first if name in second]
-    decided = next((name for name in _DECISIONS if name in shared), None)
-    compared = shared if decided is None else [decided]
-    count = max((_rows(first[name]) for name in compared), default=1)
-    changed = np.zeros(count, np.bool_)
-    for name in compared:
-        one, other = first[name], second[name]
-        if one.shape != other.shape:
-            return np.ones(count, np.bool_), count
-        same = (
-            np.isclose(one, other, _RELATIVE, _ABSOLUTE, equal_nan=True)
-            if one.dtype.kind in "fc" and other.dtype.kind in "fc"
-            else np.asarray(one == other)
-        )
-        if same.ndim and len(same) == count:
-            changed |= ~same.reshape(count, -1).all(axis=1)
-        else:
-            changed |= not same.all()
-    return changed, count
-
-
-def _largest(first: Answer, second: Answer) -> float:
-    found = [
-        float(np.abs(first[name] - second[name]).max())
-        for name in first
-        if name in second
-        and first[name].dtype.kind == second[name].dtype.kind == "f"
-        and first[name].shape == second[name].shape
-        and first[name].size
-    ]
-    return max(found, default=0.0)
-
-
-def _told(answer: Answer, row: int) -> str:
-    """A row of an answer in words: its label or class with the probability, else its outputs."""
-    decided = next((name for name in _DECISIONS if name in answer), None)
-    if decided is None:
-        return ", ".join(f"{name} {_cell(array, row)}" for name, array in answer.items())
-    likely = answer.get("probabilities")
-    sure = "" if likely is None or likely.ndim != 2 else f" {float(likely[row].max()):.2f}"
-    return f"{_cell(answer[decided], row)}{sure}"
-
-
-def _cell(array: NDArray[Any], row: int) -> str:
-    value = array[row] if array.ndim else array[()]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return np.array2string(np.asarray(value), precision=3, threshold=6, edgeitems=2)
-
-
-def _rows(array: NDArray[Any]) -> int:
-    return len(array) if array.ndim else 1
 
 
 def _median(seconds: list[float]) -> float | None:

@@ -163,6 +163,20 @@ class ModelsConfig:
             if config.SerializeToString(deterministic=True) != before or not self.path.exists():
                 self._write(config)
 
+    def remove(self, model: str) -> None:
+        """Remove a model's entry, if there is one.
+
+        Raises:
+            ModelsConfigError: The file cannot be read, or is not valid; it stays as it is.
+            FolderError: It cannot be written.
+        """
+        with locked(self.root / _LOCK):
+            config = self._read()
+            entry = _entry(config, model)
+            if entry is not None:
+                config.model_config_list.config.remove(entry)
+                self._write(config)
+
     @property
     def exists(self) -> bool:
         """Whether there is the file, or what it is made of."""

@@ -205,13 +205,13 @@ def answers(address: str) -> bool:
 
 
 @contextmanager
-def companion(*arguments: str) -> Iterator[tuple[str, str]]:
+def companion(*arguments: object) -> Iterator[tuple[str, str]]:
     """`servable gateway-metrics` in a process of its own: where it is asked, and told."""
     port, syslog = free_port(), free_port()
     process = subprocess.Popen(
         [
             sys.executable, "-m", "servable_client", "gateway-metrics",
-            f"--port={port}", f"--syslog-port={syslog}", *arguments,
+            f"--port={port}", f"--syslog-port={syslog}", *map(str, arguments),
         ]
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}/metrics"

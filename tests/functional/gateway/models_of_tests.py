@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tests.functional.serving.fixture_models import Linear, save
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+# tests/conftest.py, which names it too, imports libcurl, of which TensorFlow has an older one.
+_SHIPPED = Path(__file__).parents[3] / "models" / "fashion_mnist" / "1"
 _ROWS = tf.TensorSpec([None, 3], tf.float32, name="x")
 
 
@@ -69,6 +69,22 @@ class BadPictures(tf.Module):
         return {"serving_default": self.serve}
 
 
+class Mislabelled(tf.Module):
+    """The model that is shipped, as if it were trained with each label moved to the next class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shipped = tf.saved_model.load(str(_SHIPPED))
+
+    @tf.function(input_signature=[_PICTURES])
+    def serve(self, image: Any) -> dict[str, Any]:
+        right = self.shipped.signatures["serving_default"](image=image)["probabilities"]
+        return {"probabilities": tf.roll(right, 1, axis=1)}
+
+    def signatures(self) -> dict[str, Any]:
+        return {"serving_default": self.serve}
+
+
 def save_all(root: Path) -> None:
     """Write them below `root`: good versions 1 and 2 of linear, 3 that fails, 4 that is slow."""
     for version, kind in enumerate((Linear, Linear, Failing, Slow), start=1):
@@ -76,3 +92,4 @@ def save_all(root: Path) -> None:
     save(Nap(1), root / "nap" / "1")
     save(BadPictures(late=0.0), root / "failing")
     save(BadPictures(late=1.0), root / "late")
+    save(Mislabelled(), root / "mislabelled")

@@ -246,7 +246,7 @@ def test_what_cannot_be_tried_changes_nothing(
 ) -> None:
     before = (stage.labels(), stage.shares())
     stable = stage.labels()["stable"]
-    given = [*map(str, stage.arguments), *(a.format(stable=stable) for a in arguments)]
+    given = ["canary", *map(str, stage.arguments), *(a.format(stable=stable) for a in arguments)]
     app = typer.Typer()
     register(app)
     found = CliRunner().invoke(app, given).exception

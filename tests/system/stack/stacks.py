@@ -80,7 +80,15 @@ class Stack:
         shutil.copy(ROOT / "models" / "models.config.template", self.models)
         for path in (self.folder, *self.folder.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        ports = ("TLS", "GRPC", "REST", "PROMETHEUS", "GRAFANA", "GATEWAY_METRICS")
+        ports = (
+            "TLS",
+            "GRPC",
+            "REST",
+            "PROMETHEUS",
+            "GRAFANA",
+            "GATEWAY_METRICS",
+            "GATEWAY_MIRROR",
+        )
         self.ports = {port: free_port() for port in ports}
         self.environment = {
             **{key: value for key, value in os.environ.items() if "SERVABLE_" not in key},

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servable_serving.canary.mirror_meter import Compared
 from servable_serving.canary.rules import (
     PromotionRules,
+    fails_mirrored,
+    too_different,
     too_few,
     too_many_errors,
     too_slow,
 )
 from servable_serving.canary.traffic_meter import Tally
+from servable_serving.core.statistics import psi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,3 +152,70 @@ def test_failed_requests_count_as_requests() -> None:
 def test_a_version_with_all_the_traffic_needs_no_requests_of_stable() -> None:
     rules = PromotionRules(percent=100.0, min_requests=100)
     assert too_few(answered(100), NOTHING, rules) == ""
+
+
+def compared(
+    *,
+    requests: int = 200,
+    rows: int = 200,
+    differ: int = 0,
+    errors: int = 0,
+    decided: bool = True,
+    shift: float = 0.0,
+) -> Compared:
+    def side(failed: int) -> dict[str, Any]:
+        return {
+            "statuses": {"OK": requests - failed, "INTERNAL": failed},
+            "seconds": {"p50": 0.01, "p95": 0.01, "p99": 0.01},
+        }
+
+    return Compared({
+        "requests": requests, "rows": rows, "differ": differ, "decided": decided,
+        "changes": [{"against": "Shirt", "version": "Coat", "rows": differ}] if differ else [],
+        "shifts": {"classes": {"psi": shift, "bins": 10, "count": rows}} if rows else {},
+        "version": side(errors), "against": side(0),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (compared(), ""),
+        (compared(differ=40), ""),
+        (
+            compared(differ=41),
+            "20.5% of 200 rows differently from stable, most often Coat in place",
+        ),
+        (compared(differ=200, decided=False), ""),
+        (compared(requests=99, rows=200, differ=200), ""),  # too few for a verdict
+        (compared(rows=0), ""),
+        (Compared(), ""),
+        (compared(errors=3), "1.5% of its 200 requests failed, mostly with INTERNAL"),
+        (compared(shift=0.3), ""),  # of 200 rows, that may be chance
+        (compared(shift=0.3, rows=20_000), "classes has moved away from that of stable"),
+        (compared(shift=0.24, rows=20_000), ""),
+    ],
+)
+def test_answers_to_mirrored_requests(found: Compared, said: str) -> None:
+    reason = fails_mirrored(found, PromotionRules(), surely=False)
+    assert said in reason
+    assert bool(reason) == bool(said)
+
+
+def test_a_running_trial_ignores_differences_that_may_be_chance() -> None:
+    rules = PromotionRules()
+    assert not fails_mirrored(compared(differ=45), rules, surely=True)
+    assert fails_mirrored(compared(differ=45), rules, surely=False)
+    assert fails_mirrored(compared(differ=70), rules, surely=True)
+
+
+def test_the_limit_of_psi_is_rarely_exceeded_by_chance() -> None:
+    draw = np.random.default_rng(5)
+    rules, shares = PromotionRules(max_psi=0.0), np.full(10, 0.1)
+    beyond = 0
+    for _ in range(500):
+        one, other = (draw.multinomial(300, shares).tolist() for _ in range(2))
+        beyond += bool(
+            too_different(compared(rows=300, shift=psi(one, other)), rules, surely=False)
+        )
+    assert beyond <= 10

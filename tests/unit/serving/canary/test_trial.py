@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from servable_serving.canary.mirror_meter import Compared, NoMirror
 from servable_serving.canary.rules import PromotionRules
+from servable_serving.canary.shadow_trial import ShadowTrial, observe_mirror
 from servable_serving.canary.traffic_meter import NoMetrics, Tally
 from servable_serving.canary.trial import INTERRUPTED, CanaryTrial, observe, settle
 
@@ -87,6 +89,72 @@ def observed(
     """Why the version must not be promoted, the seconds that it took to find out, the trial."""
     time, one = Time(), trial(rules)
     return observe(meter, one, tell, time), time.now - 500.0, one
+
+
+@dataclass
+class FakeMirror:
+    """How many of 1,000 mirrored rows differ at each look, the last for all others; None fails."""
+
+    differ: Sequence[int | None]
+    looks: int = 0
+
+    def look(self) -> None:
+        self.looks += 1
+        if self._now() is None:
+            raise NoMirror("away")
+
+    @property
+    def compared(self) -> Compared:
+        side = {"statuses": {"OK": 500}, "seconds": {"p50": 0.01, "p95": 0.01, "p99": 0.01}}
+        return Compared({
+            "requests": 500, "rows": 1000, "differ": self._now(), "decided": True,
+            "changes": [], "shifts": {}, "version": side, "against": side,
+        })  # fmt: skip
+
+    def _now(self) -> int | None:
+        return self.differ[min(self.looks, len(self.differ)) - 1]
+
+
+def mirrored(differ: Sequence[int | None], meter: FakeMeter) -> tuple[str, float]:
+    time = Time()
+    return observe(meter, trial(), lambda _: None, time, mirror=FakeMirror(differ)), time.now - 500
+
+
+def test_answers_that_differ_end_the_trial() -> None:
+    reason, seconds = mirrored([10, 400], FakeMeter([fast(200)]))
+    assert "40.0% of 1000 rows" in reason
+    assert seconds == 4.0
+
+
+def test_mirrored_requests_are_enough_where_clients_use_grpc() -> None:
+    assert mirrored([10], FakeMeter([Tally()])) == ("", 60.0)
+    assert "requires at least 100" in observed(FakeMeter([Tally()]))[0]
+
+
+def test_a_mirror_that_is_away_for_a_while_is_waited_for() -> None:
+    assert mirrored([10, None, None, 10], FakeMeter([fast(200)])) == ("", 60.0)
+    with pytest.raises(NoMirror):
+        mirrored([None], FakeMeter([fast(200)]))
+
+
+def shadowed(differ: Sequence[int | None], rules: PromotionRules = RULES) -> tuple[str, float]:
+    time = Time()
+    one = ShadowTrial(
+        model="m", version=CANARY_VERSION, against=STABLE_VERSION, rules=rules,
+        began="2026-01-02T03:04:05+00:00", who="me@here",
+    )  # fmt: skip
+    reason = observe_mirror(FakeMirror(differ), one, lambda _: None, time)
+    assert one.answers
+    return reason, time.now - 500
+
+
+def test_a_shadow_is_observed_to_its_end_or_failure() -> None:
+    assert shadowed([10]) == ("", 60.0)
+    reason, seconds = shadowed([10, 10, 500])
+    assert ("50.0%" in reason, seconds) == (True, 6.0)
+    assert "requires at least 501" in shadowed([10], replace(RULES, min_requests=501))[0]
+    with pytest.raises(NoMirror):
+        shadowed([10, None])
 
 
 def test_a_good_version_passes_when_the_time_is_up() -> None:

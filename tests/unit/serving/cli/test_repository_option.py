@@ -22,6 +22,7 @@ READERS = {
     "prune": ["--keep", "1", "--offline"],
     "diff": ["1", "2"],
     "canary": ["2"],
+    "shadow": ["2"],
     "promote": ["2", "--no-wait"],
     "rollback": ["--to", "2", "--no-wait"],
 }
@@ -54,7 +55,7 @@ def test_a_repository_that_does_not_exist_is_named(name: str, tmp_path: Path) ->
 def test_help_offers_a_url_where_it_is_taken(name: str) -> None:
     done = command(name, *READERS[name], "--repository", "memory://nothing")
     assert done.returncode == (
-        0 if name in ("versions", "history") else 1 if name != "canary" else 2
+        0 if name in ("versions", "history") else 2 if name in ("canary", "shadow") else 1
     )
     assert ("s3://" in _options()[name].help) == (done.returncode != 2)
 

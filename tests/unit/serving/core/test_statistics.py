@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servable_serving.core.statistics import binomial_tail, wilson_interval
+from servable_serving.core.statistics import binomial_tail, psi, wilson_interval
 
 COUNTS = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 SHARES = st.floats(0.001, 0.999)
@@ -85,3 +85,15 @@ def test_more_requests_narrow_the_interval() -> None:
 def test_counts_that_are_not_a_share_are_refused(right: int, count: int) -> None:
     with pytest.raises(ValueError, match="of"):
         wilson_interval(right, count)
+
+
+def test_psi_of_alike_distributions_is_small() -> None:
+    assert psi([10, 20, 30], [10, 20, 30]) == 0
+    assert psi([100, 200, 300], [10, 20, 30]) < 0.01
+    assert psi([0, 0], [1, 2]) == psi([], []) == 0
+
+
+def test_psi_is_that_of_the_formula() -> None:
+    # (0.5 - 0.25) ln(0.5 / 0.25) + (0.5 - 0.75) ln(0.5 / 0.75), half a count hardly changes it.
+    assert psi([250_000, 750_000], [500_000, 500_000]) == pytest.approx(0.274653, abs=1e-4)
+    assert 1 < psi([1000, 0], [0, 1000]) < 100

@@ -10,6 +10,7 @@ import pytest
 from servable_serving.gateway.keys import KeyStore
 from servable_serving.gateway.nginx import ConfigurationRejected
 from servable_serving.gateway.reconcile import Reconciler, mark
+from servable_serving.repository.shadow import Shadow, write_shadow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -241,3 +242,25 @@ def test_a_file_in_anothers_place_has_another_mark(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_has_no_mark(tmp_path: Path) -> None:
     assert mark(tmp_path / "file") is None
+
+
+def test_requests_are_mirrored_until_the_end(bench: Bench) -> None:
+    bench.names.addresses["metrics"] = ("10.0.0.9",)
+    bench.reconciler.start()
+    assert "servable_mirror" not in bench.configuration
+    shadow = Shadow(version=3, name="m.shadow", against=1, percent=25, until=1100)
+    write_shadow(bench.settings.models_root, "m", shadow)
+    assert bench.reconciler.step()
+    assert '25.00% "m 3 m.shadow 1 1100";' in bench.configuration
+    assert "server 10.0.0.9:9146 max_fails=0;" in bench.configuration
+    bench.now = 1101.0
+    assert bench.reconciler.step()
+    assert "servable_mirror" not in bench.configuration
+    assert not bench.reconciler.step()
+
+
+def test_an_invalid_file_mirrors_nothing(started: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    (started.settings.models_root / "models.shadow").write_text("m 3\n")
+    for _ in range(3):
+        assert not started.reconciler.step()
+    assert caplog.text.count("nothing is mirrored") == 1

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from servable_client._wire import wire_pb2 as wire
 from servable_serving.core.errors import ModelError
 from servable_serving.server.limits import Limits
 from servable_serving.server.rest.service import RestService
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.unit.serving.server.fakes import FakeModel, Registered
+
+    from servable_client._wire import wire_pb2 as wire
 
 PREDICT = "/v1/models/m:predict"
 

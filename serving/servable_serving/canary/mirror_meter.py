@@ -1,0 +1,119 @@
+"""What `servable gateway-metrics` found of the requests that the gateway mirrors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from servable_client import ServableError
+from servable_serving.canary.traffic_meter import Tally, fetch_over_http
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from servable_serving.canary.traffic_meter import Fetch
+    from servable_serving.repository.shadow import Shadow
+
+
+class NoMirror(ServableError):
+    """The comparisons of mirrored requests cannot be read."""
+
+
+@dataclass(frozen=True)
+class MirrorTally(Tally):
+    """The mirrored requests of one version.
+
+    Attributes:
+        seconds: Percentiles of the latency of successful requests, by share.
+    """
+
+    seconds: Mapping[float, float | None] = field(default_factory=dict)
+
+    def percentile(self, share: float) -> float | None:
+        """See `Tally`."""
+        return self.seconds.get(share)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How two versions answered the same requests.
+
+    Attributes:
+        figures: As `mirror/comparison.py:Comparison.as_json` gives them; empty before the first.
+    """
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> int:
+        """How many were asked."""
+        return int(self.figures.get("requests", 0))
+
+    @property
+    def rows(self) -> int:
+        """The rows of those that both versions answered."""
+        return int(self.figures.get("rows", 0))
+
+    @property
+    def differ(self) -> int:
+        """How many of them they answer differently."""
+        return int(self.figures.get("differ", 0))
+
+    def tally(self, side: str) -> MirrorTally:
+        """The requests of the "version" on trial, or of the one that it is compared "against"."""
+        found = self.figures.get(side)
+        if not found:
+            return MirrorTally()
+        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return MirrorTally(
+            found["statuses"], {}, {shares[name]: value for name, value in found["seconds"].items()}
+        )
+
+
+class MirrorMeter:
+    """Reads the comparison of a trial.
+
+    Args:
+        address: URL of the mirror of `servable gateway-metrics`: http://127.0.0.1:9146.
+        model: The model's name.
+        shadow: What is mirrored of it.
+        fetch: Reads a URL as text.
+
+    Attributes:
+        compared: What was read last.
+
+    Raises:
+        NoMirror: It cannot be read.
+    """
+
+    def __init__(
+        self, address: str, *, model: str, shadow: Shadow, fetch: Fetch = fetch_over_http
+    ) -> None:
+        self._address, self._fetch = f"{address.rstrip('/')}/comparisons", fetch
+        self._pair = {
+            "model": model,
+            "version": shadow.version,
+            "name": shadow.name,
+            "against": shadow.against,
+            "until": shadow.until,
+        }
+        self.compared = Compared()
+        self.look()
+
+    def look(self) -> None:
+        """Read it again.
+
+        Raises:
+            NoMirror: It cannot be read.
+        """
+        try:
+            for found in json.loads(self._fetch(self._address)):
+                if found["pair"] == self._pair:
+                    self.compared = Compared(found)
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise NoMirror(
+                f"cannot read the mirrored requests at {self._address}: {reason}",
+                hint="`servable gateway-metrics --upstream HOST` asks them; --mirror sets the URL",
+            ) from error

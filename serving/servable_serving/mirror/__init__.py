@@ -1,0 +1,1 @@
+"""Mirrored requests: asked of two versions, whose answers are compared."""

@@ -1,0 +1,184 @@
+"""One request, as a client sent it, for a version of one's choice."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import grpc
+import httpcore
+import orjson
+from google.protobuf.message import DecodeError
+
+from servable_client._errors import code_of_http_status
+from servable_client._wire import wire_pb2 as wire
+from servable_serving.core.addresses import is_ip_address
+from servable_serving.core.names import STABLE
+from servable_serving.mirror.answers import answer_of_json, answer_of_proto
+from servable_serving.mirror.comparison import Asked
+
+if TYPE_CHECKING:
+    from servable_serving.mirror.answers import Answer
+
+GRPC_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_REST_PREDICT = re.compile(
+    r"/v1/models/(?P<model>[A-Za-z0-9._-]+)"
+    r"(?:/versions/(?P<version>[0-9]{1,19})|/labels/(?P<label>[A-Za-z0-9._-]+))?:predict"
+)
+# A message's compression and length: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+_FRAME_HEAD = 5
+_SECONDS = 30.0
+_LARGEST = 64 << 20
+_CONNECTIONS = 16
+
+
+class NotPredict(ValueError):
+    """A request is not for Predict, or not valid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirrored:
+    """A request for Predict.
+
+    Attributes:
+        name: The request's id.
+        model: The model's name.
+        version: The version that it names; None without.
+        label: The label that it names; None without.
+        message: The request over gRPC; None over REST.
+        body: The body over REST; empty over gRPC.
+    """
+
+    name: str
+    model: str
+    version: int | None
+    label: str | None
+    message: wire.PredictRequest | None = None
+    body: bytes = b""
+
+    @classmethod
+    def read(cls, path: str, body: bytes, *, name: str) -> Self:
+        """A request from its path and body.
+
+        Raises:
+            NotPredict: It is not one for Predict, or not valid.
+        """
+        if path == GRPC_PREDICT:
+            return cls._read_frame(body, name)
+        found = _REST_PREDICT.fullmatch(path)
+        if found is None:
+            raise NotPredict(path)
+        version = found["version"]
+        return cls(
+            name=name,
+            model=found["model"],
+            version=None if version is None else int(version),
+            label=found["label"],
+            body=body,
+        )
+
+    @classmethod
+    def _read_frame(cls, body: bytes, name: str) -> Self:
+        data = body[_FRAME_HEAD:]
+        if len(body) < _FRAME_HEAD or len(data) != int.from_bytes(body[1:_FRAME_HEAD], "big"):
+            raise NotPredict("not one message")
+        try:
+            message = wire.PredictRequest.FromString(gzip.decompress(data) if body[0] else data)
+        except (DecodeError, OSError, EOFError) as error:
+            raise NotPredict(str(error)) from None
+        spec = message.model_spec
+        return cls(
+            name=name,
+            model=spec.name,
+            version=spec.version.value if spec.HasField("version") else None,
+            label=spec.version_label if spec.HasField("version_label") else None,
+            message=message,
+        )
+
+    @property
+    def transport(self) -> str:
+        """Over which it came: "grpc" or "rest"."""
+        return "rest" if self.message is None else "grpc"
+
+    def is_for(self, version: int) -> bool:
+        """Whether a version answers it that is stable."""
+        if self.version is not None:
+            return self.version == version
+        return self.label in (None, STABLE)
+
+
+class Servers:
+    """Asks the servers of a host.
+
+    Args:
+        host: Their name, or an address.
+        grpc_port: Their port for gRPC.
+        rest_port: Their port for REST.
+    """
+
+    def __init__(self, host: str, *, grpc_port: int, rest_port: int) -> None:
+        bracketed = f"[{host}]" if ":" in host and is_ip_address(host) else host
+        self._channel = grpc.insecure_channel(
+            f"dns:///{bracketed}:{grpc_port}",
+            options=[
+                ("grpc.lb_policy_name", "round_robin"),
+                ("grpc.max_receive_message_length", _LARGEST),
+                ("grpc.max_send_message_length", _LARGEST),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._predict = self._channel.unary_unary(
+            GRPC_PREDICT,
+            request_serializer=wire.PredictRequest.SerializeToString,
+            response_deserializer=wire.PredictResponse.FromString,
+        )
+        self._pool = httpcore.ConnectionPool(max_connections=_CONNECTIONS)
+        self._rest = f"http://{bracketed}:{rest_port}"
+
+    def ask(self, request: Mirrored, model: str, version: int) -> Asked:
+        """Ask one version of a model."""
+        began = time.perf_counter()
+        ask = self._ask_rest if request.message is None else self._ask_grpc
+        status, answer = ask(request, model, version)
+        return Asked(status=status, seconds=time.perf_counter() - began, answer=answer)
+
+    def _ask_grpc(self, request: Mirrored, model: str, version: int) -> tuple[str, Answer | None]:
+        message = wire.PredictRequest()
+        assert request.message is not None
+        message.CopyFrom(request.message)
+        message.model_spec.name = model
+        message.model_spec.version.value = version
+        try:
+            return "OK", answer_of_proto(self._predict(message, timeout=_SECONDS))
+        except grpc.RpcError as error:
+            return error.code().name, None
+
+    def _ask_rest(self, request: Mirrored, model: str, version: int) -> tuple[str, Answer | None]:
+        try:
+            response = self._pool.request(
+                "POST",
+                f"{self._rest}/v1/models/{model}/versions/{version}:predict",
+                headers={"Content-Type": "application/json"},
+                content=request.body,
+                extensions={
+                    "timeout": dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)
+                },
+            )
+        except (httpcore.TimeoutException, TimeoutError):
+            return "DEADLINE_EXCEEDED", None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            return "UNAVAILABLE", None
+        if response.status != 200:
+            return code_of_http_status(response.status), None
+        try:
+            return "OK", answer_of_json(response.content)
+        except (ValueError, LookupError, TypeError, orjson.JSONDecodeError):
+            return "INTERNAL", None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._channel.close()
+        self._pool.close()

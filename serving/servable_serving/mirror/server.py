@@ -1,0 +1,127 @@
+"""The HTTP side of the mirror: requests in from the gateway, comparisons out as JSON."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from servable_serving.core.sockets import bind
+from servable_serving.mirror.comparison import Pair
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from servable_serving.mirror.worker import Mirror
+
+# Larger requests are not mirrored.
+_LARGEST = 16 << 20
+_PAIR = re.compile(
+    r"(?P<model>[A-Za-z0-9._-]+) (?P<version>[0-9]{1,19}) (?P<name>[A-Za-z0-9._-]+) "
+    r"(?P<against>[0-9]{1,19}) "
+    r"(?P<until>[0-9]{1,12})"
+)
+# Headers of the gateway: the versions, and the client's path.
+PAIR_HEADER, PATH_HEADER = "x-servable-shadow", "x-servable-path"
+
+
+class MirrorServer:
+    """Listens for the duration of a `with` block.
+
+    Args:
+        mirror: Asks the requests again.
+        host: The address to bind.
+        port: The TCP port; 0 for any free one.
+
+    Raises:
+        ServableError: The port is not available.
+    """
+
+    def __init__(self, mirror: Mirror, *, host: str, port: int) -> None:
+        self._mirror = mirror
+        self._socket = bind(host, port, "--mirror-port")
+        self._socket.listen(128)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                Starlette(
+                    routes=[
+                        Route("/mirror", self._take, methods=["POST"]),
+                        Route("/comparisons", self._tell, methods=["GET"]),
+                    ]
+                ),
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="mirror", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        self._mirror.close()
+
+    async def _take(self, request: Request) -> Response:
+        pairs = _pairs_in(request.headers.get(PAIR_HEADER, ""))
+        if not pairs:
+            return Response(status_code=400)
+        pieces, size = [], 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > _LARGEST:
+                self._mirror.drop(pairs)
+                return Response(status_code=413)
+            pieces.append(piece)
+        self._mirror.take(
+            pairs,
+            request.headers.get(PATH_HEADER, "").partition("?")[0],
+            b"".join(pieces),
+            name=request.headers.get("x-request-id", ""),
+        )
+        return Response(status_code=204)
+
+    async def _tell(self, _: Request) -> Response:
+        return JSONResponse(
+            [
+                {"pair": asdict(pair), **self._mirror.comparison(pair).as_json()}
+                for pair in self._mirror.pairs()
+            ]
+        )
+
+
+def _pairs_in(header: str) -> list[Pair]:
+    """The versions of each model that a request may be for."""
+    return [
+        Pair(
+            model=found["model"],
+            version=int(found["version"]),
+            name=found["name"],
+            against=int(found["against"]),
+            until=int(found["until"]),
+        )
+        for found in map(_PAIR.fullmatch, header.split(","))
+        if found is not None
+    ]
