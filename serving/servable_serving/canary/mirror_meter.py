@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from servable_client import ServableError
 from servable_serving.canary.traffic_meter import Tally, fetch_over_http
+from servable_serving.mirror.errors import NoMirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,27 @@ if TYPE_CHECKING:
     from servable_serving.repository.shadow import Shadow
 
 
-class NoMirror(ServableError):
-    """The comparisons of mirrored requests cannot be read."""
+def read_mirror(address: str, what: str, fetch: Fetch = fetch_over_http) -> list[dict[str, Any]]:
+    """What `servable gateway-metrics` found of mirrored requests.
+
+    Args:
+        address: URL of its mirror: http://127.0.0.1:9146.
+        what: "comparisons" or "drift".
+        fetch: Reads a URL as text.
+
+    Raises:
+        NoMirror: It cannot be read.
+    """
+    url = f"{address.rstrip('/')}/{what}"
+    try:
+        found = json.loads(fetch(url))
+        return [dict(one) for one in found]
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NoMirror(
+            f"cannot read the mirrored requests at {url}: {reason}",
+            hint="`servable gateway-metrics --upstream HOST` asks them; --mirror sets the URL",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ class MirrorMeter:
     def __init__(
         self, address: str, *, model: str, shadow: Shadow, fetch: Fetch = fetch_over_http
     ) -> None:
-        self._address, self._fetch = f"{address.rstrip('/')}/comparisons", fetch
+        self._address, self._fetch = address, fetch
         self._pair = {
             "model": model,
             "version": shadow.version,
@@ -107,13 +126,6 @@ class MirrorMeter:
         Raises:
             NoMirror: It cannot be read.
         """
-        try:
-            for found in json.loads(self._fetch(self._address)):
-                if found["pair"] == self._pair:
-                    self.compared = Compared(found)
-        except (OSError, ValueError, TypeError, LookupError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise NoMirror(
-                f"cannot read the mirrored requests at {self._address}: {reason}",
-                hint="`servable gateway-metrics --upstream HOST` asks them; --mirror sets the URL",
-            ) from error
+        for found in read_mirror(self._address, "comparisons", self._fetch):
+            if found.get("pair") == self._pair:
+                self.compared = Compared(found)

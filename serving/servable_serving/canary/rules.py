@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from servable_serving.core.statistics import binomial_tail
+from servable_serving.core.statistics import binomial_tail, psi_by_chance
 
 if TYPE_CHECKING:
     from servable_serving.canary.mirror_meter import Compared
@@ -139,20 +138,10 @@ def too_different(compared: Compared, rules: PromotionRules, *, surely: bool) ->
             f"limit is {rules.max_differ:.1%}"
         )
     for name, shift in compared.figures["shifts"].items():
-        if shift["psi"] > rules.max_psi + _psi_by_chance(shift["bins"], shift["count"]):
+        if shift["psi"] > rules.max_psi + psi_by_chance(shift["bins"], shift["count"]):
             return (
                 f"the distribution of its {name} has moved away from that of stable: the population"
                 f" stability index is {shift['psi']:.2f} of {shift['count']} rows; the limit is "
                 f"{rules.max_psi:g}"
             )
     return ""
-
-
-def _psi_by_chance(bins: int, count: int) -> float:
-    """What the index of two samples of one distribution hardly exceeds.
-
-    The index of independent samples is distributed as chi-squared with `bins` - 1 degrees of
-    freedom, times the sum of the samples' inverse sizes: Yurdakul, "Statistical Properties of
-    Population Stability Index", 2018. This is its mean and three standard deviations.
-    """
-    return (bins - 1 + 3 * math.sqrt(2 * (bins - 1))) * 2 / count

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from servable_client import ServableError
-from servable_serving.canary.mirror_meter import MirrorMeter, NoMirror
+from servable_serving.canary.mirror_meter import MirrorMeter
 from servable_serving.canary.rules import fails_mirrored, too_slow
 from servable_serving.canary.trial import in_words, version_to_beat
 from servable_serving.core.signals import uninterrupted
+from servable_serving.mirror.errors import NoMirror
 from servable_serving.repository import history
 from servable_serving.repository.shadow import Shadow, write_shadow
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import ServableError
-from servable_serving.canary.mirror_meter import Compared, MirrorMeter, NoMirror
+from servable_serving.canary.mirror_meter import Compared, MirrorMeter
 from servable_serving.canary.rules import fails_mirrored, too_few, too_many_errors, too_slow
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.core.signals import uninterrupted
+from servable_serving.mirror.errors import NoMirror
 from servable_serving.release.promote import promote
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history

@@ -23,8 +23,10 @@ from servable_client.cli.options import (
     Token,
 )
 from servable_serving.cli.options import (
+    MIRROR,
     STEP_TIMEOUT,
     LocalFolder,
+    Mirror,
     StepTimeout,
     deployment_of,
     duration,
@@ -83,15 +85,10 @@ MaxPsi = Annotated[
         min=0.0,
     ),
 ]
-Mirror = Annotated[
-    str,
-    typer.Option(envvar="SERVABLE_MIRROR", help="URL of the mirror of `servable gateway-metrics`."),
-]
 Report = Annotated[
     Path | None,
     typer.Option(help="Folder for the report; default: .reports in the repository."),
 ]
-_MIRROR = "http://127.0.0.1:9146"
 
 
 def register(app: typer.Typer) -> None:
@@ -116,7 +113,7 @@ def canary(
             help="URL of the metrics of `servable gateway-metrics`.",
         ),
     ] = "http://127.0.0.1:9145/metrics",
-    mirror: Mirror = _MIRROR,
+    mirror: Mirror = MIRROR,
     report: Report = None,
     model: Model = DEFAULT_MODEL,
     repository: LocalFolder = None,
@@ -176,7 +173,7 @@ def shadow(
     min_requests: MinRequests = 100,
     max_differ: MaxDiffer = "20%",
     max_psi: MaxPsi = 0.25,
-    mirror: Mirror = _MIRROR,
+    mirror: Mirror = MIRROR,
     report: Report = None,
     model: Model = DEFAULT_MODEL,
     repository: LocalFolder = None,

@@ -1,16 +1,21 @@
-"""`servable gateway` and `servable gateway-metrics`."""
+"""`servable gateway`, `servable gateway-metrics` and `servable drift`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from servable_client.cli.options import Json
+from servable_serving.cli.options import MIRROR, Mirror, duration
 
 
 def register(app: typer.Typer) -> None:
     """Add the sub-commands to `app`."""
     app.command("gateway")(gateway)
     app.command("gateway-metrics")(gateway_metrics)
+    app.command("drift")(drift)
 
 
 def gateway() -> None:
@@ -74,6 +79,22 @@ def gateway_metrics(
             envvar="SERVABLE_UPSTREAM_REST_PORT", help="REST port of the servers.", min=1, max=65535
         ),
     ] = 8501,
+    models_root: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SERVABLE_MODELS_ROOT",
+            help="Folder of the models, whose manifests say what answers are expected (default: no "
+            "drift is measured).",
+        ),
+    ] = None,
+    window: Annotated[
+        Any,
+        typer.Option(
+            parser=duration,
+            metavar="TIME",
+            help="Time whose answers are compared with the expected ones, e.g. 10m, 1h.",
+        ),
+    ] = "10m",
     mirror_port: Annotated[
         int,
         typer.Option(
@@ -87,7 +108,8 @@ def gateway_metrics(
     """Count the gateway's requests for Prometheus: syslog in, metrics out at /metrics.
 
     With --upstream, also ask two versions the requests that the gateway mirrors to it, for
-    `servable shadow` and `servable canary`.
+    `servable shadow` and `servable canary`, and count the answers to a share of all requests, for
+    `servable drift`.
     """
     import signal
     import threading
@@ -105,14 +127,69 @@ def gateway_metrics(
         )
         if upstream:
             from servable_serving.mirror.ask import Servers
+            from servable_serving.mirror.drift import Drift
+            from servable_serving.mirror.references import References
             from servable_serving.mirror.server import MirrorServer
-            from servable_serving.mirror.worker import Mirror
+            from servable_serving.mirror.worker import Mirror as MirrorQueue
 
+            drift = Drift(References(models_root), window=window)
+            listener.metrics.registry.register(drift)
             servers = Servers(upstream, grpc_port=upstream_grpc_port, rest_port=upstream_rest_port)
-            mirror = stack.enter_context(MirrorServer(Mirror(servers), host=host, port=mirror_port))
+            mirror = stack.enter_context(
+                MirrorServer(MirrorQueue(servers, drift), drift, host=host, port=mirror_port)
+            )
             say(f"mirrored requests at http://{host}:{mirror.port}, asked of {upstream}")
         say(
             f"metrics at http://{host}:{listener.port}/metrics,"
             f" the gateway's messages at UDP {host}:{listener.syslog_port}"
         )
         stop.wait()
+
+
+def drift(
+    model: Annotated[
+        str | None, typer.Option(help="Model whose versions to show (default: all).")
+    ] = None,
+    mirror: Mirror = MIRROR,
+    json: Json = False,
+) -> None:
+    """Compare the latest inputs and answers with those expected by the version's manifest.
+
+    The gateway mirrors a share of the requests (SERVABLE_OBSERVE) to `servable gateway-metrics`,
+    which counts classes, confidences, brightness and contrast; no input is kept. Exit status 1 if a
+    distribution has moved beyond its limit.
+    """
+    from servable_client.cli.console import print_json, print_table, say
+    from servable_serving.canary.mirror_meter import read_mirror
+    from servable_serving.mirror.errors import Drifted
+
+    found = [one for one in read_mirror(mirror, "drift") if model in (None, one["model"])]
+    if json:
+        print_json(found)
+    elif not found:
+        say("no request was observed; SERVABLE_OBSERVE of the gateway sets their share")
+    for one in found if not json else ():
+        print_table(
+            ("of", "PSI", "limit", "KS", "rows", ""),
+            [
+                (
+                    shift["of"], shift["psi"], shift["limit"], shift["ks"], shift["count"],
+                    "drifted" if shift["drifted"] else "",
+                )
+                for shift in one["shifts"]
+            ],
+            title=f"version {one['version']} of {one['model']}: {one['rows']} rows in "
+            f"{one['window_seconds']:.0f} s"
+            + ("" if one["reference"] else "; its manifest has no reference"),
+        )  # fmt: skip
+    drifted = [
+        f"{shift['of']} of version {one['version']} of {one['model']}"
+        for one in found
+        for shift in one["shifts"]
+        if shift["drifted"]
+    ]
+    if drifted:
+        raise Drifted(
+            f"what is asked or answered has moved away from the reference: {', '.join(drifted)}",
+            hint="look at the inputs, and retrain if they are right",
+        )

@@ -38,6 +38,11 @@ LocalFolder = Annotated[
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not contact or wait for a server.")]
 StepTimeout = Annotated[float, typer.Option(help="Timeout per step, in seconds.", min=0.1)]
+Mirror = Annotated[
+    str,
+    typer.Option(envvar="SERVABLE_MIRROR", help="URL of the mirror of `servable gateway-metrics`."),
+]
+MIRROR = "http://127.0.0.1:9146"
 STEP_TIMEOUT = 120.0
 HoldoutFile = Annotated[
     Path | None,

@@ -68,3 +68,13 @@ def psi(expected: Sequence[int], found: Sequence[int]) -> float:
         for one, other in zip(expected, found, strict=True)
     ]
     return math.fsum((other - one) * math.log(other / one) for one, other in shares)
+
+
+def psi_by_chance(bins: int, count: int) -> float:
+    """What the index of two samples of one distribution hardly exceeds.
+
+    The index of independent samples is distributed as chi-squared with `bins` - 1 degrees of
+    freedom, times the sum of the samples' inverse sizes: Yurdakul, "Statistical Properties of
+    Population Stability Index", 2018. This is its mean and three standard deviations.
+    """
+    return (bins - 1 + 3 * math.sqrt(2 * (bins - 1))) * 2 / count

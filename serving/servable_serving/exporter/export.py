@@ -43,6 +43,8 @@ from servable_serving.exporter.keras_file import SUFFIXES, load_keras
 from servable_serving.exporter.keras_source import check_backend, constant, folded_or_none
 from servable_serving.exporter.saved_model_source import meta_graph_of, saved_model_network
 from servable_serving.exporter.subclassed import with_inputs
+from servable_serving.mirror.profile import Profile
+from servable_serving.mirror.references import REFERENCE
 from servable_serving.model.contract import contract_of
 from servable_serving.model.image_folder import read_folder
 from servable_serving.model.image_limits import limits_of
@@ -66,6 +68,8 @@ _FOLD_TOLERANCE = 1e-5
 _COMPARED = 8
 # Of a folder: enough to measure an accuracy by, and read in seconds.
 _EXAMPLES = 1000
+# Fewer say too little of what to expect.
+_LEAST_REFERENCE, _BATCH = 200, 256
 # Grey images have three axes: N, height and width.
 _IMAGES_RANK = 3
 
@@ -103,6 +107,7 @@ def export(
     labels: Sequence[str] | None = None,
     examples: str | Path | ArrayLike | Mapping[str, ArrayLike] | None = None,
     targets: ArrayLike | None = None,
+    reference: NDArray[np.uint8] | None = None,
     input_range: str | None = None,
     logits: bool = False,
     multi_label: bool = False,
@@ -132,6 +137,9 @@ def export(
             or of a folder of images, CLASS/*. Made up if not given.
         targets: The class number of each example image, int64 [N]: where `input_range` is not
             given, the range with the best accuracy is used.
+        reference: Images of an image classifier whose answers are what to expect, uint8 [N, height,
+            width] or [N, height, width, 3], such as those that it was validated on; `servable
+            drift` compares others with them. Default: the examples, if there are 200 or more.
         input_range: How the network's inputs are computed from pixels: "0..1", "-1..1", "0..255",
             "caffe" or "torch" (the modes of keras.applications' preprocess_input). Not needed if it
             takes uint8 or scales pixels by layers of its own.
@@ -169,8 +177,8 @@ def export(
     if network is not None:
         return _export_classifier(
             source, network, options, target,
-            name=name, labels=labels, examples=examples, targets=targets, invert=invert,
-            about=about or {},
+            name=name, labels=labels, examples=examples, targets=targets, reference=reference,
+            invert=invert, about=about or {},
         )  # fmt: skip
     if said:
         raise ExportError(
@@ -305,6 +313,7 @@ def _export_classifier(
     labels: Sequence[str] | None,
     examples: Any,
     targets: ArrayLike | None,
+    reference: NDArray[np.uint8] | None,
     invert: bool | None,
     about: Mapping[str, Any],
 ) -> Manifest:
@@ -323,14 +332,33 @@ def _export_classifier(
         invert = not images.made and are_light_on_dark(images.pixels)
     pixels = images.pixels[np.arange(max(WARMUP_BATCHES)) % len(images.pixels)]
     measured = {"accuracies": classifier.accuracies} if classifier.accuracies else {}
+    if reference is None and not images.made and len(images.pixels) >= _LEAST_REFERENCE:
+        reference = images.pixels
+    expected = (
+        {} if reference is None else {REFERENCE: _expected(classifier, names, reference).as_json()}
+    )
     return _write_classifier(
         classifier, target, name=name, labels=names, pixels=pixels, invert=invert,
         facts={
             "multi_label": options.multi_label,
             "examples": {"count": len(images.pixels), "made_up": images.made, **measured},
+            **expected,
             **about,
         },
     )  # fmt: skip
+
+
+def _expected(
+    classifier: ImageClassifier, labels: Sequence[str], images: NDArray[np.uint8]
+) -> Profile:
+    """The distribution of the answers to images, and of the images."""
+    profile = Profile()
+    for first in range(0, len(images), _BATCH):
+        batch = images[first : first + _BATCH]
+        likely = classifier.probabilities(tf.constant(batch)).numpy()
+        named = np.array(labels, object)[likely.argmax(axis=1)]
+        profile.add({"image": batch}, {"label": named, "probabilities": likely})
+    return profile
 
 
 def _write_classifier(

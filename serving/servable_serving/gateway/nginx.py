@@ -68,7 +68,7 @@ def render(
         ready_file=settings.run / READY,
         traffic=traffic or {},
         splits=splits(traffic or {}, ended),
-        mirror_target=mirror if shadows else None,
+        mirror_target=mirror if shadows or settings.observe else None,
         shadows=sorted((shadows or {}).items()),
         as_root=as_root,
     )  # fmt: skip

@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, str] = {
     "SERVABLE_CORS_ORIGINS": "",
     "SERVABLE_METRICS_SYSLOG": "",
     "SERVABLE_MIRROR_PORT": "9146",
+    "SERVABLE_OBSERVE": "0",
     "SERVABLE_MODELS_ROOT": "/models",
     "SERVABLE_MODELS": "",
     "SERVABLE_CERTS": "/certs",
@@ -55,6 +56,7 @@ _RATE = re.compile(r"([0-9]+)(?:r/([sm]))?")
 _ADDRESS = re.compile(r"[A-Za-z0-9.:_-]+")
 _NAME = re.compile(r"[A-Za-z0-9._*-]+")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:_-]+")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,2})?)%?")
 _TARGET = re.compile(r"([A-Za-z0-9._-]+):([0-9]+)")
 _LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
 _MOST_WORKERS = 4
@@ -114,6 +116,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     metrics_syslog: tuple[str, int] | None
     mirror_port: int
+    observe: float
     models_root: Path
     models: tuple[str, ...]
     certs: Path
@@ -179,6 +182,7 @@ class Settings:
             cors_origins=read.origins("SERVABLE_CORS_ORIGINS"),
             metrics_syslog=read.target("SERVABLE_METRICS_SYSLOG"),
             mirror_port=read.port("SERVABLE_MIRROR_PORT"),
+            observe=read.percent("SERVABLE_OBSERVE"),
             models_root=read.path("SERVABLE_MODELS_ROOT"),
             models=read.each("SERVABLE_MODELS", _NAME, "names of models, with commas"),
             certs=certs,
@@ -293,6 +297,13 @@ class _Reader:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise invalid(variable, origin, "https://HOST, or *")
         return origins
+
+    def percent(self, variable: str) -> float:
+        value = self.text(variable)
+        found = _PERCENT.fullmatch(value)
+        if found is None or float(found[1]) > 100:
+            raise invalid(variable, value, "a percentage, 0 to 100")
+        return float(found[1])
 
     def target(self, variable: str) -> tuple[str, int] | None:
         value = self.text(variable)

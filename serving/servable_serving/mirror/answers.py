@@ -55,6 +55,23 @@ def answer_of_json(body: bytes) -> dict[str, NDArray[Any]]:
     return {"": _array(rows)}
 
 
+def inputs_of_json(body: bytes) -> dict[str, NDArray[Any]]:
+    """The inputs of a request over REST; the only input of a signature has an empty name.
+
+    Raises:
+        ValueError: It is not a request to Predict.
+    """
+    found = orjson.loads(body)
+    given = found.get("instances", found.get("inputs")) if isinstance(found, dict) else None
+    if isinstance(given, dict):
+        return {name: _array(values) for name, values in given.items()}
+    if given is None:
+        raise ValueError("neither instances nor inputs")
+    if isinstance(given, list) and given and isinstance(given[0], dict) and "b64" not in given[0]:
+        return {name: _array([row[name] for row in given]) for name in given[0]}
+    return {"": _array(given)}
+
+
 def _array(values: Any) -> NDArray[Any]:
     try:
         found = np.array(values)

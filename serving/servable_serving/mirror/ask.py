@@ -6,7 +6,7 @@ import gzip
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import httpcore
@@ -15,12 +15,17 @@ from google.protobuf.message import DecodeError
 
 from servable_client._errors import code_of_http_status
 from servable_client._wire import wire_pb2 as wire
+from servable_client._wire.tensors import from_proto
 from servable_serving.core.addresses import is_ip_address
 from servable_serving.core.names import STABLE
-from servable_serving.mirror.answers import answer_of_json, answer_of_proto
+from servable_serving.mirror.answers import answer_of_json, answer_of_proto, inputs_of_json
 from servable_serving.mirror.comparison import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from servable_serving.mirror.answers import Answer
 
 GRPC_PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -31,6 +36,8 @@ _REST_PREDICT = re.compile(
 # A message's compression and length: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 _FRAME_HEAD = 5
 _SECONDS = 30.0
+_TIMES = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)}
+_LOOK_UP_SECONDS, _MOST_VERSIONS = 2.0, 1000
 _LARGEST = 64 << 20
 _CONNECTIONS = 16
 
@@ -110,6 +117,21 @@ class Mirrored:
         return self.label in (None, STABLE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """A request that was answered.
+
+    Attributes:
+        version: The version that answered it.
+        inputs: Its inputs by name.
+        answer: The answer.
+    """
+
+    version: int
+    inputs: Mapping[str, NDArray[Any]]
+    answer: Answer
+
+
 class Servers:
     """Asks the servers of a host.
 
@@ -135,6 +157,7 @@ class Servers:
             request_serializer=wire.PredictRequest.SerializeToString,
             response_deserializer=wire.PredictResponse.FromString,
         )
+        self._versions: dict[tuple[str, str | None], tuple[int, float]] = {}
         self._pool = httpcore.ConnectionPool(max_connections=_CONNECTIONS)
         self._rest = f"http://{bracketed}:{rest_port}"
 
@@ -144,6 +167,55 @@ class Servers:
         ask = self._ask_rest if request.message is None else self._ask_grpc
         status, answer = ask(request, model, version)
         return Asked(status=status, seconds=time.perf_counter() - began, answer=answer)
+
+    def observe(self, request: Mirrored, version: int | None) -> Observation | None:
+        """Ask a request as its client did.
+
+        Args:
+            request: The request.
+            version: The version that the gateway sent it to, if that is known.
+
+        Returns:
+            What it was and how it was answered; None if it was not answered.
+        """
+        if request.message is not None:
+            try:
+                response = self._predict(request.message, timeout=_SECONDS)
+            except grpc.RpcError:
+                return None
+            return Observation(
+                version=response.model_spec.version.value,
+                inputs={name: from_proto(one) for name, one in request.message.inputs.items()},
+                answer=answer_of_proto(response),
+            )
+        asked = request.version or version or self._version_of(request)
+        if asked is None:
+            return None
+        _, answer = self._ask_rest(request, request.model, asked)
+        if answer is None:
+            return None
+        return Observation(version=asked, inputs=inputs_of_json(request.body), answer=answer)
+
+    def _version_of(self, request: Mirrored) -> int | None:
+        """The version of a request over REST that names a label or nothing; looked up at times."""
+        now = time.monotonic()
+        known = self._versions.get((request.model, request.label))
+        if known is not None and now - known[1] < _LOOK_UP_SECONDS:
+            return known[0]
+        label = "" if request.label is None else f"/labels/{request.label}"
+        try:
+            response = self._pool.request(
+                "GET", f"{self._rest}/v1/models/{request.model}{label}/metadata", extensions=_TIMES
+            )
+            found = int(orjson.loads(response.content)["model_spec"]["version"])
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            return None
+        except (ValueError, LookupError, TypeError):
+            return None
+        if len(self._versions) >= _MOST_VERSIONS:
+            self._versions.clear()
+        self._versions[request.model, request.label] = found, now
+        return found
 
     def _ask_grpc(self, request: Mirrored, model: str, version: int) -> tuple[str, Answer | None]:
         message = wire.PredictRequest()
@@ -163,9 +235,7 @@ class Servers:
                 f"{self._rest}/v1/models/{model}/versions/{version}:predict",
                 headers={"Content-Type": "application/json"},
                 content=request.body,
-                extensions={
-                    "timeout": dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)
-                },
+                extensions=_TIMES,
             )
         except (httpcore.TimeoutException, TimeoutError):
             return "DEADLINE_EXCEEDED", None

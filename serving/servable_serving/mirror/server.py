@@ -14,10 +14,12 @@ from starlette.routing import Route
 
 from servable_serving.core.sockets import bind
 from servable_serving.mirror.comparison import Pair
+from servable_serving.mirror.worker import Waiting
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from servable_serving.mirror.drift import Drift
     from servable_serving.mirror.worker import Mirror
 
 # Larger requests are not mirrored.
@@ -27,8 +29,11 @@ _PAIR = re.compile(
     r"(?P<against>[0-9]{1,19}) "
     r"(?P<until>[0-9]{1,12})"
 )
-# Headers of the gateway: the versions, and the client's path.
-PAIR_HEADER, PATH_HEADER = "x-servable-shadow", "x-servable-path"
+_VERSION = re.compile(r"[0-9]{1,19}")
+# Headers of the gateway: the versions to compare, whether to count the answer, the client's path,
+# and the version that the request was sent to.
+PAIR_HEADER, OBSERVE_HEADER = "x-servable-shadow", "x-servable-observe"
+PATH_HEADER, VERSION_HEADER = "x-servable-path", "x-servable-version"
 
 
 class MirrorServer:
@@ -36,6 +41,7 @@ class MirrorServer:
 
     Args:
         mirror: Asks the requests again.
+        drift: Counts the answers of observed requests; None if there are none.
         host: The address to bind.
         port: The TCP port; 0 for any free one.
 
@@ -43,8 +49,8 @@ class MirrorServer:
         ServableError: The port is not available.
     """
 
-    def __init__(self, mirror: Mirror, *, host: str, port: int) -> None:
-        self._mirror = mirror
+    def __init__(self, mirror: Mirror, drift: Drift | None = None, *, host: str, port: int) -> None:
+        self._mirror, self._drift = mirror, drift
         self._socket = bind(host, port, "--mirror-port")
         self._socket.listen(128)
         self._server = uvicorn.Server(
@@ -52,7 +58,8 @@ class MirrorServer:
                 Starlette(
                     routes=[
                         Route("/mirror", self._take, methods=["POST"]),
-                        Route("/comparisons", self._tell, methods=["GET"]),
+                        Route("/comparisons", self._comparisons, methods=["GET"]),
+                        Route("/drift", self._windows, methods=["GET"]),
                     ]
                 ),
                 log_config=None,
@@ -85,8 +92,10 @@ class MirrorServer:
         self._mirror.close()
 
     async def _take(self, request: Request) -> Response:
-        pairs = _pairs_in(request.headers.get(PAIR_HEADER, ""))
-        if not pairs:
+        headers = request.headers
+        pairs = _pairs_in(headers.get(PAIR_HEADER, ""))
+        observed = headers.get(OBSERVE_HEADER) == "1"
+        if not (pairs or observed):
             return Response(status_code=400)
         pieces, size = [], 0
         async for piece in request.stream():
@@ -95,15 +104,23 @@ class MirrorServer:
                 self._mirror.drop(pairs)
                 return Response(status_code=413)
             pieces.append(piece)
+        version = headers.get(VERSION_HEADER, "")
         self._mirror.take(
-            pairs,
-            request.headers.get(PATH_HEADER, "").partition("?")[0],
-            b"".join(pieces),
-            name=request.headers.get("x-request-id", ""),
+            Waiting(
+                path=headers.get(PATH_HEADER, "").partition("?")[0],
+                body=b"".join(pieces),
+                name=headers.get("x-request-id", ""),
+                pairs=pairs,
+                observed=observed,
+                version=int(version) if _VERSION.fullmatch(version) else None,
+            )
         )
         return Response(status_code=204)
 
-    async def _tell(self, _: Request) -> Response:
+    async def _windows(self, _: Request) -> Response:
+        return JSONResponse([] if self._drift is None else self._drift.as_json())
+
+    async def _comparisons(self, _: Request) -> Response:
         return JSONResponse(
             [
                 {"pair": asdict(pair), **self._mirror.comparison(pair).as_json()}

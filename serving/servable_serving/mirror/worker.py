@@ -1,4 +1,4 @@
-"""Asks two versions what the gateway mirrors, off the path of the clients."""
+"""Asks again what the gateway mirrors, off the path of the clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import queue
 import random
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from servable_serving.mirror.ask import Mirrored, NotPredict
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from servable_serving.mirror.ask import Servers
+    from servable_serving.mirror.drift import Drift
 
 _log = logging.getLogger("servable.mirror")
 
@@ -25,19 +27,39 @@ _THREADS = 4
 _MOST_PAIRS = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A mirrored request, as it came.
+
+    Attributes:
+        path: The path that the client sent it to.
+        body: Its body.
+        name: Its id.
+        pairs: The versions to compare, of each model that it may be for.
+        observed: Whether its answer is counted.
+        version: The version that the gateway sent it to; None if unknown.
+    """
+
+    path: str
+    body: bytes
+    name: str = ""
+    pairs: Sequence[Pair] = ()
+    observed: bool = False
+    version: int | None = None
+
+
 class Mirror:
     """A queue of mirrored requests, and the threads that ask them again.
 
     Args:
         servers: Asks the model servers.
+        drift: Counts the answers of observed requests; None to observe none.
     """
 
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
+    def __init__(self, servers: Servers, drift: Drift | None = None) -> None:
+        self._servers, self._drift = servers, drift
         self._comparisons: dict[Pair, Comparison] = {}
-        self._waiting: queue.Queue[tuple[Sequence[Pair], str, bytes, str] | None] = queue.Queue(
-            _WAITING
-        )
+        self._waiting: queue.Queue[Waiting | None] = queue.Queue(_WAITING)
         self._bytes, self._lock = 0, threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, name=f"mirror-{number}", daemon=True)
@@ -46,26 +68,20 @@ class Mirror:
         for thread in self._threads:
             thread.start()
 
-    def take(self, pairs: Sequence[Pair], path: str, body: bytes, *, name: str) -> None:
-        """Queue a request, or drop it if too many wait.
-
-        Args:
-            pairs: The versions to ask, of each model that it may be for.
-            path: The path that the client sent it to.
-            body: Its body.
-            name: Its id.
-        """
+    def take(self, mirrored: Waiting) -> None:
+        """Queue a request, or drop it if too many wait."""
+        size = len(mirrored.body)
         with self._lock:
-            fits = self._bytes + len(body) <= _WAITING_BYTES
-            self._bytes += len(body) if fits else 0
+            fits = self._bytes + size <= _WAITING_BYTES
+            self._bytes += size if fits else 0
         if not fits:
-            self.drop(pairs)
+            self.drop(mirrored.pairs)
             return
         try:
-            self._waiting.put_nowait((pairs, path, body, name))
+            self._waiting.put_nowait(mirrored)
         except queue.Full:
-            self._release(body)
-            self.drop(pairs)
+            self._release(size)
+            self.drop(mirrored.pairs)
 
     def drop(self, pairs: Sequence[Pair]) -> None:
         """Count a request that is not asked again."""
@@ -104,26 +120,26 @@ class Mirror:
             thread.join()
         self._servers.close()
 
-    def _release(self, body: bytes) -> None:
+    def _release(self, size: int) -> None:
         with self._lock:
-            self._bytes -= len(body)
+            self._bytes -= size
 
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
-            pairs, path, body, name = item
             try:
-                self._ask(pairs, path, body, name)
+                request = Mirrored.read(item.path, item.body, name=item.name)
+                self._compare(request, item.pairs)
+                if item.observed and self._drift is not None:
+                    self._observe(request, item.version, self._drift)
+            except NotPredict:
+                pass
             except Exception:  # noqa: BLE001 - no request may end the thread
                 _log.exception("a mirrored request failed")
             finally:
-                self._release(body)
+                self._release(len(item.body))
                 self._waiting.task_done()
 
-    def _ask(self, pairs: Sequence[Pair], path: str, body: bytes, name: str) -> None:
-        try:
-            request = Mirrored.read(path, body, name=name)
-        except NotPredict:
-            return
+    def _compare(self, request: Mirrored, pairs: Sequence[Pair]) -> None:
         pair = next((one for one in pairs if one.model == request.model), None)
         if pair is None or not request.is_for(pair.against):
             return
@@ -135,3 +151,8 @@ class Mirror:
         }
         one, other = (asked[version] for version in versions)
         self.comparison(pair).add(request.name, request.transport, one, other)
+
+    def _observe(self, request: Mirrored, version: int | None, drift: Drift) -> None:
+        found = self._servers.observe(request, version)
+        if found is not None:
+            drift.add(request.model, found.version, found.inputs, found.answer)

@@ -27,6 +27,7 @@ _NEED = {
     "gateway-metrics": ("remote", ["--port", "0", "--syslog-port", "0"]),
     "up": ("serving", ["--embedded", "--port", "PORT", "--rest-api-port", "PORT"]),
     "canary": ("remote", ["2", "--repository", _REPOSITORY]),
+    "drift": ("remote", []),
     "shadow": ("remote", ["2", "--repository", _REPOSITORY]),
     "push": ("serving", [f"{_REPOSITORY}/1", "--repository", "new", "--no-wait"]),
     "push to a URL": ("remote", [f"{_REPOSITORY}/1", "--repository", _URL]),

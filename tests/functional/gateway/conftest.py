@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.conftest import make_once, save_models
+from tests.conftest import NAME, SHIPPED, make_once, save_models
 from tests.functional.gateway.gateway import ADMIN_KEY, KEY, OTHER_KEY, gateway, patient_server
 from tests.functional.serving.calls import config_of
 
@@ -44,7 +44,11 @@ def backend(
     config = folder / "models.config"
     config.write_text(
         config_of(
-            {"linear": small_models / "linear", "nap": small_models / "nap"},
+            {
+                "linear": small_models / "linear",
+                "nap": small_models / "nap",
+                NAME: SHIPPED.parent,
+            },
             labels={"stable": 1, "canary": 2},
         )
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 import yaml
-from tests.conftest import ROOT, free_port
+from tests.conftest import NAME, ROOT, SHIPPED, free_port
 from tests.functional.gateway.gateway import ROWS, answers, companion, gateway
 from tests.functional.serving.calls import eventually
 
@@ -112,14 +112,26 @@ def prometheus(
     shutil.copy(MONITORING / "rules.yml", folder)
     config = read_yaml("prometheus.yml")
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    port = free_port()
+    port, mirror = free_port(), free_port()
     with (
-        companion() as (page, syslog),
+        companion(
+            "--upstream=127.0.0.1",
+            "--upstream-grpc-port",
+            backend.port,
+            "--upstream-rest-port",
+            backend.rest_port,
+            "--mirror-port",
+            mirror,
+            "--models-root",
+            SHIPPED.parents[1],
+        ) as (page, syslog),
         gateway(
             folder,
             grpc_port=backend.port,
             rest_port=backend.rest_port,
             SERVABLE_METRICS_SYSLOG=syslog,
+            SERVABLE_MIRROR_PORT=mirror,
+            SERVABLE_OBSERVE=100,
         ) as running,
     ):
         addresses = {
@@ -161,6 +173,7 @@ def query(address: str, expression: str) -> list[Any]:
 def traffic(gateway: Gateway) -> None:
     for path in ("linear:predict", "linear/versions/2:predict", "shoes:predict"):
         gateway.ask(path)
+    gateway.ask(f"{NAME}:predict", json={"instances": [[[0] * 28] * 28]})
     with gateway.client("grpc") as client:
         client.predict({"x": np.array(ROWS, np.float32)}, version=1)
 

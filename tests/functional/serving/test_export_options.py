@@ -22,6 +22,7 @@ from servable_client import Client
 from servable_serving.exporter.errors import ExportError
 from servable_serving.exporter.export import export
 from servable_serving.gates.run import GateError, inspect
+from servable_serving.mirror.profile import Profile
 from servable_serving.model.saved_model import SavedModel
 
 if TYPE_CHECKING:
@@ -101,6 +102,25 @@ def test_labelled_examples_show_the_input_range(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         export(model, tmp_path / "d", name="half", examples=images, targets=1 - targets)
     assert "--input-range" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("count", "given"), [(200, False), (199, False), (4, True)])
+def test_many_images_are_a_reference(count: int, given: bool, tmp_path: Path) -> None:
+    images = np.resize(GREY, (count, *GREY.shape[1:]))
+    manifest = export(
+        cnn(),
+        tmp_path / "c",
+        name="n",
+        input_range="0..1",
+        examples=GREY if given else images,
+        reference=images if given else None,
+    )
+    found = Profile.read(manifest.get("reference"))
+    if count == 199:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.rows, sum(found.confidences), sum(found.brightness)) == (count, count, count)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_a_run_and_its_export_fare_the_same(
     assert test["calibration_error"] == one.calibration_error
     assert len(json.dumps(test)) < 3000  # figures, not pictures
     assert manifest["metrics"]["validation"]["count"] == 500
+    assert manifest["reference"]["rows"] == sum(manifest["reference"]["classes"].values()) == 500
 
 
 def test_the_shipped_model_is_as_good_as_its_manifest_says(dataset: Dataset) -> None:

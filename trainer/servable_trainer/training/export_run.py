@@ -11,6 +11,9 @@ from servable_trainer.training.run import load_evaluation, load_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from servable_trainer.data.dataset import Dataset
     from servable_trainer.training.run import Run
 
@@ -50,6 +53,7 @@ def export_run(
         name=name,
         labels=run.labels,
         examples=dataset.train.images[: max(WARMUP_BATCHES)],
+        reference=_validation_images(run, dataset),
         input_range=None if own is None else own.input_range,
         logits=own is not None and own.logits,
         invert=True,  # as the images of a dataset are read
@@ -58,6 +62,14 @@ def export_run(
             "parameters": int(model.count_params()),
         },
     )
+
+
+def _validation_images(run: Run, dataset: Dataset) -> NDArray[np.uint8] | None:
+    """The images that a run was validated on; None if it was not."""
+    if not run.validated or run.fitted + run.validated != len(dataset.train):
+        return None
+    share = run.validated / len(dataset.train)
+    return dataset.split(seed=run.seed, validation=share)[1].images
 
 
 def about_run(run: Run, *, test: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from servable_serving.canary.mirror_meter import Compared, NoMirror
+from servable_serving.canary.mirror_meter import Compared
 from servable_serving.canary.rules import PromotionRules
 from servable_serving.canary.shadow_trial import ShadowTrial, observe_mirror
 from servable_serving.canary.traffic_meter import NoMetrics, Tally
 from servable_serving.canary.trial import INTERRUPTED, CanaryTrial, observe, settle
+from servable_serving.mirror.errors import NoMirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

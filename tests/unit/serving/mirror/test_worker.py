@@ -12,7 +12,7 @@ import pytest
 from servable_client._wire import wire_pb2 as wire
 from servable_serving.mirror.ask import GRPC_PREDICT, Mirrored, NotPredict, Servers
 from servable_serving.mirror.comparison import Asked, Pair
-from servable_serving.mirror.worker import Mirror
+from servable_serving.mirror.worker import Mirror, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def frame(message: wire.PredictRequest, *, zipped: bool = False) -> bytes:
 
 
 def test_both_versions_are_asked_by_their_names(mirror: Mirror, servers: FakeServers) -> None:
-    mirror.take([PAIR], REST, b"{}", name="r1")
+    mirror.take(Waiting(path=REST, body=b"{}", name="r1", pairs=[PAIR]))
     mirror.wait()
     assert sorted(servers.asked) == [("r1", "m", 1), ("r1", "m.shadow", 3)]
     assert mirror.comparison(PAIR).as_json()["requests"] == 1
@@ -80,7 +80,7 @@ def test_both_versions_are_asked_by_their_names(mirror: Mirror, servers: FakeSer
 def test_what_the_served_version_answers_is_asked(
     mirror: Mirror, servers: FakeServers, path: str, count: int
 ) -> None:
-    mirror.take([PAIR], path, b"{}", name="r")
+    mirror.take(Waiting(path=path, body=b"{}", name="r", pairs=[PAIR]))
     mirror.wait()
     assert len(servers.asked) == count
 
@@ -89,7 +89,8 @@ def test_the_message_names_the_model_over_grpc(mirror: Mirror, servers: FakeServ
     other = Pair(model="n", version=8, name="n", against=7, until=1)
     message = wire.PredictRequest(model_spec=wire.ModelSpec(name="n", version_label="stable"))
     for zipped in (False, True):
-        mirror.take([PAIR, other], GRPC_PREDICT, frame(message, zipped=zipped), name="g")
+        body = frame(message, zipped=zipped)
+        mirror.take(Waiting(path=GRPC_PREDICT, body=body, name="g", pairs=[PAIR, other]))
     mirror.wait()
     assert sorted(servers.asked) == [("g", "n", 7)] * 2 + [("g", "n", 8)] * 2
     assert mirror.comparison(other).as_json()["transports"] == {"grpc": 2}
@@ -114,7 +115,7 @@ def test_what_is_no_message(body: bytes) -> None:
 def test_beyond_a_limit_requests_are_dropped(mirror: Mirror, servers: FakeServers) -> None:
     servers.may.clear()
     for number in range(1100):
-        mirror.take([PAIR], REST, b"{}", name=str(number))
+        mirror.take(Waiting(path=REST, body=b"{}", name=str(number), pairs=[PAIR]))
     dropped = mirror.comparison(PAIR).as_json()["dropped"]
     assert 90 <= dropped <= 100  # of 1,000 places, and four being asked
     servers.may.set()
@@ -126,11 +127,11 @@ def test_large_bodies_are_bounded_by_their_sum(mirror: Mirror, servers: FakeServ
     servers.may.clear()
     body = bytes(16 << 20)
     for _ in range(6):
-        mirror.take([PAIR], REST, body, name="large")
+        mirror.take(Waiting(path=REST, body=body, name="large", pairs=[PAIR]))
     assert mirror.comparison(PAIR).as_json()["dropped"] == 2
     servers.may.set()
     mirror.wait()
-    mirror.take([PAIR], REST, body, name="large")
+    mirror.take(Waiting(path=REST, body=body, name="large", pairs=[PAIR]))
     assert mirror.comparison(PAIR).as_json()["dropped"] == 2
 
 
