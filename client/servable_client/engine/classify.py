@@ -90,6 +90,8 @@ class Classifier:
         chosen, fallback = self._engine.targets_of(target)
         own = self._engine.in_use(chosen if fallback is None else fallback)
         found = yield from self._all(prepared, own if fallback is None else chosen, began, timeout)
+        if target is self._engine.target:
+            self._engine.count(chosen, began, found)
         failed = _failed(found, is_label_unavailable) if fallback is not None else []
         yield from self._again(failed, found, prepared, own, began, timeout)
         failed = _failed(found, lambda error: self._engine.instead(own, error) is not None)

@@ -296,14 +296,32 @@ class Engine:
         """Run the flow that `make` returns for the target that the split selects."""
         first, fallback = self.targets_of(target)
         if fallback is None:
-            return (yield from self._call_own(make, first))
+            flow = self._call_own(make, first)
+            return (yield from (flow if first is not self.target else self._counted(flow, first)))
         try:
-            return (yield from make(first))
+            return (yield from self._counted(make(first), first))
         except ServableError as error:
             if not is_label_unavailable(error):
                 raise
             log.debug("the label %s is unavailable: %s", first.label, error)
-        return (yield from self._call_own(make, fallback))
+        return (yield from self._counted(self._call_own(make, fallback), fallback))
+
+    def _counted(self, flow: Flow[_T], target: Target) -> Flow[_T]:
+        """Run a flow, and count it as a call that the split sent to a label."""
+        began = self.now()
+        try:
+            result = yield from flow
+        except ServableError as error:
+            self.count(target, began, [error])
+            raise
+        self.count(target, began, [result])
+        return result
+
+    def count(self, target: Target, began: float, results: Iterable[object]) -> None:
+        """Count calls that the split sent to a label, with their answers or errors."""
+        if self.split is not None:
+            for result in results:
+                self.split.record(target.label, self.now() - began, result)
 
     def _call_own(self, make: Callable[[Target], Flow[_T]], target: Target) -> Flow[_T]:
         """Run the flow that `make` returns for a target, or for what is in use in its place."""

@@ -6,7 +6,10 @@ import hashlib
 import math
 import numbers
 import random
+import threading
+from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from servable_client._errors import (
@@ -16,6 +19,7 @@ from servable_client._errors import (
     ServableError,
 )
 from servable_client.engine.copies import check_importable
+from servable_client.types.answers import Classification
 from servable_client.types.arguments import (
     as_number,
     check_function,
@@ -30,6 +34,30 @@ if TYPE_CHECKING:
 STABLE = "stable"
 # Ten shares of 0.1 add up to slightly more than one.
 _ROUNDING = 1e-9
+# Durations of each label.
+_KEPT = 1000
+
+
+@dataclass
+class LabelCalls:
+    """The calls that a split sent to a label, by a client's own count.
+
+    Attributes:
+        calls: How many; of `classify_many`, each image.
+        errors: How many failed, by the name of the status.
+        answers: How often each class was the answer; of `classify` and `classify_many`.
+        seconds: The durations of the latest successful calls, up to 1,000, in seconds.
+    """
+
+    calls: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT), repr=False)
+
+    def percentile(self, share: float) -> float | None:
+        """A percentile of the durations, `share` from 0 to 1, in seconds; None without any."""
+        ordered = sorted(self.seconds)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
 
 class Split:
@@ -69,6 +97,8 @@ class Split:
         check_function("key", key)
         self.shares: dict[str, float] = {label: float(share) for label, share in shares.items()}
         self._key = key
+        self._calls: dict[str, LabelCalls] = {}
+        self._lock = threading.Lock()
         # The generator of the module is reseeded after a fork, so that children differ.
         self._random = None if seed is None else random.Random(int(seed))
 
@@ -89,9 +119,49 @@ class Split:
                 return label
         return None
 
+    @property
+    def calls(self) -> dict[str, LabelCalls]:
+        """The calls to each label so far, the client's own among them; a copy.
+
+        Servers and gateways do not see which label a call over gRPC was for: this is what to judge
+        a canary by.
+        """
+        with self._lock:
+            return {
+                label: LabelCalls(
+                    calls=one.calls,
+                    errors=one.errors.copy(),
+                    answers=one.answers.copy(),
+                    seconds=one.seconds.copy(),
+                )
+                for label, one in self._calls.items()
+            }
+
+    def record(self, label: str | None, seconds: float, result: object) -> None:
+        """Count a call; called by the client.
+
+        Args:
+            label: The label that it went to; None for the highest version.
+            seconds: How long it took.
+            result: The answer, or the error.
+        """
+        with self._lock:
+            one = self._calls.setdefault("" if label is None else label, LabelCalls())
+            one.calls += 1
+            if isinstance(result, ServableError):
+                one.errors[result.code or type(result).__name__] += 1
+                return
+            one.seconds.append(seconds)
+            if isinstance(result, Classification):
+                one.answers[result.label] += 1
+
     def __getstate__(self) -> object:
         check_importable("key", self._key)
-        return super().__getstate__()
+        # A copy, in another process perhaps, counts its own calls.
+        return {**vars(self), "_calls": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def __repr__(self) -> str:
         return f"Split({self.shares!r})"

@@ -60,6 +60,34 @@ def test_the_shares_are_kept(
         assert client.resolve() == 1
 
 
+def test_calls_are_counted_by_label(
+    make: Callable[..., Any], scheme: str, server: RunningServer, boot: np.ndarray
+) -> None:
+    split = Split({"canary": 0.4})
+    with make(server.address(scheme), model=NAME, split=split) as client:
+        versions = Counter(client.classify(boot).version for _ in range(50))
+        versions += Counter(a.version for a in client.classify_many([boot] * 30, batch_size=3))
+        versions += Counter(client.predict({"image": boot[None]}).version for _ in range(20))
+        with pytest.raises(sdk.InvalidInput):
+            client.predict({"nothing": boot[None]})
+        client.classify(boot, label="canary")  # named, so it is not the split's
+        client.classify(boot, version=1)
+    calls = split.calls
+    assert calls.keys() == {"stable", "canary"}
+    assert sum(one.calls for one in calls.values()) == 101
+    assert sum(one.errors["INVALID_ARGUMENT"] for one in calls.values()) == 1
+    for label, version in (("stable", 1), ("canary", 2)):
+        found = calls[label]
+        assert found.calls - found.errors.total() == len(found.seconds) == versions[version]
+        assert found.answers.total() > 0
+        low, high = found.percentile(0.05), found.percentile(0.95)
+        assert low is not None
+        assert high is not None
+        assert 0 < low <= high
+    calls["stable"].calls = 0
+    assert split.calls["stable"].calls > 0  # a copy
+
+
 def test_classify_examples_is_split_too(server: RunningServer, boot: np.ndarray) -> None:
     example = {"image/encoded": as_file(boot)}
     with Client(server.grpc, model=NAME, split={"canary": 0.5}) as client:

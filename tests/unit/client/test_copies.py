@@ -85,7 +85,10 @@ ARGUMENTS: dict[str, Any] = {
 
 def arguments_of(client: Any) -> dict[str, Any]:
     found = dict(client._arguments)
-    found["split"] = found["split"] and vars(found["split"])
+    # The calls that were counted are not arguments.
+    found["split"] = found["split"] and {
+        k: v for k, v in vars(found["split"]).items() if k not in ("_calls", "_lock")
+    }
     # `partial` compares by identity.
     if isinstance(found["token"], partial):
         found["token"] = found["token"].func, found["token"].args

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -260,3 +261,16 @@ def test_waiting_without_labels_is_for_any_version() -> None:
     runner = Runner(in_turn(LABEL_UNKNOWN, grpc_status((3, "AVAILABLE"))))
     found = engine(clock=runner.clock, split={"canary": 0.5})
     assert runner.run(wait(found, found.target, 10)) == 3
+
+
+def test_a_copy_counts_its_own_calls() -> None:
+    split = Split({"canary": 0.5})
+    split.record("canary", 0.5, InvalidInput("no", code="INVALID_ARGUMENT"))
+    split.record(None, 0.25, None)
+    again = pickle.loads(pickle.dumps(split))
+    assert (again.shares, again.calls) == ({"canary": 0.5}, {})
+    again.record("canary", 0.1, None)
+    assert {label: one.calls for label, one in split.calls.items()} == {"canary": 1, "": 1}
+    assert split.calls["canary"].errors == {"INVALID_ARGUMENT": 1}
+    assert split.calls["canary"].percentile(0.5) is None
+    assert split.calls[""].percentile(0.5) == 0.25
