@@ -27,8 +27,8 @@ MAX_SIDE = 4096
 MAX_BYTES = 10 << 20
 # What all image files of a request may cost together: as much as sixteen of the largest.
 MAX_REQUEST_PIXELS = 16 * MAX_SIDE * MAX_SIDE
-# Rows of a request's tensor: at most so many, and so many values in them. Without oneDNN, so without
-# AVX-512, TensorFlow takes 0.45 MiB for each row of the shipped model, which must fit into 4 GiB.
+# Rows of a request's tensor: at most so many, and so many values in them. Without AVX-512, and so
+# without oneDNN, TensorFlow takes 0.45 MiB for each row of the shipped model, in all 4 GiB at most.
 MAX_ROWS, MAX_ROW_VALUES = 2048, 1 << 26
 # Scans of a JPEG, each of which costs as much as a decoding; encoders write ten or so.
 MAX_SCANS = 64
