@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,7 +39,18 @@ _SECONDS = 30.0
 _TIMES = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)}
 _LOOK_UP_SECONDS, _MOST_VERSIONS = 2.0, 1000
 _LARGEST = 64 << 20
+# Of a body in JSON, which takes up to a hundred times as much once it is parsed.
+LARGEST_JSON = 2 << 20
 _CONNECTIONS = 16
+
+
+def _unzipped(data: bytes) -> bytes:
+    """A compressed message, at most as large as others may be."""
+    unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    plain = unzip.decompress(data, _LARGEST)
+    if not unzip.eof:
+        raise NotPredict("the message is too large, or cut off")
+    return plain
 
 
 class NotPredict(ValueError):
@@ -93,8 +104,8 @@ class Mirrored:
         if len(body) < _FRAME_HEAD or len(data) != int.from_bytes(body[1:_FRAME_HEAD], "big"):
             raise NotPredict("not one message")
         try:
-            message = wire.PredictRequest.FromString(gzip.decompress(data) if body[0] else data)
-        except (DecodeError, OSError, EOFError) as error:
+            message = wire.PredictRequest.FromString(_unzipped(data) if body[0] else data)
+        except (DecodeError, zlib.error) as error:
             raise NotPredict(str(error)) from None
         spec = message.model_spec
         return cls(
@@ -243,6 +254,8 @@ class Servers:
             return "UNAVAILABLE", None
         if response.status != 200:
             return code_of_http_status(response.status), None
+        if len(response.content) > LARGEST_JSON:
+            return "RESOURCE_EXHAUSTED", None
         try:
             return "OK", answer_of_json(response.content)
         except (ValueError, LookupError, TypeError, orjson.JSONDecodeError):

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from servable_serving.core.sockets import bind
+from servable_serving.mirror.ask import GRPC_PREDICT, LARGEST_JSON
 from servable_serving.mirror.comparison import Pair
 from servable_serving.mirror.worker import Waiting
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from servable_serving.mirror.drift import Drift
     from servable_serving.mirror.worker import Mirror
 
-# Larger requests are not mirrored.
+# Larger requests over gRPC are not mirrored.
 _LARGEST = 16 << 20
 _PAIR = re.compile(
     r"(?P<model>[A-Za-z0-9._-]+) (?P<version>[0-9]{1,19}) (?P<name>[A-Za-z0-9._-]+) "
@@ -97,17 +98,19 @@ class MirrorServer:
         observed = headers.get(OBSERVE_HEADER) == "1"
         if not (pairs or observed):
             return Response(status_code=400)
+        path = headers.get(PATH_HEADER, "").partition("?")[0]
+        largest = _LARGEST if path == GRPC_PREDICT else LARGEST_JSON
         pieces, size = [], 0
         async for piece in request.stream():
             size += len(piece)
-            if size > _LARGEST:
+            if size > largest:
                 self._mirror.drop(pairs)
                 return Response(status_code=413)
             pieces.append(piece)
         version = headers.get(VERSION_HEADER, "")
         self._mirror.take(
             Waiting(
-                path=headers.get(PATH_HEADER, "").partition("?")[0],
+                path=path,
                 body=b"".join(pieces),
                 name=headers.get("x-request-id", ""),
                 pairs=pairs,

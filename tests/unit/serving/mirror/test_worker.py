@@ -112,6 +112,13 @@ def test_what_is_no_message(body: bytes) -> None:
         Mirrored.read(GRPC_PREDICT, body, name="g")
 
 
+def test_a_message_is_not_unpacked_without_end() -> None:
+    bomb = gzip.compress(bytes(65 << 20))
+    body = b"\1" + len(bomb).to_bytes(4, "big") + bomb
+    with pytest.raises(NotPredict, match="too large"):
+        Mirrored.read(GRPC_PREDICT, body, name="g")
+
+
 def test_beyond_a_limit_requests_are_dropped(mirror: Mirror, servers: FakeServers) -> None:
     servers.may.clear()
     for number in range(1100):
