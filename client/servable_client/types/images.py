@@ -186,7 +186,9 @@ def _encoded(source: Any) -> bytes:
             # GIF files; of an animation they read the first frame anyway.
             if image.format in {"GIF", "WEBP"} and getattr(image, "is_animated", False):
                 return _as_png(image, name)
-            # Decode all rows: a truncated image is found here and not by the server.
+            # Decode all rows: a truncated image is found here and not by the server. Of a JPEG an
+            # eighth of each side is enough, for which all of the file is read.
+            image.draft("L", (1, 1))
             image.load()
             # Models apply the Exif orientation of JPEG files, and of no others.
             if image.format != "JPEG" and _needs_rotation(image):

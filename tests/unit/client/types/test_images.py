@@ -212,8 +212,14 @@ def test_a_file_that_fails_to_read_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
-def test_half_a_file_is_damaged(keep: float) -> None:
-    data = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, [64, 64], np.uint8)))
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {})],
+)
+def test_half_a_file_is_damaged(kind: str, options: dict[str, Any], keep: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8)
+    data = file_of(Image.fromarray(pixels), kind, **options)
+    assert prepare(data) == data
     with pytest.raises(InvalidInput):
         prepare(data[: int(len(data) * keep)])
 
