@@ -49,6 +49,12 @@ Share = Annotated[
         parser=percent, metavar="PERCENT", help="Share of the requests that name no version."
     ),
 ]
+MirroredShare = Annotated[
+    Any,
+    typer.Option(
+        parser=percent, metavar="PERCENT", help="Share of the requests to stable to mirror."
+    ),
+]
 Duration = Annotated[
     Any,
     typer.Option(
@@ -166,7 +172,7 @@ def canary(
 
 def shadow(
     version: Annotated[int, typer.Argument(help="Version to try out.")],
-    share: Share = "100%",
+    share: MirroredShare = "100%",
     duration: Duration = "10m",
     max_errors: MaxErrors = "1%",
     max_latency_ratio: MaxLatencyRatio = 1.5,
