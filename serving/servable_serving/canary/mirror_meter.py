@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable_serving.canary.traffic_meter import Tally, fetch_over_http
 from servable_serving.mirror.errors import NoMirror
+from servable_serving.mirror.outputs import output_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,9 +76,34 @@ class Compared:
         return int(self.figures.get("rows", 0))
 
     @property
+    def decided(self) -> int:
+        """How many of them got a label or a class of both."""
+        return int(self.figures.get("decided", 0))
+
+    @property
     def differ(self) -> int:
-        """How many of them they answer differently."""
+        """How many of these got two different ones."""
         return int(self.figures.get("differ", 0))
+
+    @property
+    def outputs(self) -> Mapping[str, Mapping[str, Any]]:
+        """How far all other outputs are apart; see `mirror/outputs.py:Outputs.as_json`."""
+        found: Mapping[str, Mapping[str, Any]] = self.figures.get("outputs", {})
+        return found
+
+    def __str__(self) -> str:
+        """What differs, in words."""
+        found = []
+        if self.decided or not self.outputs:
+            share = f" ({self.differ / self.decided:.1%})" if self.decided else ""
+            found.append(f"answers differ in {self.differ} of {self.decided} rows{share}")
+        if self.outputs:
+            name, worst = max(self.outputs.items(), key=lambda item: item[1]["apart"])
+            found.append(
+                f"values of {output_in_words(name, worst)} differ by {worst['apart']:.1%} of their "
+                f"variance in {worst['rows']} rows"
+            )
+        return f"{' and '.join(found)} of {self.requests} mirrored requests"
 
     def tally(self, side: str) -> MirrorTally:
         """The requests of the "version" on trial, or of the one that it is compared "against"."""

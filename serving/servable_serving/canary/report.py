@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servable_serving.canary.shadow_trial import ShadowTrial
 from servable_serving.core.errors import FolderError
 from servable_serving.core.files import atomic_write
+from servable_serving.mirror.outputs import output_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,10 @@ FOLDER = ".reports"
 _MOST_CLASSES = 30
 
 
-def write_report(trial: CanaryTrial | ShadowTrial, folder: Path) -> Path:
+def write_report(trial: CanaryTrial | ShadowTrial, folder: Path) -> None:
     """Write `canary-VERSION-TIME.json` and `.md` into a folder, `shadow-...` of a shadow trial.
 
-    Returns:
-        The path of the latter.
+    The path of the latter is the trial's `report`.
 
     Raises:
         FolderError: It cannot be written.
@@ -35,13 +35,14 @@ def write_report(trial: CanaryTrial | ShadowTrial, folder: Path) -> Path:
     else:
         kind, text = "canary", page_of(trial)
     page = folder / f"{kind}-{trial.version}-{stamp}.md"
+    trial.report = str(page)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(page.with_suffix(".json"), json.dumps(trial.as_json(), indent=2) + "\n")
         atomic_write(page, text)
     except OSError as error:
+        trial.report = ""
         raise FolderError(f"cannot write to {folder}: {error.strerror}") from error
-    return page
 
 
 def page_of_shadow(trial: ShadowTrial) -> str:
@@ -69,8 +70,8 @@ Started {trial.began} by {trial.who}, ran for {trial.seconds:.0f} s of {rules.se
 
 def _answer_rule(rules: PromotionRules) -> str:
     return (
-        f"| answers | at most {rules.max_differ:.1%} of the rows differ; population stability "
-        f"index at most {rules.max_psi:g} |\n"
+        f"| answers | labels differ in at most {rules.max_differ:.1%} of the rows, other outputs "
+        f"by as much of their variance; population stability index at most {rules.max_psi:g} |\n"
     )
 
 
@@ -118,7 +119,6 @@ def answers_in_words(found: Mapping[str, Any], version: int) -> str:
     transports = " and ".join(
         f"{count:,} over {name}" for name, count in found["transports"].items()
     )
-    shifts = ", ".join(f"{name} {one['psi']:.3f}" for name, one in found["shifts"].items())
     both = (found["version"], found["against"])
     rows = [
         ("requests", *(f"{side['requests']:,}" for side in both)),
@@ -133,9 +133,6 @@ def answers_in_words(found: Mapping[str, Any], version: int) -> str:
         for name in sorted({*both[0]["classes"], *both[1]["classes"]})[:_MOST_CLASSES]
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    differ = f"{found['differ']:,} of {found['rows']:,} rows are answered differently"
-    if found["rows"]:
-        differ += f" ({found['differ'] / found['rows']:.2%})"
     examples = "".join(
         f"| {one['request']} | {one['row']} | {one['against']} | {one['version']} |\n"
         for one in found["examples"]
@@ -144,9 +141,7 @@ def answers_in_words(found: Mapping[str, Any], version: int) -> str:
 ## The answers to the same requests
 
 The gateway mirrored {transports or "no requests"}; {found["dropped"]:,} more were dropped.
-{differ}.
-Population stability index: {shifts or "unknown"}.
-
+{_differences(found)}
 | | version {version} | stable |
 | --- | ---: | ---: |
 {table}
@@ -156,6 +151,24 @@ Population stability index: {shifts or "unknown"}.
         if examples
         else ""
     )
+
+
+def _differences(found: Mapping[str, Any]) -> str:
+    lines = []
+    if decided := found["decided"]:
+        lines.append(
+            f"{found['differ']:,} of {decided:,} rows have another label or class "
+            f"({found['differ'] / decided:.2%})."
+        )
+    if found["shifts"]:
+        shifts = ", ".join(f"{shift['of']} {shift['psi']:.3f}" for shift in found["shifts"])
+        lines.append(f"Population stability index: {shifts}.")
+    lines += [
+        f"Values of {output_in_words(name, one)} differ by {one['apart']:.1%} of their variance in "
+        f"{one['rows']:,} rows."
+        for name, one in found["outputs"].items()
+    ]
+    return "".join(f"{line}\n" for line in lines or ["No row was answered by both versions."])
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from servable_serving.core.statistics import binomial_tail, psi_by_chance
+from servable_serving.core.statistics import binomial_tail
+from servable_serving.mirror.outputs import output_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from servable_serving.canary.mirror_meter import Compared
     from servable_serving.canary.traffic_meter import Tally
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 0.005
 # A running trial is ended if its errors are less likely than this by chance.
 _CHANCE = 0.001
+_INCOMPARABLE = (
+    "its answers cannot be judged: there is no output of both versions that could be compared"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +33,13 @@ class PromotionRules:
         max_errors: Maximum increase of the error rate over that of `stable`, 0 to 1.
         max_latency_ratio: Maximum 95th percentile of the latency relative to that of `stable`.
         min_requests: Minimum requests of each version; with fewer it is not promoted.
-        max_differ: Maximum share of the rows of mirrored requests that it answers differently from
-            `stable`, 0 to 1; of versions that decide something: a label or a class.
-        max_psi: Maximum population stability index of the classes, the confidences or the values of
-            its answers, against those of `stable` to the same requests.
+        max_differ: Maximum share of the rows of mirrored requests to which it gives another label
+            or class than `stable`, 0 to 1; of other outputs, how far they may be apart: see
+            `mirror/outputs.py`. With 1, neither is a reason.
+        max_psi: Maximum population stability index of the classes or the confidences of its
+            answers, against those of `stable` to the same requests.
+        ignore: Outputs that are not compared, such as an embedding of which each training has
+            another.
         every: Seconds between two looks at the metrics.
     """
 
@@ -41,6 +50,7 @@ class PromotionRules:
     min_requests: int = 100
     max_differ: float = 0.2
     max_psi: float = 0.25
+    ignore: tuple[str, ...] = ()
     every: float = 2.0
 
 
@@ -118,30 +128,58 @@ def too_different(compared: Compared, rules: PromotionRules, *, surely: bool) ->
         rules: The limits.
         surely: Whether to ignore what may be chance, while the trial is running.
     """
-    rows, differ = compared.rows, compared.differ
-    if compared.requests < rules.min_requests or not rows:
+    if compared.requests < rules.min_requests:
         return ""
-    if (
-        compared.figures["decided"]
-        and differ > rules.max_differ * rows
-        and not (surely and binomial_tail(differ, rows, rules.max_differ) > _CHANCE)
+    outputs = {
+        name: found
+        for name, found in compared.outputs.items()
+        if name not in rules.ignore and found["rows"] >= rules.min_requests
+    }
+    return (
+        _other_labels(compared, rules, surely=surely)
+        or _apart(outputs, rules, surely=surely)
+        or _shifted(compared, rules)
+        or ("" if surely or compared.decided or outputs else _INCOMPARABLE)
+    )
+
+
+def _other_labels(compared: Compared, rules: PromotionRules, *, surely: bool) -> str:
+    rows, differ = compared.decided, compared.differ
+    if differ <= rules.max_differ * rows or (
+        surely and binomial_tail(differ, rows, rules.max_differ) > _CHANCE
     ):
-        most = compared.figures["changes"]
-        often = (
-            f", most often {most[0]['version']} in place of {most[0]['against']} "
-            f"({most[0]['rows']} rows)"
-            if most
-            else ""
-        )
-        return (
-            f"it answers {differ / rows:.1%} of {rows} rows differently from stable{often}; the "
-            f"limit is {rules.max_differ:.1%}"
-        )
-    for name, shift in compared.figures["shifts"].items():
-        if shift["psi"] > rules.max_psi + psi_by_chance(shift["bins"], shift["count"]):
+        return ""
+    most = compared.figures["changes"]
+    often = (
+        f", most often {most[0]['version']} in place of {most[0]['against']} "
+        f"({most[0]['rows']} rows)"
+        if most
+        else ""
+    )
+    return (
+        f"it answers {differ / rows:.1%} of {rows} rows differently from stable{often}; the "
+        f"limit is {rules.max_differ:.1%}"
+    )
+
+
+def _apart(outputs: Mapping[str, Mapping[str, Any]], rules: PromotionRules, *, surely: bool) -> str:
+    for name, found in outputs.items():
+        # While the trial is running, a few large differences may still be most of their sum.
+        if found["apart"] > rules.max_differ and not (surely and found["apart"] < 1):
             return (
-                f"the distribution of its {name} has moved away from that of stable: the population"
-                f" stability index is {shift['psi']:.2f} of {shift['count']} rows; the limit is "
-                f"{rules.max_psi:g}"
+                f"it differs from stable in {output_in_words(name, found)}, by "
+                f"{found['apart']:.1%} of its variance in {found['rows']} rows; the limit is "
+                f"{rules.max_differ:.1%}"
+            )
+    return ""
+
+
+def _shifted(compared: Compared, rules: PromotionRules) -> str:
+    for shift in compared.figures["shifts"]:
+        if shift["psi"] > rules.max_psi + shift["chance"]:
+            return (
+                f"the distribution of its {shift['of']} has moved away from that of stable: the "
+                f"population stability index is {shift['psi']:.2f} of {shift['count']} rows; the "
+                f"limit is {rules.max_psi:g}"
             )
     return ""

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.canary.mirror_meter import MirrorMeter
+from servable_serving.canary.plan import GRACE_SECONDS, Trial, left_in_words, looks
 from servable_serving.canary.rules import fails_mirrored, too_slow
-from servable_serving.canary.trial import in_words, version_to_beat
 from servable_serving.core.signals import uninterrupted
-from servable_serving.mirror.errors import NoMirror
 from servable_serving.repository import history
 from servable_serving.repository.shadow import Shadow, write_shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_serving.canary.rules import PromotionRules
-    from servable_serving.canary.trial import Mirror
+    from servable_serving.canary.plan import Mirror
     from servable_serving.core.clock import Clock
     from servable_serving.release.deployment import Deployment
     from servable_serving.release.steps import Steps
 
-# The gateway ends a trial whose process was killed, this long after its planned end.
-_GRACE_SECONDS = 120.0
-_BLIND_LOOKS = 15
-
-PASSED, FAILED, INTERRUPTED = "passed", "failed", "interrupted"
+PASSED, FAILED = "passed", "failed"
 
 
 class ShadowFailed(ServableError):
@@ -37,46 +30,8 @@ class ShadowFailed(ServableError):
 
 
 @dataclass(kw_only=True)
-class ShadowTrial:
-    """A trial and its result.
-
-    Attributes:
-        outcome: "passed", "failed" or "interrupted".
-        reason: Why, a sentence.
-        seconds: How long it ran.
-        answers: How both versions answered the same requests.
-    """
-
-    model: str
-    version: int
-    against: int
-    rules: PromotionRules
-    began: str
-    who: str
-    outcome: str = INTERRUPTED
-    reason: str = ""
-    seconds: float = 0.0
-    answers: dict[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-
-def plan_shadow(version: int, deployment: Deployment, rules: PromotionRules) -> ShadowTrial:
-    """Prepare a trial; nothing changes yet.
-
-    Raises:
-        ReleaseError: The version does not exist, or there is nothing to compare it with.
-    """
-    return ShadowTrial(
-        model=deployment.model,
-        version=version,
-        against=version_to_beat(version, deployment),
-        rules=rules,
-        began=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=history.who(),
-    )
+class ShadowTrial(Trial):
+    """A trial and its result; the outcome is "passed", "failed" or "interrupted"."""
 
 
 def run_shadow(
@@ -110,7 +65,7 @@ def run_shadow(
         name=aside.model,
         against=trial.against,
         percent=rules.percent,
-        until=int(time.time() + aside.timeout + rules.seconds + _GRACE_SECONDS),
+        until=int(time.time() + aside.timeout + rules.seconds + GRACE_SECONDS),
     )
     meter = MirrorMeter(mirror, model=trial.model, shadow=shadow)
     began = time.monotonic()
@@ -124,12 +79,11 @@ def run_shadow(
             failure = observe_mirror(meter, trial, tell)
             trial.outcome = FAILED if failure else PASSED
             trial.reason = failure or (
-                f"version {version} answers as version {trial.against} does: "
-                f"{in_words(meter.compared)}"
+                f"version {version} answers as version {trial.against} does: {meter.compared}"
             )
             step.said = trial.reason
     except BaseException as error:
-        trial.reason = f"interrupted: {str(error) or type(error).__name__}"
+        trial.interrupted(error)
         raise
     finally:
         with uninterrupted():
@@ -159,29 +113,15 @@ def observe_mirror(
         NoMirror: The comparison was missing for several looks, or at the end.
     """
     rules = trial.rules
-    end = clock.monotonic() + rules.seconds
-    blind = 0
-    while True:
-        left = end - clock.monotonic()
-        clock.sleep(max(min(rules.every, left), 0.0))
-        try:
-            meter.look()
-            blind = 0
-        except NoMirror:
-            blind += 1
-            if blind >= _BLIND_LOOKS or left <= 0:
-                raise
-            continue
+    for left, over in looks(rules, meter.look, clock):
         compared = meter.compared
         trial.answers = dict(compared.figures)
-        over = end - clock.monotonic() <= 0
-        tell(in_words(compared))
+        tell(f"{left_in_words(left)}; {compared}")
         if reason := fails_mirrored(compared, rules, surely=not over):
             return reason
-        if over:
-            if compared.requests < rules.min_requests:
-                return (
-                    f"the gateway mirrored {compared.requests} requests, and a verdict requires at "
-                    f"least {rules.min_requests}"
-                )
-            return too_slow(compared.tally("version"), compared.tally("against"), rules)
+    if compared.requests < rules.min_requests:
+        return (
+            f"the gateway mirrored {compared.requests} requests, and a verdict requires at least "
+            f"{rules.min_requests}"
+        )
+    return too_slow(compared.tally("version"), compared.tally("against"), rules)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from servable_client import ServableError
 from servable_serving.canary.mirror_meter import Compared, MirrorMeter
+from servable_serving.canary.plan import GRACE_SECONDS, Trial, left_in_words, looks
 from servable_serving.canary.rules import fails_mirrored, too_few, too_many_errors, too_slow
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.core.signals import uninterrupted
 from servable_serving.mirror.errors import NoMirror
 from servable_serving.release.promote import promote
-from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
 from servable_serving.repository.shadow import Shadow, write_shadow
 from servable_serving.repository.traffic import write_traffic
@@ -23,7 +22,7 @@ from servable_serving.repository.traffic import write_traffic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.plan import Mirror
     from servable_serving.canary.traffic_meter import Tally
     from servable_serving.core.clock import Clock
     from servable_serving.release.deployment import Deployment
@@ -34,35 +33,15 @@ if TYPE_CHECKING:
 _APPLIED_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0
 _SETTLE_LOOK_SECONDS = 0.2
-# A trial whose process was killed is ended by the gateway, this long after its planned end.
-_GRACE_SECONDS = 120.0
 # How many polls in a row the latency must exceed its limit to end the trial early.
-_LOOKS = 5
-# How many polls in a row may fail: `gateway-metrics` may be restarted during the trial.
-_BLIND_LOOKS = 15
+_SLOW_LOOKS = 5
 
 # Outcomes; reports and the history keep these words.
-PROMOTED, ROLLED_BACK, INTERRUPTED = "promoted", "rolled back", "broken off"
+PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 
 
 class CanaryFailed(ServableError):
     """A version did not pass its trial and was withdrawn."""
-
-
-class Mirror(Protocol):
-    """Reads how two versions answer the requests that the gateway mirrors."""
-
-    @property
-    def compared(self) -> Compared:
-        """What was read last."""
-
-    def look(self) -> None:
-        """Read it again.
-
-        Raises:
-            NoMirror: It cannot be read.
-        """
-        ...
 
 
 class Meter(Protocol):
@@ -90,30 +69,17 @@ class Meter(Protocol):
 
 
 @dataclass(kw_only=True)
-class CanaryTrial:
+class CanaryTrial(Trial):
     """A trial and its result.
 
     Attributes:
-        outcome: "promoted", "rolled back" or, where it was interrupted, "broken off".
-        reason: Why, a sentence.
-        seconds: How long it ran.
+        outcome: "promoted", "rolled back" or "interrupted".
         canary: Figures of the version on trial.
         stable: Figures of the version in service.
-        answers: How both answer the same requests, mirrored by the gateway; empty if unknown.
     """
 
-    model: str
-    version: int
-    against: int
-    rules: PromotionRules
-    began: str
-    who: str
-    outcome: str = INTERRUPTED
-    reason: str = ""
-    seconds: float = 0.0
     canary: dict[str, Any] = field(default_factory=dict)
     stable: dict[str, Any] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def share(self) -> float | None:
@@ -123,50 +89,7 @@ class CanaryTrial:
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**asdict(self), "share": self.share}
-
-
-def plan_trial(version: int, deployment: Deployment, rules: PromotionRules) -> CanaryTrial:
-    """Prepare a trial; nothing changes yet.
-
-    Raises:
-        ReleaseError: The version does not exist, or there is nothing to compare it with.
-    """
-    return CanaryTrial(
-        model=deployment.model,
-        version=version,
-        against=version_to_beat(version, deployment),
-        rules=rules,
-        began=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=history.who(),
-    )
-
-
-def version_to_beat(version: int, deployment: Deployment) -> int:
-    """The version in service, which another is compared with.
-
-    Raises:
-        ReleaseError: The version does not exist, or there is nothing to compare it with.
-    """
-    if not deployment.repository.path.is_dir():
-        raise ReleaseError(
-            f"there is no folder {deployment.repository.path}",
-            hint="--repository is the model's folder, models/MODEL unless given",
-        )
-    if version not in deployment.repository.versions():
-        raise ReleaseError(
-            f"there is no version {version} in {deployment.repository.path}",
-            hint="`servable versions` lists the versions; `servable push` publishes one",
-        )
-    against = deployment.labels().get(STABLE)
-    if against is None or against == version:
-        raise ReleaseError(
-            f"no version of {deployment.model} is stable, so there is nothing to compare with"
-            if against is None
-            else f"version {version} of {deployment.model} is stable already",
-            hint="`servable versions` shows the versions and their labels",
-        )
-    return against
+        return {**super().as_json(), "share": self.share}
 
 
 def run_trial(
@@ -204,7 +127,7 @@ def run_trial(
     began = time.monotonic()
     try:
         with steps.step("share") as step:
-            end = time.time() + rules.seconds + _GRACE_SECONDS
+            end = time.time() + rules.seconds + GRACE_SECONDS
             shadow = Shadow(
                 version=version,
                 name=trial.model,
@@ -231,7 +154,7 @@ def run_trial(
             promote(version, deployment, steps)
             trial.outcome = PROMOTED
     except BaseException as error:
-        trial.reason = f"interrupted: {_described(error)}"
+        trial.interrupted(error)
         raise
     finally:
         with uninterrupted():
@@ -297,29 +220,19 @@ def observe(
         NoMetrics: The metrics were missing for several looks, or at the end.
         NoMirror: As `NoMetrics`, of the mirrored requests.
     """
-    rules = trial.rules
-    end = clock.monotonic() + rules.seconds
-    slow = blind = 0
-    while True:
-        left = end - clock.monotonic()
-        clock.sleep(max(min(rules.every, left), 0.0))
-        try:
-            meter.look()
-            if mirror is not None:
-                mirror.look()
-            blind = 0
-        except (NoMetrics, NoMirror):
-            blind += 1
-            if blind >= _BLIND_LOOKS or left <= 0:
-                raise
-            continue
+    rules, slow = trial.rules, 0
+
+    def read() -> None:
+        meter.look()
+        if mirror is not None:
+            mirror.look()
+
+    for left, over in looks(rules, read, clock):
         canary, stable = meter.tally(trial.version), meter.tally(trial.against)
         compared = Compared() if mirror is None else mirror.compared
         trial.canary, trial.stable = canary.as_json(), stable.as_json()
         trial.answers = dict(compared.figures)
-        left = end - clock.monotonic()
-        over = left <= 0
-        tell(_line(max(left, 0.0), canary, stable, compared))
+        tell(_line(left, canary, stable, compared))
         if reason := too_many_errors(canary, stable, rules, surely=not over) or fails_mirrored(
             compared, rules, surely=not over
         ):
@@ -328,12 +241,11 @@ def observe(
             compared.tally("version"), compared.tally("against"), rules
         )
         slow = slow + 1 if late else 0
-        if late and (over or slow >= _LOOKS):
+        if late and (over or slow >= _SLOW_LOOKS):
             return late
-        if over:
-            # Clients of gRPC name a label in the message, so the share of REST may be none.
-            enough = compared.requests >= rules.min_requests
-            return "" if enough else too_few(canary, stable, rules)
+    # Clients of gRPC name a label in the message, so the share of REST may be none.
+    enough = compared.requests >= rules.min_requests
+    return "" if enough else too_few(canary, stable, rules)
 
 
 def settle(meter: Meter, clock: Clock = time) -> None:
@@ -349,29 +261,11 @@ def settle(meter: Meter, clock: Clock = time) -> None:
     clock.sleep(_SETTLE_SECONDS)
 
 
-def _described(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "Ctrl-C"
-    return str(error) or type(error).__name__
-
-
 def _line(left: float, canary: Tally, stable: Tally, compared: Compared) -> str:
     def side(name: str, tally: Tally) -> str:
         tail = tally.percentile(0.95)
         latency = "" if tail is None else f", p95 {tail * 1000:.0f} ms"
         return f"{name} {tally.requests} requests, {tally.error_ratio:.1%} errors{latency}"
 
-    same = f"; {in_words(compared)}" if compared.requests else ""
-    return (
-        f"{int(left) // 60}:{int(left) % 60:02d} left; {side('canary', canary)}; "
-        f"{side('stable', stable)}{same}"
-    )
-
-
-def in_words(compared: Compared) -> str:
-    """How many of the mirrored requests are answered differently."""
-    share = f" ({compared.differ / compared.rows:.1%})" if compared.rows else ""
-    return (
-        f"answers differ in {compared.differ} of {compared.rows} rows{share} of "
-        f"{compared.requests} mirrored requests"
-    )
+    same = f"; {compared}" if compared.requests else ""
+    return f"{left_in_words(left)}; {side('canary', canary)}; {side('stable', stable)}{same}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,9 @@ from servable_serving.core.names import shadow_name
 
 if TYPE_CHECKING:
     from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.shadow_trial import ShadowTrial
+    from servable_serving.canary.trial import CanaryTrial
+    from servable_serving.release.steps import Steps
 
 _LINE_SECONDS = 10.0
 
@@ -80,16 +84,20 @@ MaxDiffer = Annotated[
     typer.Option(
         parser=fraction,
         metavar="PERCENT",
-        help="Maximum share of mirrored rows with another label or class than stable's.",
+        help="Maximum share of mirrored rows with another label or class than stable's; of other "
+        "outputs, of their variance.",
     ),
 ]
 MaxPsi = Annotated[
     float,
     typer.Option(
-        help="Maximum population stability index of classes, confidences or values against "
-        "stable's.",
+        help="Maximum population stability index of classes and confidences against stable's.",
         min=0.0,
     ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OUTPUT", help="Output that is not compared; repeatable."),
 ]
 Report = Annotated[
     Path | None,
@@ -112,6 +120,7 @@ def canary(
     min_requests: MinRequests = 100,
     max_differ: MaxDiffer = "20%",
     max_psi: MaxPsi = 0.25,
+    ignore: Ignore = None,
     metrics: Annotated[
         str,
         typer.Option(
@@ -139,34 +148,26 @@ def canary(
     mirrored: both versions are asked, and their answers compared. However the trial ends, the share
     is 0 afterwards.
     """
-    from servable_client.cli.console import print_json, say
-    from servable_serving.canary.report import FOLDER, write_report
-    from servable_serving.canary.trial import PROMOTED, CanaryFailed, plan_trial, run_trial
+    from servable_serving.canary.trial import PROMOTED, CanaryFailed, CanaryTrial, run_trial
     from servable_serving.release.steps import Steps
 
     rules = _rules(
-        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi
+        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi, ignore
     )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
+    steps = Steps()
     with release(model, repository, server, False, access, timeout) as labels:
-        trial = plan_trial(version, labels, rules)
-        steps = Steps()
-        try:
+        trial = CanaryTrial.plan(version, labels, rules)
+        with _reported(trial, report, labels.repository.path):
             run_trial(
                 trial, labels, steps, metrics=metrics, mirror=mirror, tell=_sparsely(steps.say)
             )
-        finally:
-            if trial.reason:
-                page = write_report(trial, report or labels.repository.path / FOLDER)
-                say(f"wrote the report {page}")
-    if json:
-        print_json({**trial.as_json(), "report": str(page), "steps": steps.as_json()})
-    elif trial.outcome == PROMOTED:
-        typer.echo(f"version {version} is stable: {trial.reason}")
-    if trial.outcome != PROMOTED:
+    won = trial.outcome == PROMOTED
+    _tell(trial, steps, json, f"version {version} is stable: {trial.reason}" if won else "")
+    if not won:
         raise CanaryFailed(
             f"version {version} of {trial.model} was withdrawn: {trial.reason}",
-            hint=f"{page} has the figures",
+            hint=f"{trial.report} has the figures",
         )
 
 
@@ -179,6 +180,7 @@ def shadow(
     min_requests: MinRequests = 100,
     max_differ: MaxDiffer = "20%",
     max_psi: MaxPsi = 0.25,
+    ignore: Ignore = None,
     mirror: Mirror = MIRROR,
     report: Report = None,
     model: Model = DEFAULT_MODEL,
@@ -198,37 +200,54 @@ def shadow(
     both versions. The report has agreement, differing examples and latency; no label moves. Exit
     status 1 if the version breaks a limit.
     """
-    from servable_client.cli.console import print_json, say
-    from servable_serving.canary.report import FOLDER, write_report
-    from servable_serving.canary.shadow_trial import PASSED, ShadowFailed, plan_shadow, run_shadow
+    from servable_serving.canary.shadow_trial import PASSED, ShadowFailed, ShadowTrial, run_shadow
     from servable_serving.release.steps import Steps
 
     rules = _rules(
-        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi
+        share, duration, max_errors, max_latency_ratio, min_requests, max_differ, max_psi, ignore
     )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
-    with release(model, repository, server, True, access, timeout) as deployment:
-        trial = plan_shadow(version, deployment, rules)
-        folder, name = deployment.repository.path, shadow_name(deployment.model)
     steps = Steps()
-    with servers_at(server, name, access) as servers:
+    with release(model, repository, server, True, access, timeout) as deployment:
+        trial = ShadowTrial.plan(version, deployment, rules)
+        folder, name = deployment.repository.path, shadow_name(deployment.model)
+    with servers_at(server, name, access) as servers, _reported(trial, report, folder):
         aside = deployment_of(folder, name, servers, timeout)
-        try:
-            run_shadow(trial, aside, steps, mirror=mirror, tell=_sparsely(steps.say))
-        finally:
-            if trial.reason:
-                page = write_report(trial, report or folder / FOLDER)
-                say(f"wrote the report {page}")
-    if json:
-        print_json({**trial.as_json(), "report": str(page), "steps": steps.as_json()})
-    elif trial.outcome == PASSED:
-        typer.echo(trial.reason)
-    if trial.outcome != PASSED:
+        run_shadow(trial, aside, steps, mirror=mirror, tell=_sparsely(steps.say))
+    won = trial.outcome == PASSED
+    _tell(trial, steps, json, trial.reason if won else "")
+    if not won:
         raise ShadowFailed(
             f"version {version} of {trial.model} failed in the shadow of version {trial.against}: "
             f"{trial.reason}",
-            hint=f"{page} has the figures",
+            hint=f"{trial.report} has the figures",
         )
+
+
+@contextmanager
+def _reported(
+    trial: CanaryTrial | ShadowTrial, report: Path | None, folder: Path
+) -> Iterator[None]:
+    """Write the report of a trial that took place, however it ends."""
+    from servable_client.cli.console import say
+    from servable_serving.canary.report import FOLDER, write_report
+
+    try:
+        yield
+    finally:
+        if trial.reason:
+            write_report(trial, report or folder / FOLDER)
+            say(f"wrote the report {trial.report}")
+
+
+def _tell(trial: CanaryTrial | ShadowTrial, steps: Steps, json: bool, success: str) -> None:
+    """Print the result: as JSON, or what to say if it was a success."""
+    from servable_client.cli.console import print_json
+
+    if json:
+        print_json({**trial.as_json(), "steps": steps.as_json()})
+    elif success:
+        typer.echo(success)
 
 
 def _rules(
@@ -239,6 +258,7 @@ def _rules(
     min_requests: int,
     max_differ: float,
     max_psi: float,
+    ignore: list[str] | None,
 ) -> PromotionRules:
     from servable_serving.canary.rules import PromotionRules
 
@@ -251,6 +271,7 @@ def _rules(
         every=min(2.0, max(duration / 30, 0.2)),
         max_differ=max_differ,
         max_psi=max_psi,
+        ignore=tuple(ignore or ()),
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
+    from servable_client import ServableError
+
 
 @contextmanager
 def new_folder(target: Path, *, incoming_prefix: str | None = None) -> Iterator[Path]:
@@ -105,6 +107,23 @@ def sync_folder(folder: Path) -> None:
 def folder_size(folder: Path) -> int:
     """Total size of all files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def read_lines(path: Path, error: type[ServableError]) -> list[str]:
+    """The lines of a file that are neither empty nor comments; none without the file.
+
+    Args:
+        path: The file; `#` begins a comment.
+        error: What is raised if it cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"cannot read {path}: {reason}") from cause
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:

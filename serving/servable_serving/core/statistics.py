@@ -48,9 +48,8 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
 def psi(expected: Sequence[int], found: Sequence[int]) -> float:
     """The population stability index of two distributions over the same bins, 0 if they are alike.
 
-    Half a count is added to each bin, so that an empty one is no infinite difference. Values above
-    0.1 are usually called a small shift, above 0.25 a large one (Siddiqi, "Credit Risk Scorecards",
-    2006).
+    Half a count is added to each bin, so that an empty one has a logarithm. Values above 0.1 are
+    usually called a small shift, above 0.25 a large one (Siddiqi, "Credit Risk Scorecards", 2006).
 
     Args:
         expected: The counts that are compared with.

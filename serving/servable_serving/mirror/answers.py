@@ -104,12 +104,12 @@ def confidences(answer: Answer) -> NDArray[Any] | None:
     return None if likely is None else likely.max(axis=1)
 
 
-def values(answer: Answer) -> NDArray[Any] | None:
-    """The first output with one number a row, of shape (rows,); None without."""
-    for array in answer.values():
-        if array.dtype.kind == "f" and array.size and array.size == rows_of(array):
-            return array.reshape(-1)
-    return None
+def undecided(answer: Answer) -> list[str]:
+    """The outputs that are neither labels, classes nor their probabilities."""
+    likely = _probabilities(answer)
+    return [
+        name for name, array in answer.items() if name not in _DECISIONS and array is not likely
+    ]
 
 
 def _probabilities(answer: Answer) -> NDArray[Any] | None:

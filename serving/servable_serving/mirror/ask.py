@@ -22,8 +22,6 @@ from servable_serving.mirror.answers import answer_of_json, answer_of_proto, inp
 from servable_serving.mirror.comparison import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from servable_serving.mirror.answers import Answer
@@ -121,25 +119,35 @@ class Mirrored:
         """Over which it came: "grpc" or "rest"."""
         return "rest" if self.message is None else "grpc"
 
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """Its inputs by name; the only input of a signature has an empty name over REST.
+
+        Raises:
+            ValueError: It is not valid.
+        """
+        if self.message is None:
+            return inputs_of_json(self.body)
+        return {name: from_proto(tensor) for name, tensor in self.message.inputs.items()}
+
+    def names(self, version: int) -> bool:
+        """Whether it names a version that is stable, by its number or its label."""
+        return self.version == version or (self.version is None and self.label == STABLE)
+
     def is_for(self, version: int) -> bool:
         """Whether a version answers it that is stable."""
-        if self.version is not None:
-            return self.version == version
-        return self.label in (None, STABLE)
+        return self.names(version) or (self.version is None and self.label is None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """A request that was answered.
+    """How a request was answered.
 
     Attributes:
         version: The version that answered it.
-        inputs: Its inputs by name.
         answer: The answer.
     """
 
     version: int
-    inputs: Mapping[str, NDArray[Any]]
     answer: Answer
 
 
@@ -187,7 +195,7 @@ class Servers:
             version: The version that the gateway sent it to, if that is known.
 
         Returns:
-            What it was and how it was answered; None if it was not answered.
+            How it was answered; None if it was not.
         """
         if request.message is not None:
             try:
@@ -195,9 +203,7 @@ class Servers:
             except grpc.RpcError:
                 return None
             return Observation(
-                version=response.model_spec.version.value,
-                inputs={name: from_proto(one) for name, one in request.message.inputs.items()},
-                answer=answer_of_proto(response),
+                version=response.model_spec.version.value, answer=answer_of_proto(response)
             )
         asked = request.version or version or self._version_of(request)
         if asked is None:
@@ -205,7 +211,7 @@ class Servers:
         _, answer = self._ask_rest(request, request.model, asked)
         if answer is None:
             return None
-        return Observation(version=asked, inputs=inputs_of_json(request.body), answer=answer)
+        return Observation(version=asked, answer=answer)
 
     def _version_of(self, request: Mirrored) -> int | None:
         """The version of a request over REST that names a label or nothing; looked up at times."""

@@ -11,29 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from servable_serving.core.statistics import psi
 from servable_serving.mirror.answers import (
     changed_rows,
     confidences,
     decisions,
     row_in_words,
-    values,
+    undecided,
 )
+from servable_serving.mirror.outputs import Outputs
+from servable_serving.mirror.profile import Profile, class_name, shifts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from servable_serving.mirror.answers import Answer
 
-# Of each version: times, and values of a version that decides nothing.
+# Times of each version.
 _MOST_SAMPLES = 10_000
 _MOST_EXAMPLES = 20
-# Classes that are counted by name; the rest share one.
-_MOST_CLASSES = 2000
-_BINS = 10
-_QUANTILES = np.linspace(0, 1, _BINS + 1)[1:-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,32 +84,14 @@ class Side:
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
-        self.classes: Counter[str] = Counter()
-        self.sure = [0] * _BINS
-        self.values, self.seconds = Reservoir(), Reservoir()
+        self.seconds = Reservoir()
+        self.profile = Profile()
 
     def add(self, asked: Asked) -> None:
         """Count a request."""
         self.statuses[asked.status] += 1
         if asked.answer is not None:
             self.seconds.add(asked.seconds)
-
-    def decide(self, answer: Answer, decided: NDArray[Any]) -> None:
-        """Count what was decided, and how sure it was."""
-        for name in map(_name, decided.tolist()):
-            known = name in self.classes or len(self.classes) < _MOST_CLASSES
-            self.classes[name if known else "others"] += 1
-        sure = confidences(answer)
-        if sure is not None:
-            places = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
-            for place, count in enumerate(np.bincount(places, minlength=_BINS).tolist()):
-                self.sure[place] += count
-
-    def value(self, answer: Answer) -> None:
-        """Keep the values of an answer that decides nothing."""
-        found = values(answer)
-        for value in () if found is None else found.tolist():
-            self.values.add(value)
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values; latencies in seconds."""
@@ -129,8 +104,8 @@ class Side:
                 name: float(np.quantile(self.seconds.kept, share)) if self.seconds.kept else None
                 for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
             },
-            "classes": dict(self.classes.most_common(50)),
-            "confidences": self.sure,
+            "classes": dict(self.profile.classes.most_common(50)),
+            "confidences": self.profile.confidences,
         }
 
 
@@ -141,7 +116,8 @@ class Comparison:
         self._lock = threading.Lock()
         self._version, self._against = Side(), Side()
         self._transports: Counter[str] = Counter()
-        self._rows = self._differ = 0
+        self._rows = self._decided = self._differ = 0
+        self._outputs = Outputs()
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._examples: list[dict[str, Any]] = []
         self._dropped = 0
@@ -170,7 +146,6 @@ class Comparison:
     def _compare(self, name: str, version: Answer, against: Answer) -> None:
         changed, count = changed_rows(against, version)
         self._rows += count
-        self._differ += int(changed.sum())
         rows = list(map(int, np.flatnonzero(changed)))
         left = _MOST_EXAMPLES - len(self._examples)
         self._examples += [
@@ -182,41 +157,44 @@ class Comparison:
             }
             for row in islice(rows, left)
         ]
-        sides, answers = (self._against, self._version), (against, version)
-        decided = decisions(*answers)
+        decided = decisions(against, version)
+        for output in against if decided is None else undecided(against):
+            # Over REST, the only output has no name.
+            known_as = output if len(against) > 1 else ""
+            self._outputs.add(known_as, version.get(output), against[output])
         if decided is None:
-            for side, answer in zip(sides, answers, strict=True):
-                side.value(answer)
             return
-        for side, answer, one in zip(sides, answers, decided, strict=True):
-            side.decide(answer, one)
+        self._decided += count
+        self._differ += len(rows)
+        for side, answer, one in zip(
+            (self._against, self._version), (against, version), decided, strict=True
+        ):
+            side.profile.decide(one)
+            sure = confidences(answer)
+            if sure is not None:
+                side.profile.trust(sure)
         if len(decided[0]) == len(decided[1]):
             for row in rows:
-                self._pairs[_name(decided[0][row]), _name(decided[1][row])] += 1
+                self._pairs[class_name(decided[0][row]), class_name(decided[1][row])] += 1
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values.
 
-        `shifts` has the population stability index of the classes, of the confidences in tenths,
-        and, of versions that decide nothing, of the values in tenths of the served version's.
+        `decided` and `differ` are the rows with a label or class of both versions, and of these the
+        rows with two different ones; `shifts` has the population stability index of the classes
+        and of the confidences, and `outputs` all other outputs: see `Outputs`.
         """
         with self._lock:
             mine, theirs = self._version, self._against
-            names = sorted({*mine.classes, *theirs.classes})
-            sides = (theirs, mine)
-            shifts = {
-                "classes": _shift([[side.classes[name] for name in names] for side in sides]),
-                "confidences": _shift([side.sure for side in sides]),
-                "values": _shift(_binned([side.values.kept for side in sides])),
-            }
             return {
                 "requests": self._transports.total(),
                 "transports": dict(sorted(self._transports.items())),
                 "dropped": self._dropped,
                 "rows": self._rows,
+                "decided": self._decided,
                 "differ": self._differ,
-                "decided": bool(names),
-                "shifts": {name: found for name, found in shifts.items() if found is not None},
+                "shifts": [vars(shift) for shift in shifts(theirs.profile, mine.profile)],
+                "outputs": self._outputs.as_json(),
                 "version": mine.as_json(),
                 "against": theirs.as_json(),
                 "changes": [
@@ -225,25 +203,3 @@ class Comparison:
                 ],
                 "examples": list(self._examples),
             }
-
-
-def _shift(counts: Sequence[Sequence[int]]) -> dict[str, Any] | None:
-    """The index of two distributions; None if either is empty."""
-    if not all(map(any, counts)):
-        return None
-    return {"psi": psi(*counts), "bins": len(counts[0]), "count": min(map(sum, counts))}
-
-
-def _binned(samples: Sequence[Sequence[float]]) -> list[list[int]]:
-    """Counts in tenths of the first sample."""
-    if not samples[0]:
-        return [[], []]
-    edges = np.unique(np.quantile(samples[0], _QUANTILES))
-    return [
-        np.bincount(np.searchsorted(edges, found), minlength=len(edges) + 1).tolist()
-        for found in samples
-    ]
-
-
-def _name(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -79,7 +80,7 @@ class Drift(Collector):
                 "profile": found.as_json(),
                 "reference": reference is not None,
                 "shifts": [
-                    {**vars(shift), "drifted": shift.drifted}
+                    {**vars(shift), "limit": shift.limit, "drifted": shift.drifted}
                     for shift in (shifts(reference, found) if reference is not None else ())
                 ],
             }
@@ -90,7 +91,7 @@ class Drift(Collector):
     def collect(self) -> Iterator[Metric]:
         """The counts since the start, and the figures of the window."""
         with self._lock:
-            totals = {key: Profile.read(one.as_json()) or one for key, one in self._total.items()}
+            totals = deepcopy(self._total)
         yield _class_counts(totals)
         for name, text, attribute, largest in (
             ("confidence", "Probability of the answer.", "confidences", 1.0),

@@ -51,19 +51,26 @@ class Profile:
         """Count a request: images among its inputs, and what was decided."""
         decided, sure = decisions(answer), confidences(answer)
         if decided is not None:
-            self.rows += len(decided[0])
-            for value in decided[0].tolist():
-                name = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-                known = name in self.classes or len(self.classes) < _MOST_CLASSES
-                self.classes[name if known else "others"] += 1
+            self.decide(decided[0])
         if sure is not None:
-            _count(self.confidences, sure * _TENTHS)
+            self.trust(sure)
         for array in inputs.values():
             if array.ndim >= _IMAGE_RANK and array.dtype.kind in "uif" and array.size:
                 pixels = array.reshape(len(array), -1).astype(np.float64)
                 _count(self.brightness, pixels.mean(axis=1) * (_SIXTEENTHS / _BRIGHTEST))
                 _count(self.contrast, pixels.std(axis=1) * (_SIXTEENTHS / _LARGEST_CONTRAST))
                 break
+
+    def decide(self, decided: NDArray[Any]) -> None:
+        """Count labels or classes, of shape (rows,)."""
+        self.rows += len(decided)
+        for name in map(class_name, decided.tolist()):
+            known = name in self.classes or len(self.classes) < _MOST_CLASSES
+            self.classes[name if known else "others"] += 1
+
+    def trust(self, sure: NDArray[Any]) -> None:
+        """Count probabilities of the most likely class, of shape (rows,)."""
+        _count(self.confidences, sure * _TENTHS)
 
     def merge(self, other: Profile) -> None:
         """Add the counts of another one."""
@@ -99,6 +106,11 @@ class Profile:
 _BINNED = {"confidences": _TENTHS, "brightness": _SIXTEENTHS, "contrast": _SIXTEENTHS}
 
 
+def class_name(value: Any) -> str:
+    """A label or class as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def _count(bins: list[int], places: NDArray[Any]) -> None:
     whole = np.clip(np.nan_to_num(places), 0, len(bins) - 1).astype(int)
     for place, count in enumerate(np.bincount(whole, minlength=len(bins)).tolist()):
@@ -114,15 +126,20 @@ class Shift:
         psi: The population stability index.
         ks: The largest difference of the cumulative shares (Kolmogorov-Smirnov), 0 to 1; of
             classes, half the sum of all differences of shares (total variation).
-        limit: What the index exceeds if that is neither small nor chance.
+        chance: What the index of two samples of this size hardly exceeds.
         count: The smaller number of values.
     """
 
     of: str
     psi: float
     ks: float
-    limit: float
+    chance: float
     count: int
+
+    @property
+    def limit(self) -> float:
+        """What the index exceeds if the shift is neither small nor chance."""
+        return MAX_PSI + self.chance
 
     @property
     def drifted(self) -> bool:
@@ -130,7 +147,7 @@ class Shift:
         return self.psi > self.limit
 
 
-def shifts(reference: Profile, found: Profile, *, max_psi: float = MAX_PSI) -> list[Shift]:
+def shifts(reference: Profile, found: Profile) -> list[Shift]:
     """How far each distribution has moved from that of a reference."""
     names = sorted({*reference.classes, *found.classes})
     pairs: dict[str, tuple[Sequence[int], Sequence[int]]] = {
@@ -140,17 +157,16 @@ def shifts(reference: Profile, found: Profile, *, max_psi: float = MAX_PSI) -> l
     moved = []
     for of, (one, other) in pairs.items():
         count = min(sum(one), sum(other))
-        if not count:
-            continue
-        moved.append(
-            Shift(
-                of=of,
-                psi=psi(one, other),
-                ks=_difference(one, other, ordered=of != "classes"),
-                limit=max_psi + psi_by_chance(len(one), count),
-                count=count,
+        if count:
+            moved.append(
+                Shift(
+                    of=of,
+                    psi=psi(one, other),
+                    ks=_difference(one, other, ordered=of != "classes"),
+                    chance=psi_by_chance(len(one), count),
+                    count=count,
+                )
             )
-        )
     return moved
 
 

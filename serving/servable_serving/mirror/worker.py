@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from servable_serving.mirror.ask import Mirrored, NotPredict
+from servable_serving.mirror.ask import Mirrored, NotPredict, Observation
 from servable_serving.mirror.comparison import Comparison, Pair
 
 if TYPE_CHECKING:
@@ -128,9 +128,17 @@ class Mirror:
         while (item := self._waiting.get()) is not None:
             try:
                 request = Mirrored.read(item.path, item.body, name=item.name)
-                self._compare(request, item.pairs)
+                found = self._compare(request, item.pairs)
                 if item.observed and self._drift is not None:
-                    self._observe(request, item.version, self._drift)
+                    # Over gRPC, a request that names nothing is for the highest version.
+                    if found is None or not (
+                        item.version == found.version or request.names(found.version)
+                    ):
+                        found = self._servers.observe(request, item.version)
+                    if found is not None:
+                        self._drift.add(
+                            request.model, found.version, request.inputs(), found.answer
+                        )
             except NotPredict:
                 pass
             except Exception:  # noqa: BLE001 - no request may end the thread
@@ -139,10 +147,11 @@ class Mirror:
                 self._release(len(item.body))
                 self._waiting.task_done()
 
-    def _compare(self, request: Mirrored, pairs: Sequence[Pair]) -> None:
+    def _compare(self, request: Mirrored, pairs: Sequence[Pair]) -> Observation | None:
+        """Ask both versions of a pair; what the one in service answered."""
         pair = next((one for one in pairs if one.model == request.model), None)
         if pair is None or not request.is_for(pair.against):
-            return
+            return None
         # In an order of chance: the second finds the processor's caches warm.
         versions = [(pair.name, pair.version), (pair.model, pair.against)]
         asked = {
@@ -151,8 +160,6 @@ class Mirror:
         }
         one, other = (asked[version] for version in versions)
         self.comparison(pair).add(request.name, request.transport, one, other)
-
-    def _observe(self, request: Mirrored, version: int | None, drift: Drift) -> None:
-        found = self._servers.observe(request, version)
-        if found is not None:
-            drift.add(request.model, found.version, found.inputs, found.answer)
+        if other.answer is None:
+            return None
+        return Observation(version=pair.against, answer=other.answer)

@@ -41,12 +41,14 @@ class Steps:
     def __init__(self, out: IO[str] | None = sys.stderr) -> None:
         self.taken: list[Step] = []
         self._out = out
+        self._open = False  # whether the last line is that of a step that goes on
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """A step that lasts as long as the block, which sets its `said`."""
         step = Step(name)
         self._write(f"{name:<{_NAME_WIDTH}} ")
+        self._open = True
         began = time.monotonic()
         try:
             yield step
@@ -56,7 +58,9 @@ class Steps:
             raise
         finally:
             step.seconds = round(time.monotonic() - began, 3)
-            self._write(f"{step.seconds:6.2f} s  {step.said}\n")
+            begun = "" if self._open else f"{name:<{_NAME_WIDTH}} "
+            self._write(f"{begun}{step.seconds:6.2f} s  {step.said}\n")
+            self._open = False
             self.taken.append(step)
 
     def note(self, name: str, *, outcome: str, said: str, seconds: float) -> None:
@@ -66,8 +70,9 @@ class Steps:
         self.taken.append(Step(name, outcome, said, round(seconds, 3)))
 
     def say(self, text: str) -> None:
-        """Write a line between the steps."""
-        self._write(f"{text}\n")
+        """Write a line between the steps, or below the name of one that goes on."""
+        self._write(f"\n{text}\n" if self._open else f"{text}\n")
+        self._open = False
 
     def as_json(self) -> list[dict[str, Any]]:
         """The steps as JSON values."""

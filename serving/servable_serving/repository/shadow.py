@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from servable_client import ServableError
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write, remove_leftovers
+from servable_serving.core.files import atomic_write, read_lines, remove_leftovers
 from servable_serving.core.locks import locked
 
 if TYPE_CHECKING:
@@ -78,23 +78,14 @@ class Shadow:
 
 
 def read_shadows(models_root: Path) -> dict[str, Shadow]:
-    """What is mirrored of each model; nothing if there is no file.
+    """What is mirrored of each model; empty without the file.
 
     Raises:
         ShadowError: It cannot be read, or a line is not valid.
     """
     path = models_root / NAME
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ShadowError(f"cannot read {path}: {reason}") from error
     shadows = {}
-    for line in text.splitlines():
-        if not line or line.startswith("#"):
-            continue
+    for line in read_lines(path, ShadowError):
         try:
             model, shadow = Shadow.read(line)
         except ValueError:

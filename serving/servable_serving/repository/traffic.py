@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from servable_client import ServableError
 from servable_serving.core.errors import FolderError
-from servable_serving.core.files import atomic_write, remove_leftovers
+from servable_serving.core.files import atomic_write, read_lines, remove_leftovers
 from servable_serving.core.locks import locked
 from servable_serving.core.names import STABLE
 from servable_serving.repository.models_config import ModelsConfig
@@ -54,23 +54,14 @@ class Route:
 
 
 def read_traffic(models_root: Path) -> dict[str, list[Route]]:
-    """The routes of each model; none if there is no file.
+    """The routes of each model; empty without the file.
 
     Raises:
         TrafficError: It cannot be read, or a line is not valid.
     """
     path = models_root / NAME
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TrafficError(f"cannot read {path}: {reason}") from error
     routes: dict[str, list[Route]] = {}
-    for line in text.splitlines():
-        if not line or line.startswith("#"):
-            continue
+    for line in read_lines(path, TrafficError):
         try:
             model, label, version, percent = line.split(" ")
             route = Route(label=label, version=int(version), percent=float(percent))

@@ -41,6 +41,26 @@ class Slow(Linear):
         return {"y": self.slope * x + 1.0 + _pause(0.06)}
 
 
+class Heads(tf.Module):
+    """A label, three numbers a row, and one."""
+
+    def __init__(self, *, slope: float = 2.0, level: float = 1.0) -> None:
+        super().__init__()
+        self.slope, self.level = slope, level
+
+    @tf.function(input_signature=[_ROWS])
+    def serve(self, x: Any) -> dict[str, Any]:
+        total = tf.reduce_sum(x, axis=1)
+        return {
+            "label": tf.where(total > 0, "above", "below"),
+            "y": self.slope * x + 1.0,
+            "level": self.level * total,
+        }
+
+    def signatures(self) -> dict[str, Any]:
+        return {"serving_default": self.serve}
+
+
 class Nap(Linear):
     """Takes as many seconds as the first number says."""
 
@@ -89,6 +109,9 @@ def save_all(root: Path) -> None:
     """Write them below `root`: good versions 1 and 2 of linear, 3 that fails, 4 that is slow."""
     for version, kind in enumerate((Linear, Linear, Failing, Slow), start=1):
         save(kind(version + 1), root / "linear" / str(version))
+    heads = (Heads(), Heads(slope=2.02, level=0.99), Heads(slope=-2.0), Heads(level=-1.0))
+    for version, one in enumerate(heads, start=1):
+        save(one, root / "heads" / str(version))
     save(Nap(1), root / "nap" / "1")
     save(BadPictures(late=0.0), root / "failing")
     save(BadPictures(late=1.0), root / "late")

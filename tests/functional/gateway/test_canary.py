@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
 from tests.conftest import NAME, SHIPPED
 from tests.forked import servable
-from tests.functional.gateway.gateway import companion, gateway, patient_server
-from tests.functional.serving.calls import config_of, eventually
+from tests.functional.gateway.stage import stage as run_stage
+from tests.functional.serving.calls import eventually
 from typer.testing import CliRunner
 
 from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.cli.canary import register
 from servable_serving.core.errors import FolderError
 from servable_serving.release.server_group import ReleaseError
-from servable_serving.repository.models_config import ModelsConfig
-from servable_serving.repository.traffic import read_traffic, write_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import RunningServer
     from tests.functional.gateway.gateway import Gateway
+    from tests.functional.gateway.stage import Stage
 
 PICTURE = {"instances": [[[0] * 28] * 28]}
 GOOD, FAILING, LATE = 2, 3, 4
@@ -42,61 +38,18 @@ LENIENT = ("--max-latency-ratio", "50", "--max-errors", "5%", "--min-requests", 
 STRICT = ("--max-latency-ratio", "2", "--max-errors", "5%", "--min-requests", "15")
 
 
-@dataclass
-class Stage:
-    """A repository, its server, the gateway before it and the companion beside that."""
-
-    root: Path
-    server: RunningServer
-    gateway: Gateway
-    metrics: str
-
-    @property
-    def arguments(self) -> list[object]:
-        return [
-            "--repository", self.root / NAME, "--server", self.server.grpc,
-            "--metrics", self.metrics,
-        ]  # fmt: skip
-
-    def labels(self) -> dict[str, int]:
-        return ModelsConfig(self.root).labels(NAME)
-
-    def shares(self) -> dict[str, float]:
-        return {route.label: route.percent for route in read_traffic(self.root)[NAME]}
-
-
 @pytest.fixture(scope="module")
 def stage(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    folder = tmp_path_factory.mktemp("stage")
-    root = folder / "models"
-    sources: dict[int, str | Path] = {1: SHIPPED, GOOD: SHIPPED, FAILING: "failing", LATE: "late"}
-    for version, source in sources.items():
-        shutil.copytree(small_models / source, root / NAME / str(version))
-    (root / "models.config").write_text(
-        config_of(
-            {NAME: root / NAME}, labels={"stable": 1}, policy="specific { versions: 1 }"
-        ).replace(str(root), "/models")
-    )
-    write_traffic(root, {})
-    with (
-        companion() as (metrics, syslog),
-        patient_server(
-            folder,
-            f"--model_config_file={root / 'models.config'}",
-            f"--model_repository_path={root}",
-            "--model_config_file_poll_wait_seconds=1",
-            "--allow_version_labels_for_unavailable_models",
-            model=NAME,
-        ) as server,
-        gateway(
-            folder,
-            grpc_port=server.port,
-            rest_port=server.rest_port,
-            SERVABLE_RATE=0,
-            SERVABLE_METRICS_SYSLOG=syslog,
-        ) as running,
-    ):
-        yield Stage(root, server, running, metrics)
+    sources = {
+        1: SHIPPED, GOOD: SHIPPED, FAILING: small_models / "failing", LATE: small_models / "late"
+    }  # fmt: skip
+    with run_stage(tmp_path_factory.mktemp("stage"), NAME, sources) as running:
+        yield running
+
+
+def flags(stage: Stage) -> list[object]:
+    # Not by answers: those that are late here are wrong, too.
+    return [*stage.arguments, "--metrics", stage.metrics, "--mirror", "http://127.0.0.1:9"]
 
 
 @contextmanager
@@ -123,13 +76,6 @@ def load(gateway: Gateway) -> Iterator[list[int]]:
             caller.join()
 
 
-def reports(stage: Stage, version: int) -> list[dict[str, Any]]:
-    folder = stage.root / NAME / ".reports"
-    return [
-        json.loads(path.read_text()) for path in sorted(folder.glob(f"canary-{version}-*.json"))
-    ]
-
-
 # A latency must be too long at five looks, of which there are 30: the time that is planned decides
 # how soon that is noticed.
 @pytest.mark.parametrize(
@@ -142,7 +88,7 @@ def test_a_bad_one_is_withdrawn(
     before = stage.labels()["stable"]
     with load(stage.gateway) as statuses:
         done = servable(
-            "canary", version, "--share", "30%", "--for", planned, *rules, *stage.arguments
+            "canary", version, "--share", "30%", "--for", planned, *rules, *flags(stage)
         )
         asked = len(statuses)
         eventually(lambda: len(statuses) > asked + 20)
@@ -155,7 +101,7 @@ def test_a_bad_one_is_withdrawn(
     assert stage.shares() == {"stable": 100}
     # From the moment that the command has ended, nobody meets it any more.
     assert set(afterwards) == {200}
-    report = reports(stage, version)[-1]
+    report, page = stage.report("canary", version)
     assert report["outcome"] == "rolled back"
     if version == FAILING:
         assert report["canary"]["statuses"].keys() == {"INVALID_ARGUMENT"}
@@ -165,7 +111,6 @@ def test_a_bad_one_is_withdrawn(
         assert report["canary"]["errors"] == 0
         assert report["canary"]["requests"] >= 15
         assert report["canary"]["seconds"]["p95"] > 2 * report["stable"]["seconds"]["p95"]
-    page = next((stage.root / NAME / ".reports").glob(f"canary-{version}-*.md")).read_text()
     assert f"# Version {version} of {NAME}: rolled back" in page
 
 
@@ -177,7 +122,7 @@ def test_ctrl_c_leaves_no_traffic_to_it(stage: Stage) -> None:
                 # A shell that runs the tests in the background has them ignore Ctrl-C.
                 "env", "--default-signal=INT", sys.executable, "-m", "servable_client", "canary",
                 str(GOOD), "--share", "0.25", "--for", "10m", *LENIENT,
-                *map(str, stage.arguments),
+                *map(str, flags(stage)),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -194,7 +139,7 @@ def test_ctrl_c_leaves_no_traffic_to_it(stage: Stage) -> None:
     assert process.returncode not in {0, 2}
     assert f"the share of version {GOOD} is back to 0" in said
     assert stage.shares() == {"canary": 0, "stable": 100}
-    assert reports(stage, GOOD)[-1]["outcome"] == "broken off"
+    assert stage.report("canary", GOOD)[0]["outcome"] == "interrupted"
     # The file says so at once; the gateway looks at it each second.
     meter = TrafficMeter(stage.metrics, model=NAME)
     eventually(lambda: meter.share("canary") == 0)
@@ -205,7 +150,7 @@ def test_a_good_one_is_promoted(stage: Stage) -> None:
     before = len(stage.gateway.lines())
     with load(stage.gateway) as statuses:
         done = servable(
-            "canary", GOOD, "--share", "40%", "--for", "8s", *LENIENT, *stage.arguments, "--json"
+            "canary", GOOD, "--share", "40%", "--for", "8s", *LENIENT, *flags(stage), "--json"
         )
     assert done.returncode == 0, done.stderr
     assert set(statuses) == {200}
@@ -246,7 +191,7 @@ def test_what_cannot_be_tried_changes_nothing(
 ) -> None:
     before = (stage.labels(), stage.shares())
     stable = stage.labels()["stable"]
-    given = ["canary", *map(str, stage.arguments), *(a.format(stable=stable) for a in arguments)]
+    given = ["canary", *map(str, flags(stage)), *(a.format(stable=stable) for a in arguments)]
     app = typer.Typer()
     register(app)
     found = CliRunner().invoke(app, given).exception

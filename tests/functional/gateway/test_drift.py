@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import requests
-from tests.conftest import NAME, SHIPPED, free_port
+from tests.conftest import NAME, SHIPPED
 from tests.forked import servable
-from tests.functional.gateway.gateway import companion, gateway, patient_server
-from tests.functional.serving.calls import config_of, eventually
+from tests.functional.gateway.stage import stage
+from tests.functional.serving.calls import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,36 +58,8 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    root = tmp_path / "models"
-    shutil.copytree(SHIPPED, root / NAME / "1")
-    (root / "models.config").write_text(
-        config_of({NAME: root / NAME}, labels={"stable": 1}).replace(str(root), "/models")
-    )
-    mirror = free_port()
-    with (
-        patient_server(
-            tmp_path,
-            f"--model_config_file={root / 'models.config'}",
-            f"--model_repository_path={root}",
-            "--allow_version_labels_for_unavailable_models",
-            model=NAME,
-        ) as server,
-        companion(
-            "--upstream=127.0.0.1", "--upstream-grpc-port", server.port,
-            "--upstream-rest-port", server.rest_port, "--mirror-port", mirror,
-            "--models-root", root, "--window", "1h",
-        ) as (metrics, syslog),
-        gateway(
-            tmp_path,
-            grpc_port=server.port,
-            rest_port=server.rest_port,
-            SERVABLE_RATE=0,
-            SERVABLE_METRICS_SYSLOG=syslog,
-            SERVABLE_MIRROR_PORT=mirror,
-            SERVABLE_OBSERVE=100,
-        ) as running,
-    ):  # fmt: skip
-        yield Watched(running, metrics, f"http://127.0.0.1:{mirror}")
+    with stage(tmp_path, NAME, {1: SHIPPED}, "--window", "1h", observe=100) as running:
+        yield Watched(running.gateway, running.metrics, running.mirror)
 
 
 def test_inverted_images_are_a_drift_and_test_images_are_not(

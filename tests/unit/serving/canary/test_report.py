@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +12,6 @@ from servable_serving.canary.rules import PromotionRules
 from servable_serving.canary.traffic_meter import Tally
 from servable_serving.canary.trial import PROMOTED, CanaryTrial
 from servable_serving.core.errors import FolderError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -35,14 +32,16 @@ def trial() -> CanaryTrial:
 
 
 def test_files_are_named_by_version_and_time(trial: CanaryTrial, tmp_path: Path) -> None:
-    page = write_report(trial, tmp_path / "new" / "folder")
+    write_report(trial, tmp_path / "new" / "folder")
+    page = Path(trial.report)
     assert page.name == "canary-4-20260102T030405.md"
     assert sorted(path.suffix for path in page.parent.iterdir()) == [".json", ".md"]
 
 
 def test_the_json_is_all_of_the_trial(trial: CanaryTrial, tmp_path: Path) -> None:
-    page = write_report(trial, tmp_path)
-    assert json.loads(page.with_suffix(".json").read_text()) == trial.as_json()
+    write_report(trial, tmp_path)
+    found = json.loads(Path(trial.report).with_suffix(".json").read_text())
+    assert found == json.loads(json.dumps(trial.as_json()))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(trial: CanaryTrial, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from servable_serving.canary.rules import (
     too_slow,
 )
 from servable_serving.canary.traffic_meter import Tally
-from servable_serving.core.statistics import psi
+from servable_serving.core.statistics import psi, psi_by_chance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,9 +160,13 @@ def compared(
     rows: int = 200,
     differ: int = 0,
     errors: int = 0,
-    decided: bool = True,
+    decided: int | None = None,
     shift: float = 0.0,
+    apart: float | None = None,
 ) -> Compared:
+    labels = rows if decided is None else decided
+    outputs = {} if apart is None else {"y": {"rows": rows, "apart": apart, "column": 2}}
+
     def side(failed: int) -> dict[str, Any]:
         return {
             "statuses": {"OK": requests - failed, "INTERNAL": failed},
@@ -170,9 +174,12 @@ def compared(
         }
 
     return Compared({
-        "requests": requests, "rows": rows, "differ": differ, "decided": decided,
+        "requests": requests, "rows": rows, "differ": differ, "decided": labels,
         "changes": [{"against": "Shirt", "version": "Coat", "rows": differ}] if differ else [],
-        "shifts": {"classes": {"psi": shift, "bins": 10, "count": rows}} if rows else {},
+        "shifts": [
+            {"of": "classes", "psi": shift, "chance": psi_by_chance(10, rows), "count": rows}
+        ] if labels else [],
+        "outputs": outputs,
         "version": side(errors), "against": side(0),
     })  # fmt: skip
 
@@ -186,9 +193,14 @@ def compared(
             compared(differ=41),
             "20.5% of 200 rows differently from stable, most often Coat in place",
         ),
-        (compared(differ=200, decided=False), ""),
+        (compared(decided=0), "its answers cannot be judged"),
+        (compared(decided=0, apart=0.2), ""),
+        (compared(decided=0, apart=0.64), "column 2 of output y, by 64.0% of its variance"),
+        (compared(apart=0.64), "column 2 of output y"),
+        (compared(requests=99, apart=1.0), ""),
         (compared(requests=99, rows=200, differ=200), ""),  # too few for a verdict
-        (compared(rows=0), ""),
+        (compared(rows=0), "its answers cannot be judged"),
+        (compared(rows=0, requests=99), ""),
         (Compared(), ""),
         (compared(errors=3), "1.5% of its 200 requests failed, mostly with INTERNAL"),
         (compared(shift=0.3), ""),  # of 200 rows, that may be chance
@@ -207,6 +219,24 @@ def test_a_running_trial_ignores_differences_that_may_be_chance() -> None:
     assert not fails_mirrored(compared(differ=45), rules, surely=True)
     assert fails_mirrored(compared(differ=45), rules, surely=False)
     assert fails_mirrored(compared(differ=70), rules, surely=True)
+
+
+def test_a_running_trial_waits_for_values_unless_they_have_nothing_in_common() -> None:
+    rules = PromotionRules()
+    assert not fails_mirrored(compared(apart=0.9), rules, surely=True)
+    assert fails_mirrored(compared(apart=1.0), rules, surely=True)
+    assert not fails_mirrored(compared(rows=0), rules, surely=True)
+
+
+def test_an_output_that_is_ignored_is_no_verdict() -> None:
+    rules = PromotionRules(ignore=("y",))
+    assert not fails_mirrored(compared(apart=1.0), rules, surely=False)
+    assert "cannot be judged" in fails_mirrored(compared(apart=0.0, decided=0), rules, surely=False)
+
+
+def test_with_a_limit_of_all_no_difference_is_a_reason() -> None:
+    rules = PromotionRules(max_differ=1.0)
+    assert not fails_mirrored(compared(differ=200, apart=1.0), rules, surely=False)
 
 
 def test_the_limit_of_psi_is_rarely_exceeded_by_chance() -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from servable_serving.canary.mirror_meter import Compared
+from servable_serving.canary.plan import INTERRUPTED
 from servable_serving.canary.rules import PromotionRules
 from servable_serving.canary.shadow_trial import ShadowTrial, observe_mirror
 from servable_serving.canary.traffic_meter import NoMetrics, Tally
-from servable_serving.canary.trial import INTERRUPTED, CanaryTrial, observe, settle
+from servable_serving.canary.trial import CanaryTrial, observe, settle
 from servable_serving.mirror.errors import NoMirror
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ class FakeMirror:
     def compared(self) -> Compared:
         side = {"statuses": {"OK": 500}, "seconds": {"p50": 0.01, "p95": 0.01, "p99": 0.01}}
         return Compared({
-            "requests": 500, "rows": 1000, "differ": self._now(), "decided": True,
-            "changes": [], "shifts": {}, "version": side, "against": side,
+            "requests": 500, "rows": 1000, "differ": self._now(), "decided": 1000,
+            "changes": [], "shifts": [], "outputs": {}, "version": side, "against": side,
         })  # fmt: skip
 
     def _now(self) -> int | None:

@@ -14,7 +14,7 @@ from servable_serving.mirror.answers import (
     decisions,
     largest_difference,
     row_in_words,
-    values,
+    undecided,
 )
 
 LIKELY = np.array([[0.1, 0.9], [0.7, 0.3]], np.float32)
@@ -82,13 +82,12 @@ def test_confidences() -> None:
     np.testing.assert_allclose(found, [0.9, 0.7])
 
 
-@pytest.mark.parametrize(
-    ("array", "expected"),
-    [([1.5, 2.5], [1.5, 2.5]), ([[1.5], [2.5]], [1.5, 2.5]), ([[1.0, 2.0]], None), ([], None)],
-)
-def test_values(array: list[object], expected: list[float] | None) -> None:
-    found = values({"y": np.array(array, np.float32)})
-    assert (None if found is None else found.tolist()) == expected
+def test_labels_and_their_probabilities_decide_and_all_else_does_not() -> None:
+    box = np.zeros((2, 4), np.int64)
+    label = np.array(["b", "a"])
+    assert undecided({"label": label, "probabilities": LIKELY, "box": box}) == ["box"]
+    assert undecided({"label": label, "scores": LIKELY, "box": box}) == ["box"]
+    assert undecided({"label": label, "logits": LIKELY * 3}) == ["logits"]
 
 
 def test_other_probabilities_of_the_same_class_are_no_change() -> None:

@@ -21,8 +21,10 @@ def test_two_versions_that_agree() -> None:
     told = found.as_json()
     assert (told["requests"], told["rows"], told["differ"]) == (10, 30, 0)
     assert told["transports"] == {"grpc": 10}
-    assert told["shifts"]["classes"] == {"psi": 0.0, "bins": 3, "count": 30}
-    assert told["shifts"]["confidences"]["psi"] == 0
+    assert [(one["of"], one["psi"], one["count"]) for one in told["shifts"]] == [
+        ("classes", 0.0, 30), ("confidences", 0.0, 30)
+    ]  # fmt: skip
+    assert (told["decided"], told["outputs"]) == (30, {})
     assert told["version"]["seconds"]["p50"] == pytest.approx(0.01)
     assert told["against"]["seconds"]["p99"] == pytest.approx(0.02)
     assert told["examples"] == told["changes"] == []
@@ -45,7 +47,7 @@ def test_failures_are_counted_and_not_compared() -> None:
     found.dropped()
     told = found.as_json()
     assert (told["version"]["errors"], told["against"]["errors"]) == (1, 0)
-    assert (told["rows"], told["dropped"], told["decided"]) == (0, 1, False)
+    assert (told["rows"], told["dropped"], told["decided"]) == (0, 1, 0)
     assert told["version"]["seconds"]["p95"] is None
 
 
@@ -55,28 +57,38 @@ def test_less_sure_answers_of_the_same_classes_are_a_shift() -> None:
         found.add("r", "grpc", asked([0, 1], sure=0.5), asked([0, 1], sure=0.95))
     told = found.as_json()
     assert told["differ"] == 0
-    assert told["shifts"]["confidences"]["psi"] > 5
+    assert [one["psi"] > 5 for one in told["shifts"]] == [False, True]
 
 
 def test_versions_that_decide_nothing_are_compared_by_their_values() -> None:
-    def value(mean: float) -> Asked:
-        rows = np.random.default_rng(3).normal(mean, 1, (100, 1)).astype(np.float32)
-        return Asked(status="OK", seconds=0.01, answer={"y": rows})
+    def answer(**outputs: list[float]) -> Asked:
+        arrays = {name: np.array(values) for name, values in outputs.items()}
+        return Asked(status="OK", seconds=0.01, answer=arrays)
 
-    same, moved = Comparison(), Comparison()
-    for _ in range(10):
-        same.add("r", "grpc", value(0), value(0))
-        moved.add("r", "grpc", value(2), value(0))
-    assert same.as_json()["shifts"] == {"values": {"psi": 0.0, "bins": 10, "count": 1000}}
-    assert moved.as_json()["shifts"]["values"]["psi"] > 1
-    assert not moved.as_json()["decided"]
-
-
-def test_a_constant_value_is_no_shift() -> None:
-    constant = Asked(status="OK", seconds=0.01, answer={"y": np.ones(50, np.float32)})
     found = Comparison()
-    found.add("r", "grpc", constant, constant)
-    assert found.as_json()["shifts"]["values"]["psi"] == 0
+    found.add("r", "grpc", answer(y=[1.0, 2.5, 3.0]), answer(y=[1.0, 2.0, 3.0]))
+    found.add("r", "grpc", answer(a=[1.0], b=[5.0]), answer(a=[1.0], b=[2.0]))
+    told = found.as_json()
+    assert (told["rows"], told["decided"], told["differ"], told["shifts"]) == (4, 0, 0, [])
+    assert told["outputs"] == {
+        "": {"rows": 3, "apart": pytest.approx(0.125), "column": None},
+        "a": {"rows": 1, "apart": 0.0, "column": None},
+        "b": {"rows": 1, "apart": 1.0, "column": None},
+    }
+    assert [one["row"] for one in told["examples"]] == [1, 0]
+
+
+def test_other_outputs_than_the_label_are_compared_too() -> None:
+    def answer(corner: float) -> Asked:
+        boxes = np.array([[corner, 1.0, 2.0, 3.0]])
+        return Asked(status="OK", seconds=0.01, answer={"label": np.array(["a"]), "box": boxes})
+
+    found = Comparison()
+    for place in range(10):
+        found.add("r", "rest", answer(0.0), answer(float(place)))
+    told = found.as_json()
+    assert (told["decided"], told["differ"]) == (10, 0)
+    assert told["outputs"] == {"box": {"rows": 10, "apart": 1.0, "column": 0}}
 
 
 def test_a_reservoir_keeps_a_fair_sample() -> None:

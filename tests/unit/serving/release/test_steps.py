@@ -68,3 +68,18 @@ def test_a_line_between_the_steps_is_no_step() -> None:
     steps = Steps(out)
     steps.say("another push is running")
     assert (out.getvalue(), steps.taken) == ("another push is running\n", [])
+
+
+def test_a_line_within_a_step_stands_alone() -> None:
+    out = io.StringIO()
+    steps = Steps(out)
+    with steps.step("watch") as step:
+        steps.say("1:00 left")
+        steps.say("0:30 left")
+        step.said = "done"
+    with steps.step("label"):
+        pass
+    lines = out.getvalue().splitlines()
+    assert lines[1:3] == ["1:00 left", "0:30 left"]
+    assert [lines[0].split(), lines[3].split()] == [["watch"], ["watch", "0.00", "s", "done"]]
+    assert lines[4].split() == ["label", "0.00", "s"]
