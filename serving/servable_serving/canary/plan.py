@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from servable_serving.canary.mirror_meter import Compared
     from servable_serving.canary.rules import PromotionRules
+    from servable_serving.canary.site import Site
     from servable_serving.core.clock import Clock
-    from servable_serving.release.deployment import Deployment
 
 INTERRUPTED = "interrupted"
 # A trial whose process was killed is ended by the gateway, this long after its planned end.
@@ -70,16 +70,16 @@ class Trial:
     report: str = ""
 
     @classmethod
-    def plan(cls, version: int, deployment: Deployment, rules: PromotionRules) -> Self:
+    def plan(cls, version: int, site: Site, rules: PromotionRules) -> Self:
         """Prepare a trial; nothing changes yet.
 
         Raises:
             ReleaseError: The version does not exist, or there is nothing to compare it with.
         """
         return cls(
-            model=deployment.model,
+            model=site.model,
             version=version,
-            against=_version_to_beat(version, deployment),
+            against=_version_to_beat(version, site),
             rules=rules,
             began=datetime.now(UTC).isoformat(timespec="seconds"),
             who=history.who(),
@@ -95,24 +95,19 @@ class Trial:
         return asdict(self)
 
 
-def _version_to_beat(version: int, deployment: Deployment) -> int:
+def _version_to_beat(version: int, site: Site) -> int:
     """The version in service, which another is compared with."""
-    if not deployment.repository.path.is_dir():
+    if not site.has(version):
         raise ReleaseError(
-            f"there is no folder {deployment.repository.path}",
-            hint="--repository is the model's folder, models/MODEL unless given",
-        )
-    if version not in deployment.repository.versions():
-        raise ReleaseError(
-            f"there is no version {version} in {deployment.repository.path}",
+            f"there is no version {version} in {site.location}",
             hint="`servable versions` lists the versions; `servable push` publishes one",
         )
-    against = deployment.labels().get(STABLE)
+    against = site.labels().get(STABLE)
     if against is None or against == version:
         raise ReleaseError(
-            f"no version of {deployment.model} is stable, so there is nothing to compare with"
+            f"no version of {site.model} is stable, so there is nothing to compare with"
             if against is None
-            else f"version {version} of {deployment.model} is stable already",
+            else f"version {version} of {site.model} is stable already",
             hint="`servable versions` shows the versions and their labels",
         )
     return against

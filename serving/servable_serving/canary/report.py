@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from servable_serving.canary.rules import PromotionRules
     from servable_serving.canary.trial import CanaryTrial
 
-FOLDER = ".reports"
 _MOST_CLASSES = 30
 
 

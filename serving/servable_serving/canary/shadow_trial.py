@@ -12,14 +12,14 @@ from servable_serving.canary.plan import GRACE_SECONDS, Trial, left_in_words, lo
 from servable_serving.canary.rules import fails_mirrored, too_slow
 from servable_serving.core.signals import uninterrupted
 from servable_serving.repository import history
-from servable_serving.repository.shadow import Shadow, write_shadow
+from servable_serving.repository.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servable_serving.canary.plan import Mirror
+    from servable_serving.canary.site import Site
     from servable_serving.core.clock import Clock
-    from servable_serving.release.deployment import Deployment
     from servable_serving.release.steps import Steps
 
 PASSED, FAILED = "passed", "failed"
@@ -36,7 +36,7 @@ class ShadowTrial(Trial):
 
 def run_shadow(
     trial: ShadowTrial,
-    aside: Deployment,
+    aside: Site,
     steps: Steps,
     *,
     mirror: str,
@@ -49,7 +49,7 @@ def run_shadow(
 
     Args:
         trial: The trial; its result is filled in.
-        aside: The deployment of the version as `shadow_name` of the model.
+        aside: The site, where the version is loaded as `shadow_name` of the model.
         steps: Where the steps are reported.
         mirror: URL of the mirror of `servable gateway-metrics`.
         tell: Called with the figures at each poll.
@@ -59,7 +59,6 @@ def run_shadow(
         ReleaseError: The version fails to load.
     """
     version, rules = trial.version, trial.rules
-    root = aside.repository.path.parent
     shadow = Shadow(
         version=version,
         name=aside.model,
@@ -73,7 +72,7 @@ def run_shadow(
         with steps.step("wait") as step:
             step.said = aside.load(version)
         with steps.step("mirror") as step:
-            write_shadow(root, trial.model, shadow)
+            aside.mirror(shadow)
             step.said = f"{rules.percent:g} % of the requests to version {trial.against}"
         with steps.step("watch") as step:
             failure = observe_mirror(meter, trial, tell)
@@ -87,10 +86,10 @@ def run_shadow(
         raise
     finally:
         with uninterrupted():
-            write_shadow(root, trial.model, None)
+            aside.mirror(None)
             trial.seconds = round(time.monotonic() - began, 1)
             aside.withdraw()
-            aside.repository.note(
+            aside.note(
                 history.event("shadow", version=version, outcome=trial.outcome, reason=trial.reason)
             )
 

@@ -14,18 +14,16 @@ from servable_serving.canary.traffic_meter import NoMetrics, TrafficMeter
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.core.signals import uninterrupted
 from servable_serving.mirror.errors import NoMirror
-from servable_serving.release.promote import promote
 from servable_serving.repository import history
-from servable_serving.repository.shadow import Shadow, write_shadow
-from servable_serving.repository.traffic import write_traffic
+from servable_serving.repository.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servable_serving.canary.plan import Mirror
+    from servable_serving.canary.site import Site
     from servable_serving.canary.traffic_meter import Tally
     from servable_serving.core.clock import Clock
-    from servable_serving.release.deployment import Deployment
     from servable_serving.release.steps import Steps
 
 # The gateway reads the shares once a second, more slowly on a busy machine, and reports which are
@@ -94,7 +92,7 @@ class CanaryTrial(Trial):
 
 def run_trial(
     trial: CanaryTrial,
-    deployment: Deployment,
+    site: Site,
     steps: Steps,
     *,
     metrics: str,
@@ -107,7 +105,7 @@ def run_trial(
 
     Args:
         trial: The trial; its result is filled in.
-        deployment: The model's deployment.
+        site: The model's versions, servers and gateway.
         steps: Where the steps are reported.
         metrics: URL of the metrics of `servable gateway-metrics`.
         mirror: URL of its mirror, to compare the answers; if it is not there, they are not.
@@ -120,10 +118,9 @@ def run_trial(
     version, rules = trial.version, trial.rules
     meter = TrafficMeter(metrics, model=trial.model)
     with steps.step("wait") as step:
-        step.said = deployment.load(version)
+        step.said = site.load(version)
     with steps.step("label") as step:
-        step.said = deployment.set_label(CANARY, version, what="canary")
-    root = deployment.repository.path.parent
+        step.said = site.set_canary(version)
     began = time.monotonic()
     try:
         with steps.step("share") as step:
@@ -137,12 +134,8 @@ def run_trial(
             )
             compared = _mirrored(mirror, trial.model, shadow, steps)
             if compared is not None:
-                write_shadow(root, trial.model, shadow)
-            write_traffic(
-                root,
-                {trial.model: {CANARY: rules.percent, STABLE: 100.0 - rules.percent}},
-                until={trial.model: end},
-            )
+                site.mirror(shadow)
+            site.split({CANARY: rules.percent, STABLE: 100.0 - rules.percent}, until=end)
             step.said = f"{rules.percent:g} % of the requests that name no version go to {version}"
         with steps.step("watch") as step:
             failure = observe(meter, trial, tell, mirror=compared)
@@ -151,7 +144,7 @@ def run_trial(
         if failure:
             trial.outcome = ROLLED_BACK
         else:
-            promote(version, deployment, steps)
+            site.promote(version, steps)
             trial.outcome = PROMOTED
     except BaseException as error:
         trial.interrupted(error)
@@ -160,15 +153,15 @@ def run_trial(
         with uninterrupted():
             # First, so that the traffic is restored even if a later step fails. The label may be
             # gone by then, so it is not named.
-            write_traffic(root, {trial.model: {STABLE: 100.0}})
-            write_shadow(root, trial.model, None)
+            site.split({STABLE: 100.0})
+            site.mirror(None)
             trial.seconds = round(time.monotonic() - began, 1)
             if trial.outcome != PROMOTED:
                 steps.say(
                     f"the share of version {version} is back to 0: requests that name no version "
-                    f"go to version {deployment.labels().get(STABLE)}"
+                    f"go to version {site.labels().get(STABLE)}"
                 )
-            deployment.repository.note(
+            site.note(
                 history.event(
                     "canary",
                     version=version,
@@ -180,8 +173,8 @@ def run_trial(
     if trial.outcome == ROLLED_BACK:
         with steps.step("withdraw") as step:
             settle(meter)
-            deployment.unload(version)
-            write_traffic(root, {})
+            site.unload(version)
+            site.split({})
             step.said = f"version {version} has no label and is unloaded"
 
 

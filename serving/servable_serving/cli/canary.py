@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,21 +26,24 @@ from servable_client.cli.options import (
 from servable_serving.cli.options import (
     MIRROR,
     STEP_TIMEOUT,
-    LocalFolder,
+    Folder,
     Mirror,
     StepTimeout,
-    deployment_of,
     duration,
     fraction,
     percent,
     release,
+    remote_at,
     servers_at,
 )
+from servable_serving.core.addresses import is_url
 from servable_serving.core.names import shadow_name
+from servable_serving.core.signals import exit_on_signals
 
 if TYPE_CHECKING:
     from servable_serving.canary.rules import PromotionRules
     from servable_serving.canary.shadow_trial import ShadowTrial
+    from servable_serving.canary.site import Site
     from servable_serving.canary.trial import CanaryTrial
     from servable_serving.release.steps import Steps
 
@@ -101,7 +104,9 @@ Ignore = Annotated[
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(help="Folder for the report; default: .reports in the repository."),
+    typer.Option(
+        help="Folder for the report; default: .reports in the repository's folder, or here."
+    ),
 ]
 
 
@@ -131,7 +136,7 @@ def canary(
     mirror: Mirror = MIRROR,
     report: Report = None,
     model: Model = DEFAULT_MODEL,
-    repository: LocalFolder = None,
+    repository: Folder = None,
     server: Server = DEFAULT_SERVER,
     api_key: Key = None,
     token: Token = None,
@@ -156,12 +161,10 @@ def canary(
     )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     steps = Steps()
-    with release(model, repository, server, False, access, timeout) as labels:
-        trial = CanaryTrial.plan(version, labels, rules)
-        with _reported(trial, report, labels.repository.path):
-            run_trial(
-                trial, labels, steps, metrics=metrics, mirror=mirror, tell=_sparsely(steps.say)
-            )
+    with _site(model, repository, server, False, access, timeout) as site:
+        trial = CanaryTrial.plan(version, site, rules)
+        with _reported(trial, report or site.reports):
+            run_trial(trial, site, steps, metrics=metrics, mirror=mirror, tell=_sparsely(steps.say))
     won = trial.outcome == PROMOTED
     _tell(trial, steps, json, f"version {version} is stable: {trial.reason}" if won else "")
     if not won:
@@ -184,7 +187,7 @@ def shadow(
     mirror: Mirror = MIRROR,
     report: Report = None,
     model: Model = DEFAULT_MODEL,
-    repository: LocalFolder = None,
+    repository: Folder = None,
     server: Server = DEFAULT_SERVER,
     api_key: Key = None,
     token: Token = None,
@@ -208,12 +211,14 @@ def shadow(
     )
     access = Access(api_key=api_key, token=token, ca=ca, certificate=certificate, key=key)
     steps = Steps()
-    with release(model, repository, server, True, access, timeout) as deployment:
-        trial = ShadowTrial.plan(version, deployment, rules)
-        folder, name = deployment.repository.path, shadow_name(deployment.model)
-    with servers_at(server, name, access) as servers, _reported(trial, report, folder):
-        aside = deployment_of(folder, name, servers, timeout)
-        run_shadow(trial, aside, steps, mirror=mirror, tell=_sparsely(steps.say))
+    with _site(model, repository, server, True, access, timeout) as site:
+        trial = ShadowTrial.plan(version, site, rules)
+        with (
+            servers_at(server, shadow_name(trial.model), access) as servers,
+            _reported(trial, report or site.reports),
+        ):
+            aside = site.aside(servers)
+            run_shadow(trial, aside, steps, mirror=mirror, tell=_sparsely(steps.say))
     won = trial.outcome == PASSED
     _tell(trial, steps, json, trial.reason if won else "")
     if not won:
@@ -225,18 +230,33 @@ def shadow(
 
 
 @contextmanager
-def _reported(
-    trial: CanaryTrial | ShadowTrial, report: Path | None, folder: Path
-) -> Iterator[None]:
+def _site(
+    model: str, repository: str | None, server: str, no_wait: bool, access: Access, timeout: float
+) -> Iterator[Site]:
+    """Where the trial takes place: in a folder, or in a repository behind a URL."""
+    from servable_serving.canary.site import FolderSite, RemoteSite
+
+    if is_url(repository):
+        exit_on_signals()
+        remote = remote_at(repository)
+        with nullcontext() if no_wait else servers_at(server, model, access) as servers:
+            yield RemoteSite(remote=remote, folder=model, servers=servers, timeout=timeout)
+        return
+    with release(model, repository, server, no_wait, access, timeout) as deployment:
+        yield FolderSite(deployment)
+
+
+@contextmanager
+def _reported(trial: CanaryTrial | ShadowTrial, folder: Path) -> Iterator[None]:
     """Write the report of a trial that took place, however it ends."""
     from servable_client.cli.console import say
-    from servable_serving.canary.report import FOLDER, write_report
+    from servable_serving.canary.report import write_report
 
     try:
         yield
     finally:
         if trial.reason:
-            write_report(trial, report or folder / FOLDER)
+            write_report(trial, folder)
             say(f"wrote the report {trial.report}")
 
 

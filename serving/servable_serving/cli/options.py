@@ -28,14 +28,6 @@ Folder = Annotated[
         "repository, e.g. s3://bucket/models."
     ),
 ]
-LocalFolder = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder of the model's versions (default: models/MODEL); `servable sync` mirrors a "
-        "remote repository into one.",
-    ),
-]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not contact or wait for a server.")]
 StepTimeout = Annotated[float, typer.Option(help="Timeout per step, in seconds.", min=0.1)]
 Mirror = Annotated[
@@ -79,12 +71,6 @@ def release(
     from servable_serving.core.errors import FolderError
     from servable_serving.repository.manifest import check_name
 
-    if is_url(repository):
-        raise typer.BadParameter(
-            f"{repository} is a URL, and this command reads a folder; `servable sync` mirrors one "
-            "into the other",
-            param_hint="--repository",
-        )
     if repository is not None and model == DEFAULT_MODEL:
         model = Path(repository).resolve().name
     check_name(model)

@@ -254,7 +254,7 @@ def prune(deployment: Deployment, *, keep: int) -> list[int]:
 
 
 def _prunable(deployment: Deployment, keep: int) -> list[int]:
-    needed = {*deployment.listed(), *deployment.labels().values()}
+    needed = deployment.config.in_use(deployment.repository.path)
     if deployment.servers is not None:
         for states in deployment.servers.states():
             needed |= {v for v, status in states.items() if status.state != "END"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servable_client import InvalidInput
+from servable_client import InvalidInput, ServableError
 from servable_serving.core.names import CANARY, STABLE
 from servable_serving.release.server_group import ReleaseError
 from servable_serving.repository import history
@@ -149,5 +149,9 @@ class RemoteTarget:
     def _move(self, what: str, label: str, version: int, why: str | None = None) -> None:
         before = self.labels().get(label)
         self.remote.label(self.model, version, label)
+        # A share of `canary` was meant for its previous version. The label has moved already: an
+        # error in the gateway's file must not fail that.
+        with suppress(ServableError):
+            self.remote.reset_shares(self.model)
         if before != version:
             self.remote.note(self.model, history.moved(what, label, version, before, why))

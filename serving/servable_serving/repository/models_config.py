@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
 
 from google.protobuf import text_format
@@ -126,6 +127,21 @@ class ModelsConfig:
         """
         entry = _entry(self._read(), model)
         return set() if entry is None else _listed(entry, folder)
+
+    def in_use(self, folder: Path) -> set[int]:
+        """The versions in a folder that servers load or that have a label, as whatever model.
+
+        Args:
+            folder: The folder of a model's versions.
+
+        Raises:
+            ModelsConfigError: The file cannot be read, or is not valid.
+        """
+        found: set[int] = set()
+        for entry in self._read().model_config_list.config:
+            if PurePosixPath(entry.base_path).name == folder.name:
+                found |= _listed(entry, folder) | set(entry.version_labels.values())
+        return found
 
     @contextmanager
     def change(self, model: str, folder: Path) -> Iterator[wire.ModelConfig]:

@@ -1,6 +1,7 @@
 """A model repository behind a URL: push versions into it, and read them.
 
     URL/models.config               versions that servers load, and labels
+    URL/models.traffic, .shadow     what the gateways split and mirror during a trial
     URL/NAME/VERSION/...            a version; complete when its manifest, the last file, is there
     URL/NAME/.claims/VERSION        who took that number, and the findings of the gates; kept, so
                                     that no number is reused
@@ -29,7 +30,10 @@ from servable_serving.repository.layout import version_of
 from servable_serving.repository.manifest import MANIFEST, CandidateError, check_name
 from servable_serving.repository.models_config import NAME as CONFIG
 from servable_serving.repository.models_config import ModelsConfig, set_versions
+from servable_serving.repository.shadow import NAME as SHADOW
 from servable_serving.repository.store import MissingFile, Store, StoreError
+from servable_serving.repository.traffic import NAME as TRAFFIC
+from servable_serving.repository.traffic import write_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from servable_client._wire import wire_pb2 as wire
     from servable_serving.repository.history import Event
 
+# What a gateway reads beside models.config.
+GATEWAY_FILES = (TRAFFIC, SHADOW)
 _CLAIMS = ".claims"
 _HISTORY = ".history"
 _TURN = ".models.config.lock"
@@ -267,9 +273,11 @@ class Remote:
         """
         # Under the lock of models.config, so that it is not listed meanwhile.
         with self._turn():
-            labels, listed = self.deployed(model)
-            if version in listed or version in labels.values():
-                return False
+            with self._config_copy() as config:
+                for number in self.numbers(model):
+                    (config.root / model / str(number)).mkdir(parents=True)
+                if version in config.in_use(config.root / model):
+                    return False
             if not self._has_manifest(model, version) and self._is_recent(model, version):
                 return False
             self.store.remove(f"{model}/{version}/{MANIFEST.as_posix()}")
@@ -288,20 +296,119 @@ class Remote:
             StoreError: The version is incomplete there, or models.config cannot be written.
             ModelsConfigError: models.config is not valid.
         """
+        self._check_complete(model, version)
+        with self._changing(CONFIG) as root:
+            config = ModelsConfig(root)
+            with config.change(model, root / model) as entry:
+                _label(entry, version, label)
+            return config.labels(model)
+
+    def unlabel(self, model: str, label: str) -> None:
+        """Remove a label; its version stays loaded.
+
+        Raises:
+            StoreError: models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        with self._changing_entry(model, model) as entry:
+            entry.version_labels.pop(label)
+
+    def load(self, model: str, version: int, *, folder: str) -> bool:
+        """Add a version to models.config, without a label.
+
+        Args:
+            model: The model's name at the servers.
+            version: The version.
+            folder: The name of the folder with its versions.
+
+        Returns:
+            Whether it was not there before.
+
+        Raises:
+            StoreError: The version is incomplete there, or models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        self._check_complete(folder, version)
+        with self._changing_entry(model, folder) as entry:
+            before = {*entry.model_version_policy.specific.versions}
+            set_versions(entry, {*before, version})
+        return version not in before
+
+    def unload(self, model: str, version: int) -> None:
+        """Remove a version and its labels from models.config.
+
+        Raises:
+            StoreError: models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        with self._changing_entry(model, model) as entry:
+            for label in [k for k, v in entry.version_labels.items() if v == version]:
+                del entry.version_labels[label]
+            set_versions(entry, {*entry.model_version_policy.specific.versions} - {version})
+
+    def withdraw(self, model: str) -> None:
+        """Remove a model from models.config.
+
+        Raises:
+            StoreError: models.config cannot be written.
+            ModelsConfigError: models.config is not valid.
+        """
+        with self._changing(CONFIG) as root:
+            ModelsConfig(root).remove(model)
+
+    @contextmanager
+    def gateway_files(self) -> Iterator[Path]:
+        """A folder with a copy of models.traffic and models.shadow, which may be changed.
+
+        `servable sync` brings them to the gateways.
+
+        Raises:
+            StoreError: They cannot be read or written.
+        """
+        with self._changing(*GATEWAY_FILES) as root:
+            yield root
+
+    def reset_shares(self, model: str) -> None:
+        """Make gateways send requests without a label to `stable`, if any share was ever set.
+
+        Raises:
+            StoreError: The shares cannot be read or written.
+            TrafficError: They are not valid.
+        """
+        if self.store.read(TRAFFIC):
+            with self.gateway_files() as root:
+                others = [name for name in ModelsConfig(root).labels(model) if name != STABLE]
+                write_traffic(root, {model: dict.fromkeys(others, 0.0)})
+
+    @contextmanager
+    def _changing(self, *names: str) -> Iterator[Path]:
+        """A folder with a copy of models.config and other files; those named are written back."""
+        with self._turn(), tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            before = {name: self.store.read(name) for name in {CONFIG, *names}}
+            for name, content in before.items():
+                if content is not None:
+                    (root / name).write_bytes(content)
+            yield root
+            for name in names:
+                path = root / name
+                # One that is gone is emptied, so that those who follow notice it.
+                new = path.read_bytes() if path.exists() else b""
+                if new != (before[name] or b""):
+                    self.store.write(name, new)
+
+    @contextmanager
+    def _changing_entry(self, model: str, folder: str) -> Iterator[wire.ModelConfig]:
+        with (
+            self._changing(CONFIG) as root,
+            ModelsConfig(root).change(model, root / folder) as entry,
+        ):
+            yield entry
+
+    def _check_complete(self, model: str, version: int) -> None:
         check_name(model)
         if self.manifest(model, version) is None:
             raise self._lacking(model, version)
-        with self._turn(), tempfile.TemporaryDirectory() as folder:
-            config = ModelsConfig(Path(folder))
-            text = self.config()
-            if text is not None:
-                config.path.write_text(text)
-            with config.change(model, Path(folder) / model) as entry:
-                _label(entry, version, label)
-            new = config.text()
-            if new != text:
-                self.store.write(CONFIG, new.encode())
-            return config.labels(model)
 
     def _claim_of(self, model: str, version: int) -> Event | None:
         """The record of a push; None if there is none that can be parsed."""

@@ -28,13 +28,14 @@ from servable_serving.repository.local import Repository
 from servable_serving.repository.manifest import CandidateError, manifest_of
 from servable_serving.repository.models_config import NAME as CONFIG
 from servable_serving.repository.models_config import listed
-from servable_serving.repository.remote import Remote
+from servable_serving.repository.remote import GATEWAY_FILES, Remote
 from servable_serving.repository.store import StoreError
 from servable_serving.repository.sync_plan import (
     SyncError,
     checked_config,
     config_between,
     described,
+    folder_of,
     follows,
 )
 
@@ -188,10 +189,13 @@ class Mirror:
                 hint="`servable push --repository URL` writes it with the first version",
             )
         path = self._models / CONFIG
+        self._copy_gateway_files()
         if text == self._applied and path.exists():
             return changes
         config = checked_config(text, self.url)
-        wanted = {entry.name: self._wanted(entry) for entry in config.model_config_list.config}
+        wanted: dict[str, set[int]] = {}
+        for entry in config.model_config_list.config:
+            wanted.setdefault(folder_of(entry), set()).update(self._wanted(entry))
         failed: ServableError | None = None
         moved: bool | None = None
         for model, versions in wanted.items():
@@ -256,6 +260,18 @@ class Mirror:
             # Jitter, so that replicas do not all poll at the same moment.
             self._stop.wait(wait * random.uniform(0.8, 1.2))
 
+    def _copy_gateway_files(self) -> None:
+        """Copy what a gateway reads; a repository that has none leaves the folder's own."""
+        for name in GATEWAY_FILES:
+            path, content = self._models / name, self._remote.store.read(name)
+            try:
+                if content is not None and (not path.exists() or path.read_bytes() != content):
+                    self._models.mkdir(parents=True, exist_ok=True)
+                    atomic_write(path, content, durable=True)
+                    log.info("applied %s", name, extra={"event": "gateway"})
+            except OSError as error:
+                raise FolderError(f"cannot write {path}: {error.strerror}") from error
+
     def _wait(self, waits: bool) -> None:
         self._waits = waits
         if waits and self._stop.is_set():
@@ -264,9 +280,10 @@ class Mirror:
 
     def _wanted(self, entry: wire.ModelConfig) -> set[int]:
         """The versions that a server will look for."""
+        folder = folder_of(entry)
         return set(entry.version_labels.values()) | listed(
             entry,
-            lambda: [v for v in self._remote.numbers(entry.name) if self._whole(entry.name, v)],
+            lambda: [v for v in self._remote.numbers(folder) if self._whole(folder, v)],
         )
 
     def _whole(self, model: str, version: int) -> bool:

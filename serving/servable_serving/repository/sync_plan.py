@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from servable_client import InvalidInput, ServableError
 from servable_client._wire import wire_pb2 as wire
 from servable_client._wire.model_config import config_of
-from servable_serving.core.names import CONTAINER_ROOT
+from servable_serving.core.names import CONTAINER_ROOT, shadow_name
 from servable_serving.repository.manifest import CandidateError, check_name
 from servable_serving.repository.models_config import NAME as CONFIG
 from servable_serving.repository.models_config import set_versions
@@ -42,7 +42,9 @@ def checked_config(text: str, url: str) -> wire.ModelServerConfig:
             check_name(entry.name)
         except CandidateError as error:
             raise SyncError(f"{CONFIG} at {url}: {error}") from error
-        if PurePosixPath(entry.base_path) != _MODELS / entry.name:
+        if entry.name not in (folder_of(entry), shadow_name(folder_of(entry))) or (
+            PurePosixPath(entry.base_path) != _MODELS / folder_of(entry)
+        ):
             raise SyncError(
                 f"{CONFIG} at {url} has {entry.base_path} for {entry.name}",
                 hint=f"servers read it at {_MODELS / entry.name}",
@@ -99,6 +101,11 @@ def _specific(entry: wire.ModelConfig) -> list[int]:
 def follows(entry: wire.ModelConfig) -> bool:
     """Whether servers load new versions without a new models.config."""
     return bool(entry.model_version_policy.WhichOneof("policy_choice") != "specific")
+
+
+def folder_of(entry: wire.ModelConfig) -> str:
+    """The name of the folder with a model's versions; that of another one in the shadow."""
+    return PurePosixPath(entry.base_path).name
 
 
 def described(config: wire.ModelServerConfig) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import free_port
+from tests.forked import servable
 from tests.functional.gateway.gateway import companion, gateway, patient_server
 from tests.functional.serving.calls import config_of, eventually
 
+from servable_serving.repository.manifest import MANIFEST, checksums
 from servable_serving.repository.models_config import ModelsConfig
+from servable_serving.repository.remote import Remote
 from servable_serving.repository.traffic import read_traffic, write_traffic
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ class Stage:
     """What `stage` runs; version 1 of its model is stable."""
 
     model: str
+    url: str | None
     root: Path
     server: RunningServer
     gateway: Gateway
@@ -45,7 +51,8 @@ class Stage:
     def arguments(self) -> list[object]:
         """Of `servable shadow`."""
         return [
-            "--model", self.model, "--repository", self.folder, "--server", self.server.grpc,
+            "--model", self.model, "--repository", self.url or self.folder,
+            "--server", self.server.grpc,
             "--mirror", self.mirror,
         ]  # fmt: skip
 
@@ -63,9 +70,59 @@ class Stage:
         return json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
+def fill(root: Path, model: str, versions: Mapping[int, Path]) -> None:
+    """A repository in a folder."""
+    for version, source in versions.items():
+        shutil.copytree(source, root / model / str(version))
+    (root / "models.config").write_text(
+        config_of(
+            {model: root / model}, labels={"stable": 1}, policy="specific { versions: 1 }"
+        ).replace(str(root), "/models")
+    )
+    write_traffic(root, {})
+
+
+def publish(url: str, model: str, versions: Mapping[int, Path], folder: Path) -> None:
+    """A repository behind a URL."""
+    remote = Remote(url)
+    for version, source in versions.items():
+        candidate = folder / str(version)
+        shutil.copytree(source, candidate)
+        manifest = candidate / MANIFEST
+        manifest.parent.mkdir(exist_ok=True)
+        manifest.write_text(json.dumps({"name": model, "sha256": checksums(candidate)}))
+        assert remote.push(candidate) == version
+    remote.label(model, 1, "stable")
+
+
+@contextmanager
+def synced(url: str, root: Path, log: Path) -> Iterator[None]:
+    """`servable sync` in a process of its own."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "servable_client",
+                "sync", url, str(root), "--every", "200ms",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        yield
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 @contextmanager
 def stage(
-    folder: Path, model: str, versions: Mapping[int, Path], *flags: object, observe: int = 0
+    folder: Path,
+    model: str,
+    versions: Mapping[int, Path],
+    *flags: object,
+    observe: int = 0,
+    url: str | None = None,
 ) -> Iterator[Stage]:
     """Run a gateway in front of version 1.
 
@@ -75,18 +132,17 @@ def stage(
         versions: The folders that are copied to its repository.
         flags: More flags of `servable gateway-metrics`.
         observe: The share of requests that the gateway has observed, in percent.
+        url: Of a repository that the server and the gateway follow; they read the same folder.
     """
     root = folder / "models"
-    for version, source in versions.items():
-        shutil.copytree(source, root / model / str(version))
-    (root / "models.config").write_text(
-        config_of(
-            {model: root / model}, labels={"stable": 1}, policy="specific { versions: 1 }"
-        ).replace(str(root), "/models")
-    )
-    write_traffic(root, {})
+    if url is None:
+        fill(root, model, versions)
+    else:
+        publish(url, model, versions, folder / "candidates")
+        assert servable("sync", url, root).returncode == 0
     mirror = free_port()
     with (
+        nullcontext() if url is None else synced(url, root, folder / "sync.log"),
         patient_server(
             folder,
             f"--model_config_file={root / 'models.config'}",
@@ -110,7 +166,7 @@ def stage(
             SERVABLE_OBSERVE=observe,
         ) as running,
     ):  # fmt: skip
-        yield Stage(model, root, server, running, metrics, f"http://127.0.0.1:{mirror}")
+        yield Stage(model, url, root, server, running, metrics, f"http://127.0.0.1:{mirror}")
 
 
 @dataclass

@@ -72,7 +72,8 @@ def test_numbers_that_are_hardly_other_pass(heads: Stage) -> None:
     assert done.returncode == 0, done.stderr
     outputs = heads.report("shadow", RETRAINED)[0]["answers"]["outputs"]
     assert outputs.keys() == {"y", "level"}
-    assert 0 < outputs["y"]["apart"] < outputs["level"]["apart"] < 0.001
+    # Two and one percent of the values, squared, are each a ten-thousandth of the variance.
+    assert all(0.5e-4 < one["apart"] < 2e-4 for one in outputs.values())
 
 
 @pytest.mark.parametrize(

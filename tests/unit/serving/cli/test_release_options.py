@@ -74,14 +74,6 @@ def test_an_invalid_address_is_a_usage_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_command_that_reads_folders_takes_no_url() -> None:
-    with (
-        pytest.raises(typer.BadParameter),
-        release("garments", "memory://models", SERVER, True, Access()),
-    ):
-        pass
-
-
 def test_a_url_is_a_remote_target() -> None:
     with release_target("garments", "memory://models", SERVER, False, Access()) as target:
         assert isinstance(target, RemoteTarget)

@@ -14,7 +14,9 @@ from servable_serving.repository.candidate import Candidate, check_candidate
 from servable_serving.repository.manifest import MANIFEST, CandidateError
 from servable_serving.repository.models_config import ModelsConfigError
 from servable_serving.repository.remote import Remote
+from servable_serving.repository.shadow import Shadow, write_shadow
 from servable_serving.repository.store import StoreError
+from servable_serving.repository.traffic import read_traffic, write_traffic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +168,63 @@ def test_a_version_of_another_model_is_refused(remote: Remote) -> None:
     remote.store.write(manifest_path(1), b'{"name": "other", "sha256": {}}')
     with pytest.raises(CandidateError):
         remote.manifest("garments", 1)
+
+
+def test_a_version_is_loaded_and_unloaded_without_a_label(remote: Remote, candidate: Path) -> None:
+    first, second = remote.push(candidate), remote.push(candidate)
+    remote.label("garments", first, "stable")
+    assert remote.load("garments", second, folder="garments")
+    assert not remote.load("garments", second, folder="garments")
+    assert remote.deployed("garments") == ({"stable": first}, {first, second})
+    remote.label("garments", second, "canary")
+    remote.unlabel("garments", "canary")
+    assert remote.deployed("garments") == ({"stable": first}, {first, second})
+    remote.label("garments", second, "canary")
+    remote.unload("garments", second)
+    assert remote.deployed("garments") == ({"stable": first}, {first})
+    with pytest.raises(StoreError, match="no version 9"):
+        remote.load("garments", 9, folder="garments")
+
+
+def test_a_version_in_the_shadow_is_in_use(remote: Remote, candidate: Path) -> None:
+    first, second = remote.push(candidate), remote.push(candidate)
+    remote.label("garments", first, "stable")
+    remote.load("garments.shadow", second, folder="garments")
+    assert "/models/garments" in (remote.config() or "")
+    assert "/models/garments.shadow" not in (remote.config() or "")
+    assert not remote.delete("garments", second)
+    remote.withdraw("garments.shadow")
+    remote.withdraw("garments.shadow")
+    assert remote.deployed("garments.shadow") == ({}, set())
+
+
+def test_a_label_that_moves_takes_no_share_along(remote: Remote, candidate: Path) -> None:
+    for _ in range(3):
+        version = remote.push(candidate)
+    remote.label("garments", 1, "stable")
+    remote.label("garments", 2, "canary")
+    remote.reset_shares("garments")
+    assert remote.store.read("models.traffic") is None
+    with remote.gateway_files() as root:
+        write_traffic(root, {"garments": {"canary": 20.0}})
+    remote.label("garments", version, "canary")
+    remote.reset_shares("garments")
+    with remote.gateway_files() as root:
+        routes = {(one.label, one.version, one.percent) for one in read_traffic(root)["garments"]}
+    assert routes == {("canary", 3, 0.0), ("stable", 1, 100.0)}
+
+
+def test_a_file_that_a_gateway_reads_is_emptied_and_not_removed(
+    remote: Remote, candidate: Path
+) -> None:
+    remote.label("garments", remote.push(candidate), "stable")
+    shadow = Shadow(version=2, name="garments.shadow", against=1, percent=50, until=9)
+    with remote.gateway_files() as root:
+        write_shadow(root, "garments", shadow)
+    assert b"garments 2 garments.shadow 1 50 9" in (remote.store.read("models.shadow") or b"")
+    with remote.gateway_files() as root:
+        write_shadow(root, "garments", None)
+    assert remote.store.read("models.shadow") == b""
 
 
 def test_a_config_that_is_not_text_is_refused(remote: Remote) -> None:

@@ -15,7 +15,8 @@ from tests.unit.serving.sync.candidates import candidate
 from servable_client import DeadlineExceeded, ModelNotFound, ServableError, ServerFailed
 from servable_client._wire.model_config import config_of
 from servable_serving.repository.manifest import MANIFEST, CandidateError
-from servable_serving.repository.remote import Remote
+from servable_serving.repository.remote import GATEWAY_FILES, Remote
+from servable_serving.repository.shadow import Shadow, read_shadows, write_shadow
 from servable_serving.repository.store import Store, StoreError
 from servable_serving.repository.sync import (
     Changes,
@@ -24,6 +25,7 @@ from servable_serving.repository.sync import (
     interval_after_failure,
 )
 from servable_serving.repository.sync_plan import SyncError
+from servable_serving.repository.traffic import Route, read_traffic, write_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +128,7 @@ def test_a_second_sync_changes_nothing(remote: Remote, source: Path, models: Pat
         assert again.sync().as_json() == {"pulled": [], "deleted": [], "config": False}
 
 
-def test_an_unchanged_config_costs_one_read(
+def test_an_unchanged_config_costs_a_read_of_each_small_file(
     remote: Remote, source: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(remote, source)
@@ -141,7 +143,44 @@ def test_an_unchanged_config_costs_one_read(
 
     monkeypatch.setattr(Store, "read", counted)
     mirror.sync()
-    assert reads == [CONFIG]
+    assert reads == [CONFIG, *GATEWAY_FILES]
+
+
+def test_what_gateways_read_is_brought(remote: Remote, source: Path, models: Path) -> None:
+    publish(remote, source)
+    (models).mkdir()
+    write_traffic(models, {})
+    mirror = Mirror(remote.url, models)
+    before = (models / "models.traffic").read_text()
+    mirror.sync()
+    assert (models / "models.traffic").read_text() == before  # a repository that has none
+    shadow = Shadow(version=2, name="m.shadow", against=1, percent=50, until=9)
+    with remote.gateway_files() as root:
+        write_traffic(root, {})
+        write_shadow(root, "m", shadow)
+    mirror.sync()
+    assert read_shadows(models) == {"m": shadow}
+    assert read_traffic(models) == {"m": [Route(label="stable", version=1, percent=100.0)]}
+    with remote.gateway_files() as root:
+        write_shadow(root, "m", None)
+    mirror.sync()
+    assert read_shadows(models) == {}
+
+
+def test_a_version_in_the_shadow_is_one_of_its_model(
+    remote: Remote, source: Path, models: Path
+) -> None:
+    publish(remote, source)
+    version = remote.push(source)
+    mirror = Mirror(remote.url, models, delete=True)
+    mirror.sync()
+    assert remote.load("m.shadow", version, folder="m")
+    assert mirror.sync().pulled == [("m", version)]
+    assert versions(models) == [1, version]
+    assert not remote.delete("m", version)
+    remote.withdraw("m.shadow")
+    assert mirror.sync().config
+    assert labels(models) == {"stable": 1}
 
 
 def test_a_config_that_was_deleted_here_comes_back(
