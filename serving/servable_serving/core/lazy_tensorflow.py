@@ -21,6 +21,11 @@ _RUNTIME = ("python.client.session", "python.saved_model.loader_impl")
 # Variables that name such plugins.
 _PLUGINS = ("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "TF_USE_MODULAR_FILESYSTEM")
 
+# Gives each session threads of its own for its ops, in place of those that the first session of a
+# process configures for all: `OverrideGlobalThreadPoolFromEnvironment` in TensorFlow 2.20's
+# common_runtime/local_device.cc.
+_SESSION_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+
 _quiet = threading.Event()
 
 
@@ -39,6 +44,11 @@ def is_quiet() -> bool:
     return _quiet.is_set()
 
 
+def has_session_threads() -> bool:
+    """Whether each session has the threads that it was configured with."""
+    return os.environ.get(_SESSION_THREADS) == "1"
+
+
 def import_tensorflow_runtime() -> None:
     """Import what loads and runs SavedModels, quietly; the public API at its first use.
 
@@ -46,6 +56,7 @@ def import_tensorflow_runtime() -> None:
     one of TensorFlow's modules imports all of it, with the same result.
     """
     quiet_tensorflow()
+    os.environ.setdefault(_SESSION_THREADS, "1")
     with collection_paused():
         if _NAME not in sys.modules and not has_plugins():
             defer_init(_NAME)

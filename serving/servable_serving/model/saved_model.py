@@ -100,6 +100,7 @@ class SavedModel:
         meta_graph: The result of `read_meta_graph` for these tags, if that has been called already.
         tags: The tags of the meta graph.
         session: A tensorflow.ConfigProto.
+        inline_rows: Up to how many rows the calling thread runs the ops itself.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -112,6 +113,7 @@ class SavedModel:
         meta_graph: Any = None,
         tags: Collection[str] = SERVED_TAGS,
         session: Any = None,
+        inline_rows: int = _INLINE_ROWS,
     ) -> None:
         if meta_graph is None:
             meta_graph = read_meta_graph(folder, tags)
@@ -125,7 +127,7 @@ class SavedModel:
         # The places in the graph of each set of feeds and fetches that has been run.
         self._places: dict[tuple[str, ...], Places] = {}
         # With more than one inter-op thread configured, ops must be able to run in parallel.
-        self._inline_rows = _INLINE_ROWS if config.inter_op_parallelism_threads <= 1 else 0
+        self._inline_rows = inline_rows if config.inter_op_parallelism_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
         try:
             with self._graph.as_default():

@@ -100,7 +100,9 @@ class Server:
             bundle=bundle,
             # Unless batching is configured, requests that wait while the runtime is busy are
             # batched, and none is delayed for it.
-            batcher=Batcher(bundle.batching or Batching(max_batch_size=64, strict=False)),
+            batcher=Batcher(
+                bundle.batching or Batching(max_batch_size=64, strict=False, threads=_run_slots())
+            ),
             batch_all=bundle.batching is not None,
             check_method_names=options.enable_signature_method_name_check,
             metrics=metrics,
@@ -381,6 +383,14 @@ class _Reminder:
                 "%s: the server waits with closed ports: %s", name, trouble,
                 extra={"event": "waiting", "model": name, "reason": trouble},
             )  # fmt: skip
+
+
+def _run_slots() -> int:
+    """How many runs take place at a time: one core is left to what is around them.
+
+    Requests that wait meanwhile share the next run, which costs less than their own.
+    """
+    return max((os.cpu_count() or 1) - 1, 1)
 
 
 def _retries(flag: int) -> int:

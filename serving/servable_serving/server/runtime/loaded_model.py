@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 from servable_client._wire.dtypes import data_type_of
 from servable_serving.core.errors import ModelError, invalid
+from servable_serving.core.lazy_tensorflow import has_session_threads
 from servable_serving.core.names import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from servable_serving.model.saved_model import SavedModel
-from servable_serving.repository.manifest import MANIFEST
+from servable_serving.repository.manifest import MANIFEST, manifest_of
+from servable_serving.server.runtime.pieces import MOST_ROWS, run_in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,15 +77,32 @@ class LoadedModel:
         self.warmup_records = 0
         self._together = options.batch_all or (folder / MANIFEST).is_file()
         bundle = options.bundle
-        self._graph = SavedModel(folder, session=bundle.session, tags=bundle.tags)
+        # Rows that do not depend on each other are run on one thread, in pieces where they are
+        # many; unless the flags set threads, or sessions share those of the process.
+        config = bundle.session
+        chosen = config.intra_op_parallelism_threads or config.inter_op_parallelism_threads
+        exported = (folder / MANIFEST).is_file()
+        self._in_pieces = exported and not chosen and has_session_threads()
+        self._most_rows = _most_rows(folder)
+        if self._in_pieces:
+            session = ConfigProto()
+            session.CopyFrom(config)
+            session.intra_op_parallelism_threads = 1
+            self._graph = SavedModel(
+                folder, session=session, tags=bundle.tags, inline_rows=MOST_ROWS
+            )
+        else:
+            self._graph = SavedModel(folder, session=config, tags=bundle.tags)
         self.configure(options)
 
     def configure(self, options: LoadOptions) -> None:
         """Set how requests are batched and counted; the threads stay as they were loaded."""
-        if options.batcher is not None and not options.batch_all:
-            # Batching was not asked for: long runs of one model must not delay another's.
-            options = replace(options, batcher=options.batcher.apart())
         self._options = options
+        self._batcher = self._text_batcher = options.batcher
+        if options.batcher is not None and not options.batch_all:
+            # Batching was not asked for: long runs of one model must not delay another's, nor
+            # files that take long to decode the arrays of others.
+            self._batcher, self._text_batcher = options.batcher.apart(), options.batcher.apart()
 
     @property
     def signatures(self) -> dict[str, wire.SignatureDef]:
@@ -114,9 +136,15 @@ class LoadedModel:
         def run(
             inputs: Mapping[str, NDArray[Any]], deadline: float | None
         ) -> dict[str, NDArray[Any]]:
-            return self._graph.run(signature, inputs, outputs, timeout=self._timeout(deadline))
+            def whole(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+                return self._graph.run(signature, inputs, outputs, timeout=self._timeout(deadline))
 
-        batcher = self._options.batcher
+            if not self._in_pieces:
+                return whole(inputs)
+            return run_in_pieces(whole, inputs, most_rows=self._most_rows)
+
+        text = any(array.dtype.kind == "O" for array in inputs.values())
+        batcher = self._text_batcher if text else self._batcher
         began = time.perf_counter()
         if batcher is None or not self._together or not self._fits(signature, inputs):
             answer = run(inputs, deadline)
@@ -165,6 +193,13 @@ class LoadedModel:
             raise ModelError("DEADLINE_EXCEEDED", "the deadline has passed")
         limit = self._options.timeout
         return limit if limit is not None and remaining <= limit else None
+
+
+def _most_rows(folder: Path) -> float:
+    """How many rows of a request a version's graph accepts, by its manifest."""
+    limits = manifest_of(folder).get("limits")
+    found = limits.get("rows") if isinstance(limits, dict) else None
+    return found if isinstance(found, int) else math.inf
 
 
 def _check_method_name(method_name: str, api: str) -> None:
