@@ -24,6 +24,8 @@ from servable_serving.core.names import (
 _FRAME = 0x2C
 # A side, or a number of scans, beyond every limit; its square is still an int64.
 _TOO_MANY = 1 << 30
+# Sequences that may begin a scan of a JPEG.
+_MOST_PARTS = 1000
 
 
 def refusals(
@@ -133,11 +135,16 @@ def _scans(encoded: tf.Tensor) -> tf.Tensor:
     """
 
     def count() -> tf.Tensor:
-        byte = tf.io.decode_raw(tf.strings.join([encoded, tf.constant(b"\0" * 4)]), tf.uint8)
-        end = tf.size(byte) - 4
-        ff, da, high, low, number = (byte[at : end + at] for at in range(5))
-        header = (ff == 0xFF) & (da == 0xDA) & (high == 0) & (low == 6 + 2 * number)
-        return tf.reduce_sum(tf.cast(header & (number >= 1) & (number <= 4), tf.int64))
+        # What is behind FF DA and a length below 256; a file with a thousand of these is none that
+        # a camera or a program wrote.
+        parts = tf.strings.split([encoded], b"\xff\xda\0", maxsplit=_MOST_PARTS).values[1:]
+        heads = tf.strings.substr(tf.strings.join([parts, tf.constant(b"\0\0")]), 0, 2)
+        byte = tf.reshape(tf.io.decode_raw(heads, tf.uint8), [-1, 2])
+        low, number = byte[:, 0], byte[:, 1]
+        header = (low == 6 + 2 * number) & (number >= 1) & (number <= 4)
+        found = tf.reduce_sum(tf.cast(header, tf.int64))
+        many = tf.constant(_TOO_MANY, tf.int64)
+        return tf.where(tf.size(parts) >= _MOST_PARTS, many, found)
 
     jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
     return tf.cond(jpeg, count, lambda: tf.constant(0, tf.int64))

@@ -35,20 +35,21 @@ def decode(
         not rotated, is unchanged unless it is inverted.
     """
     with tf.control_dependencies(refusals(encoded) if checks is None else checks):
-        image = tf.io.decode_image(tf.identity(encoded), channels=0, expand_animations=False)
+        image = _decoded(tf.identity(encoded), grey=channels == 1)
     image = upright(tf.ensure_shape(image, [None, None, None]), orientation(encoded))
     image = tf.ensure_shape(image, [None, None, None])
     if channels == 1:
         grey = _to_grey(image)
         ground = _ground(_border(grey))
-        if invert:
-            grey, ground = _light_on_dark(grey, ground)
         canvas = _centre(grey, ground, size)[..., tf.newaxis]
     else:
         colour = _to_colour(image)
         ground = tf.cast(tf.round(_ground(tf.cast(_border(colour), tf.float32))), tf.uint8)
         canvas = _centre(colour, ground, size)
     small = tf.image.resize(canvas, size, antialias=True)
+    if channels == 1 and invert:
+        # After the resize, which is linear: of fewer pixels.
+        small = tf.where(ground > 127.5, 255.0 - small, small)
     small = tf.cast(tf.clip_by_value(tf.round(small), 0.0, 255.0), tf.uint8)
     return small[..., 0] if channels == 1 else small
 
@@ -62,11 +63,25 @@ def _ground(border: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(border, axis=0)
 
 
-def _light_on_dark(grey: tf.Tensor, ground: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """float32 [H, W] and its ground, inverted if that is light."""
-    light = ground > 127.5
-    grey = tf.where(light, 255.0 - grey, grey)
-    return grey, tf.where(light, 255.0 - ground, ground)
+def _decoded(encoded: tf.Tensor, *, grey: bool) -> tf.Tensor:
+    """uint8 [H, W, 1 to 4]; of a colour JPEG its luma alone, if that is enough.
+
+    The luma is what the file has: converting it to RGB and back takes as long as decoding. JPEGs of
+    other colour spaces (CMYK) have no such conversion in libjpeg.
+    """
+
+    def whole() -> tf.Tensor:
+        return tf.io.decode_image(encoded, channels=0, expand_animations=False)
+
+    if not grey:
+        return whole()
+
+    def colours() -> tf.Tensor:
+        return tf.io.extract_jpeg_shape(encoded)[2]
+
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+    is_colour = tf.equal(tf.cond(is_jpeg, colours, lambda: tf.constant(0)), 3)
+    return tf.cond(is_colour, lambda: tf.io.decode_jpeg(encoded, channels=1), whole)
 
 
 def _to_colour(image: tf.Tensor) -> tf.Tensor:
@@ -92,15 +107,22 @@ def _bt601() -> tf.Tensor:
 def _to_grey(image: tf.Tensor) -> tf.Tensor:
     """uint8 [H, W, 1 to 4] (grey, grey and alpha, RGB, RGBA) to float32 [H, W], 0 to 255."""
     channels = tf.shape(image)[2]
-    weights = tf.cond(channels <= 2, lambda: tf.constant([1.0]), _bt601)
-    colour = tf.cast(image[..., : tf.size(weights)], tf.float32)
-    grey = tf.linalg.matvec(colour, weights)
 
-    def on_white() -> tf.Tensor:
-        alpha = tf.cast(image[..., -1], tf.float32) / 255.0
-        return grey * alpha + 255.0 * (1.0 - alpha)
+    def single() -> tf.Tensor:
+        return tf.cast(tf.reshape(image, tf.shape(image)[:2]), tf.float32)
 
-    return tf.cond(channels % 2 == 0, on_white, lambda: grey)
+    def mixed() -> tf.Tensor:
+        weights = tf.cond(channels <= 2, lambda: tf.constant([1.0]), _bt601)
+        colour = tf.cast(image[..., : tf.size(weights)], tf.float32)
+        grey = tf.linalg.matvec(colour, weights)
+
+        def on_white() -> tf.Tensor:
+            alpha = tf.cast(image[..., -1], tf.float32) / 255.0
+            return grey * alpha + 255.0 * (1.0 - alpha)
+
+        return tf.cond(channels % 2 == 0, on_white, lambda: grey)
+
+    return tf.ensure_shape(tf.cond(channels == 1, single, mixed), [None, None])
 
 
 def _centre(image: tf.Tensor, ground: tf.Tensor, size: tuple[int, ...]) -> tf.Tensor:
@@ -120,4 +142,8 @@ def _centre(image: tf.Tensor, ground: tf.Tensor, size: tuple[int, ...]) -> tf.Te
     ]
     # tf.pad knows one number for all channels: so it pads what is less by the ground with 0. In
     # uint8 that wraps, and wraps back.
-    return tf.pad(image - ground, padding) + ground
+    return tf.cond(
+        (full_height > height) | (full_width > width),
+        lambda: tf.pad(image - ground, padding) + ground,
+        lambda: image,
+    )

@@ -62,6 +62,22 @@ def test_jpeg_gives_nearly_the_same_pixels(shrink: Shrink, dataset: Dataset) -> 
     assert np.abs(seen - picture).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("L", {}), ("RGB", {}), ("RGB", {"subsampling": 0}), ("RGB", {"progressive": True}),
+     ("RGB", {"keep_rgb": True}), ("CMYK", {})],
+)  # fmt: skip
+def test_every_colour_space_of_jpeg(shrink: Shrink, mode: str, options: dict[str, object]) -> None:
+    """Grey is what Pillow calls so, whichever colours the file stores."""
+    smooth = Image.fromarray(coloured(7, 5)).resize((100, 140), Image.Resampling.BICUBIC)
+    file = as_file(smooth.convert(mode), "JPEG", quality=90, **options)
+    with Image.open(io.BytesIO(file)) as again:
+        # Pillow reads CMYK from here on as an Adobe program wrote it: inverted.
+        expected = again.convert("RGB").convert("L")
+    found, lossless = shrink(file).astype(int), shrink(as_file(expected)).astype(int)
+    assert np.abs(found - lossless).mean() < 1.5
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1"])
 def test_every_mode_of_png(shrink: Shrink, dataset: Dataset, mode: str) -> None:
     picture = dataset.test.images[0]

@@ -151,6 +151,11 @@ def test_the_scans_of_a_jpeg_count(
     assert cost(as_file(image, "JPEG", progressive=True)) == [60, 80, 60 * 80 * 3]
     assert "a JPEG of too many scans" in refused(_scanned(2000))
     assert refused(_scanned(20)) == ""
+    # Headers of scans that are none, in a comment before the real ones.
+    comment = b"\xff\xda\0\x07" * 1001
+    hidden = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    data = _scanned(20)
+    assert "a JPEG of too many scans" in refused(data[:2] + hidden + data[2:])
     large = Image.new("RGB", (MAX_SIDE, MAX_SIDE))
     assert refused(as_file(large, "JPEG", progressive=True)) == ""
 
