@@ -78,11 +78,12 @@ class LoadedModel:
         self._together = options.batch_all or (folder / MANIFEST).is_file()
         bundle = options.bundle
         # Rows that do not depend on each other are run on one thread, in pieces where they are
-        # many; unless the flags set threads, or sessions share those of the process.
+        # many; unless the flags ask for more, or sessions share the threads of the process.
         config = bundle.session
-        chosen = config.intra_op_parallelism_threads or config.inter_op_parallelism_threads
+        intra, inter = config.intra_op_parallelism_threads, config.inter_op_parallelism_threads
         exported = (folder / MANIFEST).is_file()
-        self._in_pieces = exported and not chosen and has_session_threads()
+        single = intra == 1 or (intra == 0 and has_session_threads())
+        self._in_pieces = exported and single and inter <= 1
         self._most_rows = _most_rows(folder)
         if self._in_pieces:
             session = ConfigProto()
