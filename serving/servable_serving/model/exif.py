@@ -19,6 +19,8 @@ _MAX_SEGMENTS = 16
 _MAX_FIELDS = 1000
 
 _TAG, _LONG = 0x0112, 4
+# In the head of a segment, of the marker and of "Exif".
+_EXIF_PLACES = (1, 4, 5, 6, 7, 8, 9)
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -51,28 +53,36 @@ def _of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     data = tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEAD), tf.uint8)
     end = tf.size(data, out_type=tf.int64)
 
-    def at(place: tf.Tensor) -> tf.Tensor:
+    def at(places: tf.Tensor) -> tf.Tensor:
+        """The bytes at some places, int64; zeros beyond the end."""
         return tf.where(
-            place < end, tf.cast(tf.gather(data, tf.minimum(place, end - 1)), tf.int64), 0
+            places < end, tf.cast(tf.gather(data, tf.minimum(places, end - 1)), tf.int64), 0
         )
 
-    def is_exif(place: tf.Tensor) -> tf.Tensor:
-        word = at(place + tf.constant([1, 4, 5, 6, 7, 8, 9], tf.int64))
-        return tf.reduce_all(word == tf.constant([0xE1, *b"Exif\0\0"], tf.int64))
+    def is_exif(segment: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(
+            tf.gather(segment, _EXIF_PLACES) == tf.constant([0xE1, *b"Exif\0\0"], tf.int64)
+        )
 
-    def going_on(place: tf.Tensor) -> tf.Tensor:
-        marker = at(place + 1)
+    def segment_at(place: tf.Tensor) -> tf.Tensor:
+        """The head of a segment: FF, a marker, the length, and what Exif data begin with."""
+        return at(place + tf.range(10, dtype=tf.int64))
+
+    def going_on(_: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
+        marker = segment[1]
         of_an_application = ((marker >= 0xE0) & (marker <= 0xEF)) | (marker == 0xFE)
-        return (at(place) == 0xFF) & of_an_application & ~is_exif(place)
+        return (segment[0] == 0xFF) & of_an_application & ~is_exif(segment)
 
-    (place,) = tf.while_loop(
-        going_on,
-        lambda place: (place + 2 + 256 * at(place + 2) + at(place + 3),),
-        (tf.constant(2, tf.int64),),
-        maximum_iterations=_MAX_SEGMENTS,
+    def next_segment(place: tf.Tensor, segment: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        place += 2 + 256 * segment[2] + segment[3]
+        return place, segment_at(place)
+
+    first = tf.constant(2, tf.int64)
+    place, segment = tf.while_loop(
+        going_on, next_segment, (first, segment_at(first)), maximum_iterations=_MAX_SEGMENTS
     )
     return tf.cond(
-        is_exif(place), lambda: _of_tiff(at, place + 10), lambda: tf.constant(1, tf.int64)
+        is_exif(segment), lambda: _of_tiff(at, place + 10), lambda: tf.constant(1, tf.int64)
     )
 
 
@@ -80,18 +90,17 @@ def _of_tiff(at: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor) -> tf.Tenso
     """The orientation in the first directory of TIFF data, whose bytes `at` gives."""
     little = at(start) == ord("I")
 
-    def short(place: tf.Tensor) -> tf.Tensor:
-        first, second = at(place), at(place + 1)
-        return tf.where(little, second * 256 + first, first * 256 + second)
+    def number(places: tf.Tensor, size: int) -> tf.Tensor:
+        """The numbers of some bytes at places, int64 [] or [n]."""
+        powers = [256**power for power in range(size)]
+        weights = tf.where(little, tf.constant(powers, tf.int64), powers[::-1])
+        read = at(places[..., tf.newaxis] + tf.range(size, dtype=tf.int64))
+        return tf.reduce_sum(read * weights, axis=-1)
 
-    def long(place: tf.Tensor) -> tf.Tensor:
-        first, second = short(place), short(place + 2)
-        return tf.where(little, second * 65536 + first, first * 65536 + second)
-
-    directory = start + long(start + 4)
-    count = tf.minimum(short(directory), _MAX_FIELDS)
+    directory = start + number(start + 4, 4)
+    count = tf.minimum(number(directory, 2), _MAX_FIELDS)
     fields = directory + 2 + 12 * tf.range(count)
-    found = tf.boolean_mask(fields, short(fields) == _TAG)[:1]
-    values = tf.where(short(found + 2) == _LONG, long(found + 8), short(found + 8))
+    found = tf.boolean_mask(fields, number(fields, 2) == _TAG)[:1]
+    values = tf.where(number(found + 2, 2) == _LONG, number(found + 8, 4), number(found + 8, 2))
     value = tf.reduce_sum(values)  # of one, or none
     return tf.where((value >= 1) & (value <= 8), value, tf.ones_like(value))

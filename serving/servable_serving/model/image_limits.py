@@ -162,10 +162,8 @@ def _declared_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     def number(*places: int) -> tf.Tensor:
         """The bytes at `places`, the most significant first."""
-        value = tf.constant(0, tf.int64)
-        for place in places:
-            value = value * 256 + byte[place]
-        return value
+        weights = tf.constant([256**power for power in reversed(range(len(places)))], tf.int64)
+        return tf.reduce_sum(tf.gather(byte, places) * weights)
 
     def starts(magic: bytes, at: int = 0) -> tf.Tensor:
         return tf.equal(tf.strings.substr(head, at, len(magic)), magic)
@@ -247,11 +245,17 @@ def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
     step = tf.concat([tf.minimum(step, last), [last]], axis=0)
     first = tf.minimum(2 * (13 + colours(padded[10])), last)
 
-    states, jump = tf.reshape(first, [1]), step
-    for doubling in range(MAX_GIF_BLOCKS.bit_length() - 1):
-        states = tf.concat([states, tf.gather(jump, states)], axis=0)
-        if doubling + 2 < MAX_GIF_BLOCKS.bit_length():
-            jump = tf.gather(jump, jump)
+    # In a loop, since a graph without is larger, and so takes longer to load.
+    _, states, _ = tf.while_loop(
+        lambda doublings, *_: doublings < MAX_GIF_BLOCKS.bit_length() - 1,
+        lambda doublings, states, jump: (
+            doublings + 1,
+            tf.concat([states, tf.gather(jump, states)], axis=0),
+            tf.gather(jump, jump),
+        ),
+        (tf.constant(0), tf.reshape(first, [1]), step),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), step.shape),
+    )
     too_many = tf.gather(step, states[-1]) < last
 
     # Outside of blocks, where a frame begins, its width and height are behind four bytes.

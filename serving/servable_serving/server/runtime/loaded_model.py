@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from servable_client._wire.dtypes import data_type_of
 from servable_serving.core.errors import ModelError, invalid
@@ -89,6 +90,11 @@ class LoadedModel:
             session = ConfigProto()
             session.CopyFrom(config)
             session.intra_op_parallelism_threads = 1
+            # The export has optimized the graph already: a second round finds nothing, and takes
+            # a fifth of the first request.
+            rewrites = session.graph_options.rewrite_options
+            if rewrites.meta_optimizer_iterations == RewriterConfig.DEFAULT_NUM_ITERS:
+                rewrites.meta_optimizer_iterations = RewriterConfig.ONE
             self._graph = SavedModel(
                 folder, session=session, tags=bundle.tags, inline_rows=MOST_ROWS
             )
