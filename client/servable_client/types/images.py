@@ -34,6 +34,9 @@ PIXELS, ENCODED = "serving_default", "serving_bytes"
 # is BMP, of which TensorFlow decodes some variants only.
 _FORMATS = frozenset({"PNG", "JPEG", "GIF", "WEBP"})
 
+# Chunks that may hold an orientation; Pillow decodes a PNG whole to find them behind the pixels.
+_PNG_NOTES = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+
 # The limits of the model contract; larger images are resized here, as the model would.
 MAX_SIDE = 4096
 MAX_BYTES = 10 << 20
@@ -186,12 +189,10 @@ def _encoded(source: Any) -> bytes:
             # GIF files; of an animation they read the first frame anyway.
             if image.format in {"GIF", "WEBP"} and getattr(image, "is_animated", False):
                 return _as_png(image, name)
-            # Decode all rows: a truncated image is found here and not by the server. Of a JPEG an
-            # eighth of each side is enough, for which all of the file is read.
-            image.draft("L", (1, 1))
-            image.load()
+            bare = image.format == "PNG" and not any(note in data for note in _PNG_NOTES)
+            _check_whole(image, data, verify=bare)
             # Models apply the Exif orientation of JPEG files, and of no others.
-            if image.format != "JPEG" and _needs_rotation(image):
+            if image.format != "JPEG" and not bare and _needs_rotation(image):
                 return _as_png(image, name)
     except UnidentifiedImageError:
         raise _invalid(
@@ -205,6 +206,31 @@ def _encoded(source: Any) -> bytes:
         # The decoders of Pillow raise exceptions of many types.
         raise _invalid(name, f"is damaged: {error}") from error
     return data
+
+
+def _check_whole(image: Image.Image, data: bytes, *, verify: bool) -> None:
+    """Find a damaged or truncated file here and not at the server, for as little as that takes.
+
+    A WebP has its length, and the last scan of a JPEG its end (ITU-T T.81, B.1.1: within a scan FF
+    is never followed by DA or D9). Other files are decoded; of a JPEG without an end an eighth of
+    each side, to say what it lacks.
+
+    Args:
+        image: The image as it was opened.
+        data: The file.
+        verify: Whether its checksums are enough, those of a PNG. It cannot be read afterwards.
+
+    Raises:
+        Exception: It is damaged; of whichever type Pillow's decoder raises.
+    """
+    if image.format == "WEBP":
+        if len(data) < 8 + int.from_bytes(data[4:8], "little"):
+            raise OSError("the file is truncated")
+    elif verify:
+        image.verify()
+    elif image.format != "JPEG" or data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        image.draft("L", (1, 1))
+        image.load()
 
 
 def _invalid(name: str, reason: str, *, hint: str | None = None) -> InvalidInput:

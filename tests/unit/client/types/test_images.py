@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from servable_client import InvalidInput
 from servable_client.types import images
@@ -222,6 +222,37 @@ def test_half_a_file_is_damaged(kind: str, options: dict[str, Any], keep: float)
     assert prepare(data) == data
     with pytest.raises(InvalidInput):
         prepare(data[: int(len(data) * keep)])
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.97])
+def test_a_png_with_a_wrong_byte_is_damaged(place: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8)
+    data = bytearray(file_of(Image.fromarray(pixels), "PNG"))
+    data[int(len(data) * place)] ^= 0x55
+    with pytest.raises(InvalidInput, match="is damaged"):
+        prepare(bytes(data))
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_its_jpeg() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8)
+    data = file_of(Image.fromarray(pixels), "JPEG", comment=b"\xff\xd8\xff\xda\xff\xd9")
+    assert prepare(data) == data
+    with pytest.raises(InvalidInput, match="is damaged"):
+        prepare(data[:-2])
+
+
+def test_a_png_with_notes_is_turned_and_one_with_other_notes_is_not() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, [20, 30], np.uint8)
+    image, exif = Image.fromarray(pixels), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = prepare(file_of(image, "PNG", exif=exif))
+    assert isinstance(turned, bytes)
+    with Image.open(io.BytesIO(turned)) as found:
+        assert found.size == (20, 30)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "from a camera")
+    noted = file_of(image, "PNG", pnginfo=info)
+    assert prepare(noted) == noted
 
 
 def test_an_empty_image_is_refused() -> None:
