@@ -72,7 +72,7 @@ def run_shadow(
         with steps.step("wait") as step:
             step.said = aside.load(version)
         with steps.step("mirror") as step:
-            aside.mirror(shadow)
+            aside.mirror(trial.model, shadow)
             step.said = f"{rules.percent:g} % of the requests to version {trial.against}"
         with steps.step("watch") as step:
             failure = observe_mirror(meter, trial, tell)
@@ -86,7 +86,7 @@ def run_shadow(
         raise
     finally:
         with uninterrupted():
-            aside.mirror(None)
+            aside.mirror(trial.model, None)
             trial.seconds = round(time.monotonic() - began, 1)
             aside.withdraw()
             aside.note(

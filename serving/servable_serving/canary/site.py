@@ -67,8 +67,8 @@ class Site(Protocol):
     def split(self, shares: Mapping[str, float], *, until: float | None = None) -> None:
         """Set the gateway's shares of the labels, in percent, until a time since 1970."""
 
-    def mirror(self, shadow: Shadow | None) -> None:
-        """Set what the gateway mirrors of the model."""
+    def mirror(self, model: str, shadow: Shadow | None) -> None:
+        """Set what the gateway mirrors of the model, by the name that clients know."""
 
     def note(self, happened: Event) -> None:
         """Add an event to the model's history."""
@@ -144,9 +144,9 @@ class FolderSite:
             self._root, {self.model: shares}, until=None if until is None else {self.model: until}
         )
 
-    def mirror(self, shadow: Shadow | None) -> None:
+    def mirror(self, model: str, shadow: Shadow | None) -> None:
         """See `Site`."""
-        write_shadow(self._root, self.deployment.repository.path.name, shadow)
+        write_shadow(self._root, model, shadow)
 
     def note(self, happened: Event) -> None:
         """See `Site`."""
@@ -243,7 +243,6 @@ class RemoteSite:
         """See `Site`."""
         with steps.step("label") as step:
             RemoteTarget(self.remote, self.folder).promote(version, steps)
-            self.split({STABLE: 100.0})
             self._wait_for(STABLE, version)
             step.said = f"{STABLE} is version {version}"
 
@@ -254,10 +253,10 @@ class RemoteSite:
                 root, {self.model: shares}, until=None if until is None else {self.model: until}
             )
 
-    def mirror(self, shadow: Shadow | None) -> None:
+    def mirror(self, model: str, shadow: Shadow | None) -> None:
         """See `Site`."""
         with self.remote.gateway_files() as root:
-            write_shadow(root, self.folder, shadow)
+            write_shadow(root, model, shadow)
 
     def note(self, happened: Event) -> None:
         """See `Site`."""

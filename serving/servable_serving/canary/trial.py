@@ -134,7 +134,7 @@ def run_trial(
             )
             compared = _mirrored(mirror, trial.model, shadow, steps)
             if compared is not None:
-                site.mirror(shadow)
+                site.mirror(trial.model, shadow)
             site.split({CANARY: rules.percent, STABLE: 100.0 - rules.percent}, until=end)
             step.said = f"{rules.percent:g} % of the requests that name no version go to {version}"
         with steps.step("watch") as step:
@@ -154,7 +154,7 @@ def run_trial(
             # First, so that the traffic is restored even if a later step fails. The label may be
             # gone by then, so it is not named.
             site.split({STABLE: 100.0})
-            site.mirror(None)
+            site.mirror(trial.model, None)
             trial.seconds = round(time.monotonic() - began, 1)
             if trial.outcome != PROMOTED:
                 steps.say(

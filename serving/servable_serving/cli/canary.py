@@ -105,7 +105,8 @@ Ignore = Annotated[
 Report = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for the report; default: .reports in the repository's folder, or here."
+        help="Folder for the report; default: .reports in the repository's folder, of a URL in the "
+        "working directory."
     ),
 ]
 
