@@ -102,6 +102,9 @@ class SavedModel:
         session: A tensorflow.ConfigProto.
         inline_rows: Up to how many rows the calling thread runs the ops itself.
 
+    Attributes:
+        seconds_per_row: Of the fastest run so far, first runs aside; None before.
+
     Raises:
         ModelError: It cannot be loaded.
     """
@@ -129,6 +132,7 @@ class SavedModel:
         # With more than one inter-op thread configured, ops must be able to run in parallel.
         self._inline_rows = inline_rows if config.inter_op_parallelism_threads <= 1 else 0
         self._slow: set[tuple[str, ...]] = set()
+        self.seconds_per_row: float | None = None
         try:
             with self._graph.as_default():
                 SavedModelLoader(str(folder)).load(self._session, list(tags))
@@ -216,8 +220,12 @@ class SavedModel:
         finally:
             # In the first run TensorFlow optimizes the graph: its duration is not representative.
             self._places[what] = places
+            seconds = time.monotonic() - began
+            if known:
+                each = seconds / max(rows, 1)
+                self.seconds_per_row = min(self.seconds_per_row or each, each)
             if known and few:
-                if time.monotonic() - began > _SLOW_SECONDS:
+                if seconds > _SLOW_SECONDS:
                     self._slow.add(what)
                 else:
                     self._slow.discard(what)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.conftest import SHIPPED
 from tests.functional.serving.candidates import edit_graph
 from tests.functional.serving.fixture_models import Linear, save
 
 from servable_serving.core.errors import ModelError
 from servable_serving.server.lifecycle.loader import load_version
 from servable_serving.server.options import ServerOptions
+from servable_serving.server.runtime import loaded_model
 from servable_serving.server.runtime.batching import Batcher, Batching
 from servable_serving.server.runtime.loaded_model import LoadedModel, LoadOptions
 from servable_serving.server.runtime.session_bundle import BATCHING_PARAMETERS, session_bundle
@@ -70,6 +72,38 @@ def test_no_graph_has_exactly_these_tags(folder: Path, flag: str) -> None:
     with pytest.raises(ModelError) as caught:
         load(folder, saved_model_tags=flag)
     assert caught.value.code == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("flags", "heavy", "in_pieces"),
+    [
+        ({}, 1.0, True),
+        ({}, 0.0, False),  # any run takes longer
+        ({"tensorflow_intra_op_parallelism": 1}, 0.0, True),
+        ({"tensorflow_intra_op_parallelism": 2}, 1.0, False),
+        ({"tensorflow_inter_op_parallelism": 2}, 1.0, False),
+        ({"enable_model_warmup": False}, 1.0, False),  # nothing is measured
+    ],
+)
+def test_a_light_model_is_run_on_one_thread(
+    flags: dict[str, Any], heavy: float, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+    monkeypatch.setattr(loaded_model, "_HEAVY_SECONDS", heavy)
+    images = np.random.default_rng(0).integers(0, 256, (150, 28, 28), np.uint8)
+    with closing(load(SHIPPED, **flags)) as model:
+        assert model.in_pieces == in_pieces
+        found = model.run("serving_default", {"image": images})["class_id"]
+        one = [model.run("serving_default", {"image": images[n : n + 1]}) for n in (0, 77, 149)]
+    assert [answer["class_id"][0] for answer in one] == [found[n] for n in (0, 77, 149)]
+
+
+def test_models_of_others_have_threads_on_all_cores(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+    with closing(load(folder)) as model:
+        assert not model.in_pieces
 
 
 def test_a_version_says_how_it_is_batched(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from servable_serving.core.names import WARMUP
 from servable_serving.server.config import read
 from servable_serving.server.lifecycle.warmup import warm_up
 from servable_serving.server.proto import config_pb2
@@ -29,17 +30,34 @@ def load_version(options: LoadOptions, name: str, number: int, folder: Path) -> 
         ModelError: It cannot be loaded, a warm-up record failed, or its batching parameters are not
             valid.
     """
+    measured = options.bundle.warm_up and (folder / WARMUP).is_file()
+    model = _warm(options, name, number, folder, spread=not measured)
+    if model.is_heavy:
+        model.close()
+        model = _warm(options, name, number, folder, spread=True)
+    try:
+        model.configure(_batched(options, folder))
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _warm(
+    options: LoadOptions, name: str, number: int, folder: Path, *, spread: bool
+) -> LoadedModel:
     # Warm-up requests are neither batched nor counted.
-    model = LoadedModel(name, number, folder, replace(options, batcher=None, metrics=None))
+    apart = replace(options, batcher=None, metrics=None)
+    model = LoadedModel(name, number, folder, apart, spread=spread)
     try:
         if options.bundle.warm_up:
             times = options.bundle.warm_up_iterations
             model.warmup_records = warm_up(model, folder, times=times)
-        options = _batched(options, folder)
+            if model.is_heavy:  # perhaps each run was a first one, which tells nothing
+                warm_up(model, folder)
     except BaseException:
         model.close()
         raise
-    model.configure(options)
     return model
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from servable_serving.server.telemetry import Metrics
 
 
+# The cost of waking threads for each op of a graph is below a millisecond.
+_HEAVY_SECONDS = 0.004
 _METHOD_NAMES = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 _METHODS_OF = {
     "Classify": ("classification", CLASSIFY_METHOD),
@@ -68,12 +70,19 @@ class LoadedModel:
         number: The version.
         folder: Where it lies.
         options: How to load and run it.
+        spread: Whether its ops are spread over all cores, also if its rows do not depend on each
+            other.
+
+    Attributes:
+        in_pieces: Whether it is run on one thread, and large requests in pieces beside each other.
 
     Raises:
         ModelError: It cannot be loaded.
     """
 
-    def __init__(self, name: str, number: int, folder: Path, options: LoadOptions) -> None:
+    def __init__(
+        self, name: str, number: int, folder: Path, options: LoadOptions, *, spread: bool = False
+    ) -> None:
         self.name, self.number = name, number
         self.warmup_records = 0
         self._together = options.batch_all or (folder / MANIFEST).is_file()
@@ -83,10 +92,11 @@ class LoadedModel:
         config = bundle.session
         intra, inter = config.intra_op_parallelism_threads, config.inter_op_parallelism_threads
         exported = (folder / MANIFEST).is_file()
-        single = intra == 1 or (intra == 0 and has_session_threads())
-        self._in_pieces = exported and single and inter <= 1
+        self._may_spread = intra == 0 and not spread
+        single = intra == 1 or (self._may_spread and has_session_threads())
+        self.in_pieces = exported and single and inter <= 1
         self._most_rows = _most_rows(folder)
-        if self._in_pieces:
+        if self.in_pieces:
             session = ConfigProto()
             session.CopyFrom(config)
             session.intra_op_parallelism_threads = 1
@@ -110,6 +120,17 @@ class LoadedModel:
             # Batching was not asked for: long runs of one model must not delay another's, nor
             # files that take long to decode the arrays of others.
             self._batcher, self._text_batcher = options.batcher.apart(), options.batcher.apart()
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it takes so long for a row on one thread that more threads are worth waking.
+
+        So it is if no run has been measured.
+        """
+        if not (self.in_pieces and self._may_spread):
+            return False
+        seconds = self._graph.seconds_per_row
+        return seconds is None or seconds > _HEAVY_SECONDS
 
     @property
     def signatures(self) -> dict[str, wire.SignatureDef]:
@@ -146,7 +167,7 @@ class LoadedModel:
             def whole(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
                 return self._graph.run(signature, inputs, outputs, timeout=self._timeout(deadline))
 
-            if not self._in_pieces:
+            if not self.in_pieces:
                 return whole(inputs)
             return run_in_pieces(whole, inputs, most_rows=self._most_rows)
 
