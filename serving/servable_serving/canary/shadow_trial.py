@@ -92,6 +92,8 @@ def run_shadow(
             aside.note(
                 history.event("shadow", version=version, outcome=trial.outcome, reason=trial.reason)
             )
+    with steps.step("withdraw") as step:
+        step.said = aside.wait_until_withdrawn()
 
 
 def observe_mirror(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from servable_client import ServableError
 from servable_serving.core.names import CANARY, STABLE, shadow_name
 from servable_serving.core.signals import uninterrupted
 from servable_serving.release.promote import promote
-from servable_serving.release.remote_target import RemoteTarget
 from servable_serving.repository import history
 from servable_serving.repository.shadow import write_shadow
 from servable_serving.repository.traffic import write_traffic
@@ -18,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from servable_serving.release.deployment import Deployment
-    from servable_serving.release.server_group import ServerGroup
+    from servable_serving.release.server_group import ServerGroup, Servers
     from servable_serving.release.steps import Steps
     from servable_serving.repository.history import Event
     from servable_serving.repository.remote import Remote
     from servable_serving.repository.shadow import Shadow
 
 REPORTS = ".reports"
+_LOOK_SECONDS = 0.2
 
 
 class Site(Protocol):
@@ -78,6 +81,9 @@ class Site(Protocol):
 
     def withdraw(self) -> None:
         """Unload all versions of the model, and remove its entry."""
+
+    def wait_until_withdrawn(self) -> str:
+        """Wait until no server serves the model; says the outcome."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,10 @@ class FolderSite:
         """See `Site`."""
         self.deployment.withdraw()
 
+    def wait_until_withdrawn(self) -> str:
+        """See `Site`."""
+        return _wait_until_withdrawn(self.model, self.deployment.servers, self.timeout)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSite:
@@ -242,7 +252,9 @@ class RemoteSite:
     def promote(self, version: int, steps: Steps) -> None:
         """See `Site`."""
         with steps.step("label") as step:
-            RemoteTarget(self.remote, self.folder).promote(version, steps)
+            before = self.labels().get(STABLE)
+            self.remote.label(self.folder, version, STABLE, keep_canary=True)
+            self.note(history.moved("promote", STABLE, version, before, None))
             self._wait_for(STABLE, version)
             step.said = f"{STABLE} is version {version}"
 
@@ -270,6 +282,25 @@ class RemoteSite:
         """See `Site`."""
         self.remote.withdraw(self.model)
 
+    def wait_until_withdrawn(self) -> str:
+        """See `Site`."""
+        return _wait_until_withdrawn(self.model, self.servers, self.timeout)
+
     def _wait_for(self, label: str, version: int) -> None:
         if self.servers is not None:
             self.servers.wait_for_label(label, version, timeout=self.timeout, reload=lambda: None)
+
+
+def _wait_until_withdrawn(model: str, servers: Servers | None, seconds: float) -> str:
+    """Else the next trial could take the version for loaded that is about to be unloaded."""
+    if servers is None:
+        return "no server was waited for"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(ServableError):  # a server that is down serves nothing
+            if all(
+                status.state == "END" for states in servers.states() for status in states.values()
+            ):
+                return f"no server serves {model} any more"
+        time.sleep(_LOOK_SECONDS)
+    return f"{model} is still served at {servers.address} after {seconds:g} s"

@@ -284,10 +284,19 @@ class Remote:
         self.store.remove_folder(f"{model}/{version}")
         return True
 
-    def label(self, model: str, version: int, label: str) -> dict[str, int]:
+    def label(
+        self, model: str, version: int, label: str, *, keep_canary: bool = False
+    ) -> dict[str, int]:
         """Add a version to models.config, and point a label to it.
 
         The previous versions of `stable` and `canary` stay loaded: that of `stable` for a rollback.
+
+        Args:
+            model: The model's name.
+            version: The version.
+            label: The label.
+            keep_canary: Whether `canary` may stand for the version that becomes `stable`: gateways
+                may still send requests to that label.
 
         Returns:
             The version of each label of the model afterwards.
@@ -300,7 +309,7 @@ class Remote:
         with self._changing(CONFIG) as root:
             config = ModelsConfig(root)
             with config.change(model, root / model) as entry:
-                _label(entry, version, label)
+                _label(entry, version, label, keep_canary=keep_canary)
             return config.labels(model)
 
     def unlabel(self, model: str, label: str) -> None:
@@ -478,10 +487,10 @@ class Remote:
                 self.store.remove(_TURN)
 
 
-def _label(entry: wire.ModelConfig, version: int, label: str) -> None:
+def _label(entry: wire.ModelConfig, version: int, label: str, *, keep_canary: bool) -> None:
     labels = entry.version_labels
     stays = {version, *labels.values()}
     labels[label] = version
-    if label == STABLE and labels.get(CANARY) == version:
+    if label == STABLE and labels.get(CANARY) == version and not keep_canary:
         del labels[CANARY]
     set_versions(entry, stays)

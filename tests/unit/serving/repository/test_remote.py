@@ -123,6 +123,16 @@ def test_a_promoted_canary_is_canary_no_more(remote: Remote, candidate: Path) ->
     assert remote.label("garments", 2, "stable") == {"stable": 2}
 
 
+def test_a_promoted_canary_stays_where_gateways_may_ask_for_it(
+    remote: Remote, candidate: Path
+) -> None:
+    first, second = remote.push(candidate), remote.push(candidate)
+    remote.label("garments", first, "stable")
+    remote.label("garments", second, "canary")
+    found = remote.label("garments", second, "stable", keep_canary=True)
+    assert found == {"canary": second, "stable": second}
+
+
 def test_an_unchanged_config_is_not_written_again(
     remote: Remote, candidate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
